@@ -1,0 +1,220 @@
+"""Readers of the folder layouts in which re-ID data sets come, and of a plain folder of crops.
+
+A layout with fixed folders is one row of `LAYOUTS`. Listings are sorted, so every machine reads the same order.
+"""
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dkdmpl_kit.errors import KitError, check_option
+
+from .records import SPLITS, ReIDDataset, ReIDImage
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Folders of train, query, gallery; regex of a file name (cameras from 1 on disk); pids of junk and background."""
+
+    folders: tuple[str, str, str]
+    file_name: str
+    example: str
+    junk: int | None = None  # dropped everywhere
+    distractor: int | None = None  # background, kept in the gallery alone
+
+
+BOUNDING_BOX = ("bounding_box_train", "query", "bounding_box_test")
+MARKET = Layout(BOUNDING_BOX, r"(?P<pid>-1|\d+)_c(?P<camid>\d+)s\d+_\d+_\d+", "0002_c1s1_000451_03.jpg", -1, 0)
+LAYOUTS = {
+    "market1501": MARKET,
+    "synthetic": MARKET,
+    "dukemtmcreid": Layout(BOUNDING_BOX, r"(?P<pid>\d+)_c(?P<camid>\d+)_f\d+", "0001_c2_f0046182.jpg"),
+    # the copy of MSMT17 that many research codes re-organise; the official one has list files (_read_msmt17)
+    "msmt17": Layout(BOUNDING_BOX, r"(?P<pid>\d+)_c(?P<camid>\d+)_", "0000_c1_0003.jpg"),
+    "veri776": Layout(("image_train", "image_query", "image_test"), r"(?P<pid>\d+)_c(?P<camid>\d+)_\d+_\d+",
+                      "0001_c001_00016450_0.jpg"),
+}
+SPLIT_OF_FOLDER = {"train": "train", "query": "query", "gallery": "gallery", "test": "gallery"}
+for _layout in LAYOUTS.values():
+    SPLIT_OF_FOLDER.update(zip(_layout.folders, SPLITS))
+
+
+def read_dataset(name: str, root: str | Path, *, pattern: str | None = None,
+                 allow_withdrawn: bool = False) -> ReIDDataset:
+    """Read "market1501", "synthetic", "msmt17", "veri776", "dukemtmcreid" or a "folder" of crops under `root`.
+
+    "folder": `pattern` is a regex with the named groups `pid` and/or `camid`, searched in each picture's path below
+    `root` (forward slashes); their texts are numbered from 0 in sorted order. Without a pattern only the pictures are
+    known. Folders named train, query, gallery or test, at any depth, make the splits (`_with_queries`); without them
+    all is train. "dukemtmcreid" was withdrawn by its authors over consent and needs `allow_withdrawn=True`.
+    Files that are no pictures are ignored; a picture whose name does not fit is an error. Raises `KitError`.
+    """
+    check_option("name", name, (*LAYOUTS, "folder"))
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise KitError(f"data folder {root} does not exist or is no folder; give the folder that holds the data set.")
+    if name == "folder":
+        return _read_folder(root, pattern)
+    if pattern is not None:
+        raise KitError(f'pattern= belongs to name="folder"; {name} has its own file names.')
+    if name == "dukemtmcreid":
+        withdrawn = "DukeMTMC-reID was withdrawn by its authors in 2019, as the people in it never gave consent"
+        if not allow_withdrawn:
+            raise KitError(f"{withdrawn}; prefer another data set, or give allow_withdrawn=True.")
+        warnings.warn(f"{withdrawn}: prefer another data set.", stacklevel=2)
+    if name == "msmt17" and not (root / BOUNDING_BOX[0]).is_dir():
+        return _read_msmt17(root)
+    return _dataset(name, root, {split: _read_split(root, name, LAYOUTS[name], split) for split in SPLITS})
+
+
+def _dataset(name: str, root: Path, splits: dict[str, list[ReIDImage]], may_be_empty=()) -> ReIDDataset:
+    for split in SPLITS:
+        if not splits[split] and split not in may_be_empty:
+            raise KitError(f"the {split} split of {name} at {root} is empty; put pictures into its folder.")
+    return ReIDDataset(name, root, *(tuple(splits[split]) for split in SPLITS))
+
+
+def _listing(folder: Path, *, deep: bool = False) -> tuple[list[str], list[str]]:
+    """Sorted names of the pictures and of the folders in `folder`; deep: of all below it, as paths with '/'."""
+    pictures, folders, waiting = [], [], [("", ())]
+    while waiting:
+        prefix, above = waiting.pop()
+        here = os.path.realpath(os.path.join(folder, prefix))
+        if here in above:  # a link back to a folder above
+            continue
+        try:
+            entries = list(os.scandir(here))
+        except OSError as error:
+            raise KitError(f"folder {here} cannot be read ({error.strerror}); check its permissions.") from error
+        for entry in entries:
+            if entry.name.startswith((".", "__MACOSX")):  # left by file managers
+                continue
+            if entry.is_dir():
+                folders.append(prefix + entry.name)
+                waiting += [(f"{prefix}{entry.name}/", (*above, here))] if deep else []
+            elif entry.name.lower().endswith(PICTURES):
+                pictures.append(prefix + entry.name)
+    return sorted(pictures), sorted(folders)
+
+
+def _missing_folder(root: Path, name: str, expected: str) -> KitError:
+    pictures, folders = _listing(root)
+    found = f"{', '.join(folders[:6]) or 'no folders'}{', ...' if len(folders) > 6 else ''} and {len(pictures)} pictures"
+    return KitError(f"{root} is not laid out as {name}: expected {expected}, found {found}; give the data set's folder.")
+
+
+def _read_split(root: Path, name: str, layout: Layout, split: str) -> list[ReIDImage]:
+    folder = root / layout.folders[SPLITS.index(split)]
+    if not folder.is_dir():
+        raise _missing_folder(root, name, f"the folder {folder.name}")
+    dropped = {layout.junk} if split == "gallery" else {layout.junk, layout.distractor}
+    matcher = re.compile(layout.file_name)
+    images = []
+    for picture in _listing(folder)[0]:
+        match = matcher.match(picture)
+        if match is None or int(match["camid"]) < 1:
+            raise KitError(f"{folder / picture} is not named as {name}'s pictures are ({layout.example}); rename it.")
+        if int(match["pid"]) not in dropped:
+            images.append(ReIDImage(folder / picture, int(match["pid"]), int(match["camid"]) - 1))
+    return images
+
+
+def _read_msmt17(root: Path) -> ReIDDataset:
+    """MSMT17's official layout: four list files; V2 (faces blurred, other results than V1) is named msmt17_v2."""
+    versions = (("msmt17", "train", "test"), ("msmt17_v2", "mask_train_v2", "mask_test_v2"))
+    name, train, test = next((version for version in versions if (root / version[1]).is_dir()), ("", "", ""))
+    if not name:
+        raise _missing_folder(root, "msmt17", "the folder train, mask_train_v2 or bounding_box_train")
+    parts = {"train": _read_list(root, train, "train") + _read_list(root, train, "val"),
+             "query": _read_list(root, test, "query"), "gallery": _read_list(root, test, "gallery")}
+    offset = 1 + max((image.pid for image in parts["train"]), default=-1)  # test identities start again at 0 on disk
+    parts |= {split: [replace(image, pid=image.pid + offset) for image in parts[split]] for split in SPLITS[1:]}
+    return _dataset(name, root, parts)
+
+
+def _read_list(root: Path, folder: str, part: str) -> list[ReIDImage]:
+    """Lines "0000/0000_000_01_0303morning_0015_0.jpg 0": picture and pid; the third field of the name is the camera."""
+    source, images = root / f"list_{part}.txt", []
+    if not source.is_file():
+        raise _missing_folder(root, "msmt17", f"the file {source.name}")
+    for line in filter(str.strip, source.read_text(encoding="utf-8").splitlines()):
+        match = re.fullmatch(r"(?P<path>\S*\d+_\d+_(?P<camid>\d+)_\S+)\s+(?P<pid>\d+)\s*", line)
+        if match is None:
+            raise KitError(f"{source} has the line {line!r}, expected '0000/0000_000_01_0303morning_0015_0.jpg 0'; "
+                           "restore the official list.")
+        images.append(ReIDImage(root / folder / match["path"], int(match["pid"]), int(match["camid"]) - 1))
+    return sorted(images, key=lambda image: image.path)
+
+
+def _read_folder(root: Path, pattern: str | None) -> ReIDDataset:
+    pictures, folders = _listing(root, deep=True)
+    if not pictures:
+        raise KitError(f"{root} holds no picture ({', '.join(PICTURES)}); give the folder that holds the crops.")
+    texts = _match_pattern(root, pictures, pattern)
+    codes = {group: _codes(texts[group]) for group in texts}
+    splits = {split: [] for split in SPLITS}
+    marked = {_split_folder(folder) for folder in folders} - {None}
+    for index, picture in enumerate(pictures):
+        folder = _split_folder(os.path.dirname(picture)) if marked else "train"
+        if folder is None:
+            raise KitError(f"{root / picture} lies outside the folders that make the splits "
+                           f"({', '.join(sorted(marked))}); move or remove it.")
+        ids = {group: codes[group][texts[group][index]] if group in texts else None for group in ("pid", "camid")}
+        splits[SPLIT_OF_FOLDER[folder]].append(ReIDImage(root / picture, ids["pid"], ids["camid"]))
+    present = {SPLIT_OF_FOLDER[folder] for folder in marked or {"train"}}
+    absent_ok = {"train"} if "query" in present else set(SPLITS) - present  # queries need a gallery to search in
+    dataset = _dataset("folder", root, splits, may_be_empty=absent_ok - present)
+    return dataset if "query" in present else _with_queries(dataset)
+
+
+def _split_folder(folder: str) -> str | None:
+    return next((part for part in folder.split("/") if part in SPLIT_OF_FOLDER), None)
+
+
+def _match_pattern(root: Path, pictures: list[str], pattern: str | None) -> dict[str, list[str]]:
+    """{"pid": [...], "camid": [...]}: what the pattern's groups say of each picture, for the groups that it has."""
+    if pattern is None:
+        return {}
+    try:
+        matcher = re.compile(pattern)
+    except re.error as error:
+        raise KitError(f"pattern {pattern!r} is no regular expression ({error}).") from error
+    groups = [group for group in ("pid", "camid") if group in matcher.groupindex]
+    if not groups:
+        raise KitError(f"pattern {pattern!r} has neither a group (?P<pid>...) nor (?P<camid>...); name at least one.")
+    matches = [matcher.search(picture) for picture in pictures]
+    unmatched = [p for p, m in zip(pictures, matches) if m is None or any(m[group] is None for group in groups)]
+    if unmatched:
+        raise KitError(f"pattern {pattern!r} does not fit {len(unmatched)} of {len(pictures)} pictures under {root}, "
+                       f"first {unmatched[0]}; change the pattern, or move those pictures away.")
+    return {group: [match[group] for match in matches] for group in groups}
+
+
+def _codes(texts: list[str]) -> dict[str, int]:
+    """0 ... n-1 for the unique texts in sorted order; by value where all are numbers (camera 10 after camera 2)."""
+    numbers = all(text.isdecimal() for text in texts)
+    unique = sorted(set(texts), key=lambda text: (int(text) if numbers else 0, text))
+    return {text: code for code, text in enumerate(unique)}
+
+
+def _with_queries(dataset: ReIDDataset) -> ReIDDataset:
+    """Make queries out of a test folder: the first picture of each identity in each camera.
+
+    The gallery keeps them, as the protocol leaves out pictures of the query's own identity and camera. Where cameras
+    are unknown the first picture of each identity with two or more becomes a query and leaves the gallery. Where
+    identities are unknown there is no query.
+    """
+    groups = defaultdict(list)
+    for image in dataset.gallery:
+        if image.pid is not None:
+            groups[image.pid, image.camid].append(image)
+    query = tuple(group[0] for group in groups.values() if group[0].camid is not None or len(group) > 1)
+    taken = {image.path for image in query if image.camid is None}
+    gallery = tuple(image for image in dataset.gallery if image.path not in taken)
+    return replace(dataset, query=query, gallery=gallery)

@@ -1,0 +1,104 @@
+"""Results of many runs: collect their files, and compare methods with the seeds paired."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import KitError
+from .experiment import METHODS, read_json
+
+MEASURES = ("mAP", "rank1", "mINP", "ari", "n_clusters", "outlier_fraction")
+LABELS = {"untrained": "untrained features", "cluster_contrast": "cluster contrast", "gkd": "+ GKD", "skd": "+ SKD",
+          "dkdmpl": "DKD-MPL", "supervised": "true identities"}
+ORDER = ("untrained", *METHODS)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean, sample standard deviation (None for one value) and the values themselves, in the order of the seeds."""
+
+    mean: float
+    deviation: float | None
+    values: tuple[float, ...]
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Mean and sample standard deviation (n - 1) of at least one value."""
+    values = tuple(float(v) for v in values)
+    if not values:
+        raise KitError("There are no values to average: no run has been measured yet.")
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return Spread(mean, None, values)
+    return Spread(mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)), values)
+
+
+def read_run(run_dir: Path) -> dict:
+    """One run's files as one record: settings, history, final measures (None while it is not finished), environment."""
+    meta = read_json(run_dir / "config.json")
+    checkpoint = read_json(run_dir / "checkpoint.json") if (run_dir / "checkpoint.json").exists() else {"history": []}
+    final = read_json(run_dir / "result.json")["final"] if (run_dir / "result.json").exists() else None
+    return {"run": run_dir.name, "settings": meta["settings"], "fingerprint": meta["fingerprint"],
+            "data_fingerprint": meta["data_fingerprint"], "history": checkpoint["history"], "final": final,
+            "environment": read_json(run_dir / "environment.json")}
+
+
+def collect_runs(out_dir: str | Path) -> list[dict]:
+    """Every run below out_dir/runs, sorted by name; with untrained.json, the row of the untrained encoder, first."""
+    out_dir = Path(out_dir)
+    runs = [read_run(marker.parent) for marker in sorted(out_dir.glob("runs/*/config.json"))]
+    if (out_dir / "untrained.json").exists():
+        runs.insert(0, read_json(out_dir / "untrained.json"))
+    return runs
+
+
+def by_method(records: list[dict]) -> dict[str, dict[int, dict]]:
+    """{method: {seed: record}} of the finished runs, methods in the kit's order."""
+    table: dict[str, dict[int, dict]] = {}
+    for method in ORDER:
+        found = {r["settings"]["seed"]: r for r in records if r["final"] and method_of(r) == method}
+        if found:
+            table[method] = dict(sorted(found.items()))
+    return table
+
+
+def method_of(record: dict) -> str:
+    """The row that a record belongs to: its method, or `untrained`."""
+    return "untrained" if record.get("run") == "untrained" else record["settings"]["method"]
+
+
+def summary(records: list[dict]) -> dict[str, dict[str, Spread]]:
+    """{method: {measure: Spread over seeds}} of the final measures; measures that a run lacks are left out."""
+    return {method: {m: spread(values) for m in MEASURES
+                     if (values := [r["final"][m] for r in runs.values() if r["final"].get(m) is not None])}
+            for method, runs in by_method(records).items()}
+
+
+def paired_differences(records: list[dict], baseline: str = "cluster_contrast",
+                       measure: str = "mAP") -> dict[str, dict[int, float]]:
+    """{method: {seed: its measure minus the baseline's at the same seed}}, over the seeds that both have."""
+    table = by_method(records)
+    base = table.get(baseline, {})
+    return {method: {seed: run["final"][measure] - base[seed]["final"][measure] for seed, run in runs.items()
+                     if seed in base and run["final"].get(measure) is not None}
+            for method, runs in table.items() if method in ("gkd", "skd", "dkdmpl")}
+
+
+def markdown_table(records: list[dict]) -> str:
+    """The table of a README: one row a method; mAP, Rank-1, mINP and outliers in percent, mean ± deviation over seeds."""
+    def cell(found: Spread | None, scale: float, digits: int) -> str:
+        if found is None:
+            return "–"
+        text = f"{scale * found.mean:.{digits}f}"
+        return text if found.deviation is None else f"{text} ± {scale * found.deviation:.{digits}f}"
+
+    columns = (("mAP %", "mAP", 100, 1), ("Rank-1 %", "rank1", 100, 1), ("mINP %", "mINP", 100, 1), ("ARI", "ari", 1, 2),
+               ("clusters", "n_clusters", 1, 0), ("outliers %", "outlier_fraction", 100, 1))
+    lines = ["| method | seeds | " + " | ".join(c[0] for c in columns) + " |", "|---" * (len(columns) + 2) + "|"]
+    table = by_method(records)
+    for method, measures in summary(records).items():
+        cells = [cell(measures.get(key), scale, digits) for _, key, scale, digits in columns]
+        lines.append(f"| {LABELS[method]} | {len(table[method])} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,327 @@
+"""The visible loop: extract, cluster, rebuild the memory, train, record; a checkpoint after every epoch.
+
+What trains sees `TrainingImages`: paths and cameras. True identities live in `Monitor`, which only measures.
+"""
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from .checkpoint import TrainingState, load_checkpoint, save_checkpoint, save_epoch
+from .clustering import PseudoLabels, centre_by_camera, jaccard_distances, pseudo_labels, require_clusters
+from .data import ImageStore, ReIDDataset, TrainingImages, arrays_of, augment, pk_batches
+from .errors import KitError
+from .evaluation import evaluate_ranking
+from .experiment import Config, open_run, pick_device, read_json, write_json
+from .losses import anchor_features, carry_posterior, dkdmpl_loss, teacher_logits
+from .memory import ClusterMemory
+from .models import Encoder, build_encoder, extract_features
+from .neighbors import knn_graph
+from .noise import cluster_agreement
+from .seeding import generator_for, seed_everything
+
+UNMEASURED = {"mAP": None, "rank1": None, "mINP": None}
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """`history`: one record an epoch; `final`: the trained encoder's measures; `run_dir`: where all of it lies."""
+
+    history: tuple[dict, ...]
+    final: dict
+    run_dir: Path
+    encoder: Encoder
+
+
+class Monitor:
+    """The only holder of true identities: nothing that it returns reaches the loss, the labels or the sampler."""
+
+    def __init__(self, config: Config, dataset: ReIDDataset) -> None:
+        self.pids = arrays_of(dataset.train)[1]
+        self.config, self.splits, self.stores = config, (dataset.query, dataset.gallery), None
+        self.blind: str | None = None  # why the ranking cannot be measured, once that is known
+
+    def agreement(self, labels: np.ndarray) -> dict:
+        """ARI, NMI and purity of labels (N,) against the true identities, None where those are unknown."""
+        found = cluster_agreement(labels, self.pids)
+        return {"ari": found.ari, "nmi": found.nmi, "purity": found.purity}
+
+    def ranking(self, encoder: Encoder) -> dict:
+        """mAP, Rank-1 and mINP of the query and gallery splits; None where there are none or nothing can be matched."""
+        if self.blind is None and not all(self.splits):
+            self.blind = "no query or gallery split with known identities: rankings are not measured"
+        if self.blind:
+            return dict(UNMEASURED)
+        config = self.config
+        if self.stores is None:
+            self.stores = [_store(config, arrays_of(split)[0]) for split in self.splits]
+        query, gallery = (extract(config, encoder, store) for store in self.stores)
+        (_, query_pids, query_cams), (_, gallery_pids, gallery_cams) = (arrays_of(s) for s in self.splits)
+        result = evaluate_ranking(query, gallery, query_pids, gallery_pids, query_cams, gallery_cams)
+        return {"mAP": result.mAP, "rank1": result.cmc[1], "mINP": result.mINP}
+
+
+def fit(config: Config, dataset: ReIDDataset, *, resume: bool = False, progress: bool = True,
+        on_epoch: Callable[[dict], None] | None = None) -> FitResult:
+    """Train an encoder on `dataset.train` without its identities.
+
+    `resume` continues a run from its last whole epoch to the result that the uninterrupted run reaches, bit for bit
+    on a CPU with the same number of threads; a finished run is read, not repeated. `on_epoch(record)` is called after
+    each epoch.
+    Only `method="supervised"`, the reference row, trains on true identities, and its record says so.
+    Raises `KitError` for settings and data that cannot be trained on, and when the loss is no longer finite.
+    """
+    run_dir = open_run(config, dataset.fingerprint(), resume=resume)
+    seed_everything(config.seed)
+    device = pick_device(config.device)
+    images, monitor = dataset.unlabelled(), Monitor(config, dataset)
+    true_labels = _identity_labels(dataset) if config.method == "supervised" else None
+    state = new_state(config, device)
+    load_checkpoint(run_dir, state)
+    store = _store(config, images.paths, progress=progress, cache_dir=run_dir / "cache")
+    epochs = tqdm(range(state.epoch, config.epochs), desc=config.name, unit="epoch", disable=not progress,
+                  initial=state.epoch, total=config.epochs)
+    for epoch in epochs:
+        clock = StageClock()
+        with clock("extract"):
+            features = extract(config, state.encoder, store)
+        with clock("cluster"):
+            pseudo = cluster_epoch(config, features, images.camids) if true_labels is None else true_labels
+            require_clusters(pseudo)
+        with clock("train"):
+            losses = train_epoch(config, state, store, images, features, pseudo)
+        with clock("evaluate"):
+            due = (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == config.epochs
+            ranking = monitor.ranking(state.encoder) if due else dict(UNMEASURED)
+        record = {"epoch": epoch, **losses, **_counts(pseudo), **monitor.agreement(pseudo.labels), **ranking,
+                  "seconds": clock.seconds, "peak_memory_mb": peak_memory_mb()}
+        state.history.append(record)
+        state.epoch = epoch + 1
+        save_epoch(run_dir, epoch, pseudo.labels, features if config.keep_features else None)
+        save_checkpoint(run_dir, state)
+        epochs.set_postfix_str(_one_line(record))
+        if on_epoch:
+            on_epoch(record)
+    final = read_json(run_dir / "result.json")["final"] if (run_dir / "result.json").exists() else _finish(
+        config, run_dir, state, store, images, monitor, dataset.fingerprint())
+    return FitResult(tuple(state.history), final, run_dir, state.encoder)
+
+
+def cluster_epoch(config: Config, features: np.ndarray, camids: np.ndarray) -> PseudoLabels:
+    """Pseudo labels of features (N, d): k-NN graph, k-reciprocal Jaccard distance, DBSCAN."""
+    if config.centre_cameras:  # an option of ours for strong camera shift, not in the paper
+        features = centre_by_camera(features, camids)
+    graph = knn_graph(features, min(config.k1, len(features)))
+    distances = jaccard_distances(graph, k1=config.k1, k2=config.k2, max_distance=config.max_distance)
+    return pseudo_labels(distances, method=config.cluster_method, eps=config.eps, min_samples=config.min_samples)
+
+
+def train_epoch(config: Config, state: TrainingState, store: ImageStore, images: TrainingImages, features: np.ndarray,
+                pseudo: PseudoLabels) -> dict:
+    """One epoch over PK batches; returns the mean of each loss. `features` (N, d) are this epoch's frozen v."""
+    device = next(state.encoder.parameters()).device
+    v = torch.from_numpy(features).to(device)
+    labels = torch.from_numpy(pseudo.labels).to(device)
+    memory = ClusterMemory(v, labels, momentum=config.memory_momentum, update=config.memory_update)
+    gkd_weight, skd_weight = config.loss_weights(state.epoch)
+    teach = _teacher(config, state, memory, v, pseudo.labels) if gkd_weight else None
+    rate = learning_rate(config, state.epoch)
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+    draws = generator_for(config.seed, state.epoch, "augmentation")
+    batches = pk_batches(pseudo.labels, images.camids, clusters_per_batch=config.batch_clusters,
+                         images_per_cluster=config.batch_images, iterations=config.iterations, sampler=config.sampler,
+                         generator=generator_for(config.seed, state.epoch, "sampler"))
+    sums: dict[str, float] = {}
+    state.encoder.train()
+    for batch in batches:
+        view = _view(config, store, batch, draws, device)
+        y = labels[batch]
+        with autocast(config, device):
+            z = state.encoder(view).float()
+        anchor_logits = None
+        if skd_weight:
+            anchor_logits = memory.logits(_anchors(config, state, store, batch, view, z, y, draws), config.temperature)
+        loss = dkdmpl_loss(memory.logits(z, config.temperature), y, teacher_logits=teach(batch) if teach else None,
+                           anchor_logits=anchor_logits, gkd_weight=gkd_weight, skd_weight=skd_weight,
+                           temperature=config.distillation_temperature, divergence=config.skd_divergence)
+        if not torch.isfinite(loss.total):
+            raise KitError(f"The loss of epoch {state.epoch} is not finite; the last good checkpoint is kept: "
+                           "lower learning_rate, or use precision=fp32, and resume.")
+        state.optimiser.zero_grad(set_to_none=True)
+        loss.total.backward()
+        state.optimiser.step()
+        memory.update(z.detach(), y)  # explicit, after the step: never inside autograd's backward
+        _follow(state, config.ema_momentum)
+        for name, value in (("loss", loss.total), ("loss_cc", loss.cluster_contrast), ("loss_gkd", loss.gkd),
+                            ("loss_skd", loss.skd)):
+            sums[name] = sums.get(name, 0.0) + float(value.detach())
+    return {**{name: value / config.iterations for name, value in sums.items()}, "learning_rate": rate,
+            "gkd_weight": gkd_weight, "skd_weight": skd_weight}
+
+
+def _teacher(config: Config, state: TrainingState, memory: ClusterMemory, v: torch.Tensor,
+             labels: np.ndarray) -> Callable[[np.ndarray], torch.Tensor]:
+    """The epoch view e_i as logits, by `gkd_teacher`: a function from image indices (B,) to (B, K)."""
+    tau = config.teacher_temperature
+    if config.gkd_teacher == "sample":  # e_i = softmax(C v_i / tau_t)
+        return lambda i: memory.teacher_logits(v[i], tau)
+    if config.gkd_teacher == "cluster":  # every member of a cluster is taught by its centroid
+        return lambda i: memory.teacher_logits(memory.centroids[torch.as_tensor(labels[i], device=v.device)], tau)
+    own = torch.softmax(memory.teacher_logits(v, tau), dim=1)
+    posterior = own
+    if state.previous is not None:  # RLCC: last epoch's posterior, carried over by the overlap of the clusters
+        posterior = carry_posterior(torch.from_numpy(state.previous[1]).to(v.device), state.previous[0], labels)
+    state.previous = (labels, own.cpu().numpy())
+    return lambda i: teacher_logits("consensus", posterior=posterior[i])
+
+
+def _anchors(config: Config, state: TrainingState, store: ImageStore, batch: np.ndarray, view: torch.Tensor,
+             z: torch.Tensor, y: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+    """Features (B, d) of the second view, by `skd_anchor`: batch mates, a second augmentation, or the EMA encoder."""
+    if config.skd_anchor == "augmentation":
+        with autocast(config, z.device.type):
+            return state.encoder(_view(config, store, batch, draws, z.device)).float()
+    if config.skd_anchor == "ema":
+        with torch.no_grad(), autocast(config, z.device.type):
+            return state.ema(view).float()
+    return anchor_features(z, y, strategy=config.skd_anchor, generator=draws)
+
+
+def _view(config: Config, store: ImageStore, batch: np.ndarray, draws: torch.Generator, device) -> torch.Tensor:
+    pictures = augment(store.batch(batch), draws, flip=config.flip, padding=config.padding, erasing=config.erasing)
+    return pictures.to(device)
+
+
+@torch.no_grad()
+def _follow(state: TrainingState, momentum: float) -> None:
+    """EMA encoder <- momentum * EMA + (1 - momentum) * encoder, buffers copied."""
+    if state.ema is None:
+        return
+    for slow, fast in zip(state.ema.parameters(), state.encoder.parameters(), strict=True):
+        slow.lerp_(fast, 1 - momentum)
+    for slow, fast in zip(state.ema.buffers(), state.encoder.buffers(), strict=True):
+        slow.copy_(fast)
+
+
+def learning_rate(config: Config, epoch: int) -> float:
+    """The rate of `epoch` (from 0): cosine to zero over the run, or x0.1 every `step_epochs`, or constant."""
+    if config.schedule == "cosine":
+        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
+    return config.learning_rate * (0.1 ** (epoch // config.step_epochs) if config.schedule == "step" else 1.0)
+
+
+def autocast(config: Config, device) -> contextlib.AbstractContextManager:
+    """bf16 autocast where the configuration asks for it; losses and memory stay in fp32."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.precision == "bf16")
+
+
+def new_state(config: Config, device: str) -> TrainingState:
+    """Encoder, its EMA where a setting needs one, and Adam over the parameters that train."""
+    encoder = build_encoder(config.backbone, weights=config.weights, pooling=config.pooling,
+                            last_stride=config.last_stride, freeze_stages=config.freeze_stages)
+    encoder = encoder.to(device, memory_format=torch.channels_last)  # measured faster for convolutions on CPU and GPU
+    ema = None
+    if config.skd_anchor == "ema" and config.method in ("skd", "dkdmpl"):
+        ema = copy.deepcopy(encoder).requires_grad_(False).eval()
+    trained = [p for p in encoder.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+    return TrainingState(encoder, optimiser, ema)
+
+
+def _store(config: Config, paths, **options) -> ImageStore:
+    return ImageStore(paths, config.height, config.width, **({"progress": False} | options))
+
+
+def extract(config: Config, encoder: Encoder, store: ImageStore) -> np.ndarray:
+    """Features (N, d) of the pictures in a store, eval mode, on the configured device and precision."""
+    return extract_features(encoder, store, device=pick_device(config.device), precision=config.precision)
+
+
+def _counts(pseudo: PseudoLabels) -> dict:
+    return {"n_clusters": pseudo.n_clusters, "outlier_fraction": pseudo.outlier_fraction}
+
+
+def _identity_labels(dataset: ReIDDataset) -> PseudoLabels:
+    """True identities in the place of pseudo labels, for the supervised reference row alone."""
+    pids = arrays_of(dataset.train)[1]
+    if (pids < 0).any():
+        raise KitError("method=supervised needs the identity of every training picture, and this data set lacks some.")
+    labels = np.unique(pids, return_inverse=True)[1].astype(np.int64)
+    return PseudoLabels(labels=labels, n_clusters=int(labels.max()) + 1, outlier_fraction=0.0)
+
+
+def assess(config: Config, encoder: Encoder, store: ImageStore, images: TrainingImages, monitor: Monitor) -> dict:
+    """Measure an encoder once: ranking of the test split, clustering of the training split under the same settings."""
+    pseudo = cluster_epoch(config, extract(config, encoder, store), images.camids)
+    return {**monitor.ranking(encoder), **monitor.agreement(pseudo.labels), **_counts(pseudo)}
+
+
+def assess_untrained(config: Config, dataset: ReIDDataset) -> dict:
+    """`assess` for the encoder as it is before any training: the first row of every table."""
+    images = dataset.unlabelled()
+    store = _store(config, images.paths)
+    encoder = new_state(config, pick_device(config.device)).encoder
+    return assess(config, encoder, store, images, Monitor(config, dataset))
+
+
+def _finish(config: Config, run_dir: Path, state: TrainingState, store: ImageStore, images: TrainingImages,
+            monitor: Monitor, fingerprint: str) -> dict:
+    """Write result.json: the last epoch's measures, and the best epoch's mAP under that name only."""
+    measured = [r["mAP"] for r in state.history if r["mAP"] is not None]
+    final = assess(config, state.encoder, store, images, monitor)
+    final["best_epoch_mAP"] = max(measured, default=None)
+    labels = "true identities" if config.method == "supervised" else "pseudo labels"
+    write_json(run_dir / "result.json", {"final": final, "labels": labels, "sampler": config.sampler,
+                                         "note": monitor.blind, "data_fingerprint": fingerprint})
+    return final
+
+
+def load_encoder(run_dir: str | Path) -> tuple[Config, Encoder]:
+    """The configuration and the trained encoder of a run folder."""
+    run_dir = Path(run_dir)
+    config = Config().replace(**read_json(run_dir / "config.json")["settings"])
+    state = new_state(config, pick_device(config.device))
+    if not (run_dir / "checkpoint.json").exists():
+        raise KitError(f"{run_dir} holds no checkpoint: train at least one epoch first.")
+    load_checkpoint(run_dir, state)
+    return config, state.encoder
+
+
+class StageClock:
+    """Seconds by stage of one epoch: `with clock("train"): ...`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str):
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - start, 3)
+
+
+def peak_memory_mb() -> float | None:
+    """Peak resident memory of this process in MB; None where the platform does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def _one_line(record: dict) -> str:
+    shown = {"loss": record["loss"], "clusters": record["n_clusters"], "outliers": record["outlier_fraction"],
+             "ARI": record["ari"], "mAP": record["mAP"]}
+    return ", ".join(f"{k} {v:.3g}" for k, v in shown.items() if v is not None)

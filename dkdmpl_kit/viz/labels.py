@@ -1,0 +1,207 @@
+"""Pictures of one label: its three views, what temperature does to it, and the gradient that it sends back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.viz.pictures import as_pictures
+from dkdmpl_kit.viz.style import (
+    CYCLE,
+    PALETTE,
+    VIEW_COLOURS,
+    VIEW_LABELS,
+    add_note,
+    new_figure,
+    same_length,
+    say,
+    styled,
+)
+
+_HATCHES = {"e": "//", "q": "", "a": "..", "r3": "xx"}
+
+
+def _hard_vector(hard: Any, clusters: int) -> np.ndarray:
+    """The hard label as a one-hot (K,) vector; an index, -1 (an outlier: all zeros) or already a vector."""
+    if np.ndim(hard) == 1:
+        return np.asarray(hard, float)
+    if not -1 <= int(hard) < clusters:
+        raise KitError(f"viz: hard label {int(hard)} does not fit {clusters} clusters; give -1 to {clusters - 1}.")
+    return np.eye(clusters)[int(hard)] if int(hard) >= 0 else np.zeros(clusters)
+
+
+def _show_picture(ax: Axes, picture: Any) -> None:
+    ax.imshow(as_pictures(np.asarray(picture)[None])[0])
+    ax.set_axis_off()
+
+
+def _bar_axes(figure: Figure, picture: Any) -> Axes:
+    if picture is None:
+        return figure.subplots()
+    left, right = figure.subplots(1, 2, width_ratios=(1, 7))
+    _show_picture(left, picture)
+    return right
+
+
+@styled
+def label_views(
+    hard: Any, e: Any, q: Any, a: Any, r3: Any = None, *, top: int = 8, picture: Any = None, title: str | None = None
+) -> Figure:
+    """The views of one picture's pseudo label as grouped bars over the `top` clusters that any of them likes best.
+
+    hard: index of the cluster (or one-hot (K,), -1 for an outlier); e, q, a and r3 (K,) probabilities, None to leave
+    one out. The last group holds all other clusters. `picture` (3, H, W) or (H, W, 3) uint8 stands beside. method: P4.
+    """
+    views = {k: np.asarray(v, float) for k, v in (("e", e), ("q", q), ("a", a), ("r3", r3)) if v is not None}
+    if not views or same_length(**views) == 0:
+        raise KitError("label_views: no view of the label given; give e, q or a with one probability a cluster.")
+    clusters = same_length(**views)
+    one_hot = _hard_vector(hard, clusters)
+    strongest = np.maximum(np.max(list(views.values()), 0), 2 * one_hot)  # the hard label always among them
+    shown = np.argsort(-strongest, kind="stable")[:top]
+    names = [f"{k}" for k in shown] + (["others"] if clusters > len(shown) else [])
+    figure = new_figure(9, 3.9, title=_views_title(one_hot, views) if title is None else title)
+    ax = _bar_axes(figure, picture)
+    width = 0.84 / len(views)
+    for j, (name, values) in enumerate(views.items()):
+        heights = np.append(values[shown], np.delete(values, shown).sum())[: len(names)]
+        ax.bar(
+            np.arange(len(names)) + (j - (len(views) - 1) / 2) * width,
+            heights,
+            width * 0.94,
+            color=VIEW_COLOURS[name],
+            label=VIEW_LABELS[name],
+            hatch=_HATCHES[name],
+            edgecolor="white",
+            linewidth=0,
+        )
+    if one_hot.any():
+        named = np.flatnonzero(one_hot[shown])
+        ax.bar(
+            named,
+            one_hot[shown][named],
+            0.92,
+            fill=False,
+            edgecolor=VIEW_COLOURS["hard"],
+            linewidth=1.6,
+            label=VIEW_LABELS["hard"],
+        )
+    else:
+        add_note(figure, "An outlier of this epoch's clustering: it has no hard label and is left out of training.")
+    ax.set_xticks(np.arange(len(names)), names)
+    ax.set(xlabel="cluster", ylabel="probability (0 to 1)", ylim=(0, 1.04))
+    ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
+    return figure
+
+
+def _views_title(one_hot: np.ndarray, views: Mapping[str, np.ndarray]) -> str:
+    agree = {int(np.argmax(values)) for name, values in views.items() if name != "r3"}
+    if one_hot.any():
+        agree.add(int(np.argmax(one_hot)))
+    return (
+        "All views of this label agree"
+        if len(agree) == 1
+        else f"The views of this label name {len(agree)} different clusters"
+    )
+
+
+def softmax_entropy(similarities: Any, temperatures: Any) -> np.ndarray:
+    """(T, n) entropy in nats of softmax(similarities (n, K) / tau) for each tau of `temperatures` (T,)."""
+    sims, taus = np.atleast_2d(np.asarray(similarities, float)), np.asarray(temperatures, float).ravel()
+    if sims.shape[1] == 0 or not (taus > 0).all():
+        raise KitError("softmax_entropy: needs at least one cluster and temperatures above 0.")
+    entropies = []
+    for tau in taus:
+        logits = (sims - sims.max(1, keepdims=True)) / tau
+        p = np.exp(logits)
+        p /= p.sum(1, keepdims=True)
+        entropies.append(-(p * np.log(np.maximum(p, 1e-300))).sum(1))
+    return np.array(entropies).reshape(len(taus), len(sims))
+
+
+@styled
+def temperature_curves(
+    similarities: Any,
+    temperatures: Any,
+    *,
+    marks: Mapping[str, float] | None = None,
+    examples: Any = None,
+    title: str | None = None,
+) -> Figure:
+    """How sharp a softmax label is: entropy against temperature (left), one label at a few temperatures (right).
+
+    similarities (n, K) of pictures to clusters; temperatures (T,) > 0; `marks` {name: temperature} are lined, say tau
+    and tau_t; `examples`: temperatures drawn at the right, by default the marks.
+    """
+    sims, taus = np.atleast_2d(np.asarray(similarities, float)), np.asarray(temperatures, float).ravel()
+    entropy = softmax_entropy(sims, taus)
+    figure = new_figure(9.5, 4.3, title="Higher temperature, softer label" if title is None else title)
+    left, right = figure.subplots(1, 2, width_ratios=(1.1, 1))
+    low, middle, high = np.quantile(entropy, (0.1, 0.5, 0.9), axis=1)
+    left.fill_between(
+        taus, low, high, color=PALETTE["blue"], alpha=0.2, linewidth=0, label="10 to 90 % of the pictures"
+    )
+    left.plot(taus, middle, color=PALETTE["blue"], label="median")
+    left.axhline(
+        np.log(sims.shape[1]), color=PALETTE["grey"], linestyle=":", label=f"even over {sims.shape[1]} clusters"
+    )
+    for j, (name, tau) in enumerate((marks or {}).items()):
+        left.axvline(tau, color=CYCLE[(j + 3) % len(CYCLE)], linestyle="--", label=f"{name} = {tau:g}")
+    left.set(xscale="log", xlabel="temperature (no unit, log scale)", ylabel="entropy of the label (nats)")
+    left.set_ylim(0, max(np.log(sims.shape[1]) * 1.08, 0.1))
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=3)
+    chosen = list((marks or {}).values()) if examples is None else list(np.asarray(examples, float).ravel())
+    chosen = chosen or [float(taus[0]), float(taus[len(taus) // 2]), float(taus[-1])]
+    best = np.sort(sims[0])[::-1][:12]
+    for j, tau in enumerate(dict.fromkeys(chosen)):
+        p = np.exp((best - best[0]) / tau) / np.exp((sims[0] - best[0]) / tau).sum()
+        right.plot(
+            np.arange(1, len(best) + 1), p, marker="o^sDv"[j % 5], color=CYCLE[(j + 3) % len(CYCLE)], label=f"{tau:g}"
+        )
+    right.set(
+        xlabel="cluster, by similarity to the first picture (rank)", ylabel="probability (0 to 1)", ylim=(0, 1.04)
+    )
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    right.legend(title="temperature", loc="upper right")
+    return figure
+
+
+@styled
+def gradient_bars(q: Any, r: Any, *, hard: Any = None, top: int = 8, title: str | None = None) -> Figure:
+    """The gradient of the loss by the logits, q - r (K,), for the `top` clusters moved most; negative raises a logit.
+
+    q, r (K,): the student and the (mixed) target; `hard`: with it, q - 1_y of plain cluster contrast stands beside.
+    method: P1 and P4 (without the factor 1 + lambda_g + lambda_s).
+    """
+    q, r = np.asarray(q, float), np.asarray(r, float)
+    same_length(q=q, r=r)
+    sets = {"q − r (mixed target)": (q - r, VIEW_COLOURS["r3"])}
+    if hard is not None:
+        sets = {"q − 1_y (hard label)": (q - _hard_vector(hard, len(q)), VIEW_COLOURS["hard"]), **sets}
+    title = "The gradient pulls up what is below zero and pushes down the rest" if title is None else title
+    figure = new_figure(9, 3.6, title=title)
+    ax = figure.subplots()
+    if not len(q):
+        say(ax, "No clusters: no gradient.")
+        return figure
+    shown = np.argsort(-np.max([np.abs(values) for values, _ in sets.values()], 0), kind="stable")[:top]
+    width = 0.8 / len(sets)
+    for j, (name, (values, colour)) in enumerate(sets.items()):
+        ax.bar(
+            np.arange(len(shown)) + (j - (len(sets) - 1) / 2) * width,
+            values[shown],
+            width * 0.94,
+            color=colour,
+            label=name,
+        )
+    ax.axhline(0, color=PALETTE["grey"], linewidth=1)
+    ax.set_xticks(np.arange(len(shown)), [str(k) for k in shown])
+    ax.set(xlabel="cluster", ylabel="gradient by the logit (no unit)")
+    ax.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
+    return figure

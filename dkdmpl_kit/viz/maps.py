@@ -1,0 +1,270 @@
+"""Maps of feature space and matrices of similarity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from dkdmpl_kit.errors import KitError, check_option
+from dkdmpl_kit.viz.style import CYCLE, MARKERS, PALETTE, UNKNOWN, count, new_figure, same_length, say, styled
+
+KINDS = ("cluster", "identity", "camera", "error")
+ERROR_LOOK = {"right": ("right", "o"), "merged": ("merged", "X"), "split": ("split", "^"), "outlier": ("outlier", ".")}
+ERROR_LABELS = {
+    "right": "right",
+    "merged": "merged: cluster of another identity",
+    "split": "split: not its identity's main cluster",
+    "outlier": "outlier",
+}
+
+
+def umap_layout(
+    features: Any = None,
+    *,
+    graph: tuple[Any, Any] | None = None,
+    seed: int = 0,
+    n_neighbors: int = 15,
+    min_dist: float = 0.15,
+    init: Any = None,
+) -> np.ndarray:
+    """(N, 2) float32 positions by UMAP (McInnes et al. 2018), the same for a seed on one thread.
+
+    `features` (N, d), rows of norm 1, or `graph` = (indices (N, k), distances (N, k)), column 0 the row itself, which
+    spares UMAP its own search (Euclidean distances: sqrt(2 - 2 similarity)). `init` (N, 2): start from the last epoch's map.
+    """
+    if features is None and graph is None:
+        raise KitError("umap_layout: give features (N, d) or graph=(indices, distances).")
+    x = None if features is None else np.asarray(features, np.float32)
+    total = len(x) if x is not None else len(graph[0])
+    if graph is not None:
+        same_length(features=x, indices=graph[0], distances=graph[1])
+    if init is not None and np.shape(init) != (total, 2):
+        raise KitError(
+            f"umap_layout: init has shape {np.shape(init)}, expected ({total}, 2), one start for each picture."
+        )
+    start = None if init is None else np.asarray(init, np.float32)
+    if total < 6:  # too few for a neighbourhood: any layout is as good
+        return start if start is not None else np.stack([np.arange(total), np.zeros(total)], 1).astype(np.float32)
+    from umap import UMAP
+
+    k = min(n_neighbors, total - 1)
+    options: dict[str, Any] = {}
+    if graph is not None:
+        k = min(k, np.shape(graph[0])[1])
+        knn = (np.asarray(graph[0], np.int32)[:, :k], np.asarray(graph[1], np.float32)[:, :k], None)
+        options = {"precomputed_knn": knn, "force_approximation_algorithm": True}
+    if start is None:
+        start = "pca" if x is not None else "random"
+    return _fit_umap(
+        UMAP,
+        x if x is not None else np.zeros((total, 2), np.float32),
+        n_neighbors=k,
+        min_dist=min_dist,
+        init=start,
+        random_state=seed,
+        n_jobs=1,
+        **options,
+    )
+
+
+def _fit_umap(umap: Any, x: np.ndarray, **options: Any) -> np.ndarray:
+    import warnings
+
+    with warnings.catch_warnings():  # without its search index UMAP cannot place new points: never asked here
+        warnings.filterwarnings("ignore", message=".*knn_search_index.*")
+        return np.asarray(umap(**options).fit_transform(x), np.float32)
+
+
+def _draw_map(ax: Axes, xy: np.ndarray, colour_by: Any, kind: str, title: str) -> None:
+    """Points of one map: colour and shape by value, so that more values than colours stay apart."""
+    ax.set(xticks=[], yticks=[], title=title)
+    ax.grid(False)
+    ax.spines[:].set(visible=True, color="#DDDDDD")
+    ax.set_aspect("equal", adjustable="datalim")
+    size = float(np.clip(9000 / max(len(xy), 1), 6, 30))
+    if not len(xy):
+        say(ax, "No pictures to show.")
+    elif colour_by is None:
+        ax.scatter(*xy.T, s=size, color=PALETTE["outlier"], linewidths=0)
+        missing = "Cameras are not known" if kind == "camera" else UNKNOWN
+        ax.set_xlabel(f"{missing}.", color="#555555")
+    elif kind == "error":
+        _draw_errors(ax, xy, np.asarray(colour_by), size)
+    else:
+        _draw_groups(ax, xy, np.asarray(colour_by), kind, size)
+
+
+def _draw_errors(ax: Axes, xy: np.ndarray, kinds: np.ndarray, size: float) -> None:
+    for name in ("outlier", "right", "split", "merged"):  # the mistakes on top
+        here = kinds == name
+        colour, marker = ERROR_LOOK[name]
+        ax.scatter(
+            *xy[here].T,
+            s=size,
+            color=PALETTE[colour],
+            marker=marker,
+            linewidths=0,
+            label=f"{ERROR_LABELS[name]} ({here.mean():.0%})",
+        )
+    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.01), ncols=2, handletextpad=0.2, columnspacing=1)
+
+
+def _draw_groups(ax: Axes, xy: np.ndarray, values: np.ndarray, kind: str, size: float) -> None:
+    outside = values < 0
+    ax.scatter(*xy[outside].T, s=size * 0.5, color=PALETTE["outlier"], marker=".", linewidths=0)
+    names, places = np.unique(values[~outside], return_inverse=True)
+    colours = np.array([to_rgba(CYCLE[p % len(CYCLE)]) for p in range(len(names))]).reshape(-1, 4)
+    shapes = places // len(CYCLE) % len(MARKERS) if len(names) else places
+    for shape in np.unique(shapes):
+        here = shapes == shape
+        ax.scatter(*xy[~outside][here].T, s=size, c=colours[places[here]], marker=MARKERS[shape], linewidths=0)
+    if kind == "camera":
+        handles = [
+            Line2D(
+                [],
+                [],
+                linestyle="",
+                color=CYCLE[p % len(CYCLE)],
+                marker=MARKERS[p // len(CYCLE) % len(MARKERS)],
+                label=f"camera {name + 1}",
+            )
+            for p, name in enumerate(names.tolist())
+        ]
+        ax.legend(
+            handles=handles, loc="upper left", bbox_to_anchor=(0, -0.01), ncols=3, handletextpad=0.1, columnspacing=0.8
+        )
+    elif kind == "cluster":
+        ax.set_xlabel(
+            f"{count(len(names), 'cluster')}, {count(int(outside.sum()), 'outlier')} ({outside.mean():.0%}, grey)"
+        )
+    else:
+        unknown = f", {int(outside.sum())} unknown (grey)" if outside.any() else ""
+        ax.set_xlabel(f"{count(len(names), 'identity', 'identities')}{unknown}")
+
+
+_MAP_NOTE = "A map keeps neighbourhoods, not distances: its axes have no unit. Colours repeat with another shape."
+
+
+@styled
+def feature_map(xy: Any, colour_by: Any, *, title: str = "", kind: str = "cluster") -> Figure:
+    """Pictures as points: xy (N, 2), coloured by pseudo label, identity or camera (N,) int, or kind of error (N,) str.
+
+    -1 is an outlier (or unknown) and drawn small and grey; `colour_by=None` draws grey points and says what is missing.
+    """
+    xy = np.asarray(xy, float).reshape(-1, 2)
+    check_option("kind", kind, KINDS)
+    same_length(xy=xy, colour_by=colour_by)
+    figure = new_figure(8, 6.2, title=title, note=_MAP_NOTE)
+    _draw_map(figure.subplots(), xy, colour_by, kind, "")
+    return figure
+
+
+@styled
+def feature_maps(panels: Sequence[Any], *, row_labels: Sequence[str] = (), title: str = "") -> Figure:
+    """Maps side by side: `panels` a list (one row) or a list of lists (rows, e.g. before and after) of dicts with
+    the keys xy (N, 2), colour_by (N,) or None, kind, and title. `row_labels` name the rows.
+    """
+    rows = (
+        [[panels[i] for i in range(len(panels))]]
+        if panels and isinstance(panels[0], Mapping)
+        else [list(r) for r in panels]
+    )
+    if not rows or not all(rows):
+        raise KitError("feature_maps: no panels given; give dicts with xy, colour_by, kind and title.")
+    columns = max(len(row) for row in rows)
+    figure = new_figure(
+        min(3.3 * columns, 10) if columns > 2 else 4.5 * columns, 3.6 * len(rows) + 0.7, title=title, note=_MAP_NOTE
+    )
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for r, row in enumerate(rows):
+        for ax, panel in zip(axes[r], row):
+            check_option("kind", panel.get("kind", "cluster"), KINDS)
+            xy = np.asarray(panel["xy"], float).reshape(-1, 2)
+            same_length(xy=xy, colour_by=panel["colour_by"])
+            _draw_map(ax, xy, panel["colour_by"], panel.get("kind", "cluster"), panel.get("title", ""))
+        for ax in axes[r, len(row) :]:
+            ax.set_axis_off()
+        if r < len(row_labels):
+            axes[r, 0].set_ylabel(row_labels[r], fontweight="bold")
+    return figure
+
+
+def _matrix(values: np.ndarray, order: Any, labels: Any, *, title: str, unit: str, note: str, **colours: Any) -> Figure:
+    """A square matrix with its groups' borders; rows in `order`, else sorted by label."""
+    if values.ndim != 2 or values.shape[0] != values.shape[1]:
+        raise KitError(f"viz: a matrix of shape {values.shape} is not square (n, n).")
+    if labels is not None and len(labels) != len(values):
+        raise KitError(f"viz: {len(labels)} labels for {len(values)} rows; give one label a row.")
+    if order is None:
+        order = np.arange(len(values)) if labels is None else np.argsort(np.asarray(labels), kind="stable")
+    order = np.asarray(order, dtype=np.int64)
+    figure = new_figure(8, 6.6, title=title, note=note)
+    ax = figure.subplots()
+    if not len(order):
+        say(ax, "No pictures to show.")
+        return figure
+    image = ax.imshow(values[np.ix_(order, order)], interpolation="nearest", **colours)
+    figure.colorbar(image, ax=ax, label=unit, shrink=0.85)
+    ax.grid(False)
+    ax.set(xlabel="picture", ylabel="picture", xticks=[], yticks=[])
+    if labels is not None:
+        _group_borders(ax, np.asarray(labels)[order])
+    return figure
+
+
+def _group_borders(ax: Axes, labels: np.ndarray) -> None:
+    cuts = np.flatnonzero(labels[1:] != labels[:-1]) + 1
+    edges = np.concatenate([[0], cuts, [len(labels)]])
+    if len(edges) > 200:  # lines would hide the matrix
+        return
+    for cut in cuts:
+        ax.axhline(cut - 0.5, color="white", linewidth=0.7)
+        ax.axvline(cut - 0.5, color="white", linewidth=0.7)
+    if len(edges) <= 31:
+        names = ["outliers" if name == -1 else str(name) for name in labels[edges[:-1]].tolist()]
+        ax.set_yticks((edges[1:] + edges[:-1] - 1) / 2, names)
+        ax.set_ylabel("group")
+
+
+@styled
+def similarity_heatmap(sim: Any, order: Any = None, labels: Any = None, *, title: str | None = None) -> Figure:
+    """Cosine similarities (n, n) as an image; rows in `order` (n,), else sorted by `labels` (n,), with lines between."""
+    title = "Similarities: good groups are bright blocks on the diagonal" if title is None else title
+    return _matrix(
+        np.asarray(sim, float), order, labels, title=title, unit="cosine similarity (no unit)", note="", cmap="cividis"
+    )
+
+
+@styled
+def jaccard_matrix(distances: Any, order: Any = None, labels: Any = None, *, title: str | None = None) -> Figure:
+    """Jaccard distances, dense (n, n) or scipy.sparse (pairs not stored stay white); rows as in `similarity_heatmap`."""
+    if hasattr(distances, "tocoo"):
+        if distances.shape[0] > 4000:
+            raise KitError(
+                f"jaccard_matrix: {distances.shape[0]} pictures are too many to draw; slice a part of the matrix."
+            )
+        pairs = distances.tocoo()
+        dense = np.full(distances.shape, np.nan)
+        dense[pairs.row, pairs.col] = pairs.data
+    else:
+        dense = np.asarray(distances, float)
+    absent = np.isnan(dense).mean() if dense.size else 0.0
+    note = f"White: the {absent:.0%} of pairs farther apart than the graph stores." if absent else ""
+    title = "Jaccard distances: dark blocks are pictures that share their neighbours" if title is None else title
+    return _matrix(
+        dense,
+        order,
+        labels,
+        title=title,
+        unit="Jaccard distance (0 same neighbours, 1 none)",
+        note=note,
+        cmap="cividis",
+        vmin=0,
+        vmax=1,
+    )

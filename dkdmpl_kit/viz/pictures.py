@@ -1,0 +1,333 @@
+"""Pictures of pictures: contact sheets, galleries of clusters, ranked lists.
+
+`pictures` are uint8, (n, 3, H, W) or (n, H, W, 3), as arrays, tensors or memory maps: only those shown are read.
+All thumbnails of a sheet share one axes: a grid of a hundred axes takes seconds to lay out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.viz.style import CYCLE, PALETTE, UNKNOWN, count, known, new_figure, same_length, say, styled
+
+_GAP = 0.14  # between thumbnails, as a share of their width
+
+
+def as_pictures(pictures: Any, indices: Any = None) -> np.ndarray:
+    """The pictures (all, or those at `indices`) as uint8 (n, H, W, 3)."""
+    shape = tuple(pictures.shape) if hasattr(pictures, "shape") else np.shape(pictures)
+    if len(shape) != 4 or 3 not in (shape[1], shape[3]):
+        raise KitError(f"viz: pictures of shape {shape} cannot be shown; give uint8 (n, 3, H, W) or (n, H, W, 3).")
+    chosen = np.asarray(pictures if indices is None else pictures[np.asarray(indices, dtype=np.int64)])
+    if chosen.dtype != np.uint8:
+        raise KitError(f"viz: pictures of type {chosen.dtype} cannot be shown; give uint8, 0 to 255.")
+    return chosen if shape[3] == 3 else chosen.transpose(0, 2, 3, 1)
+
+
+def _cell(row: int, column: int, height: int, width: int) -> tuple[int, int]:
+    """Top-left pixel of a cell."""
+    gap = max(int(round(_GAP * width)), 2)
+    return gap + row * (height + gap), gap + column * (width + gap)
+
+
+def mosaic(ax: Axes, cells: Sequence[Sequence[np.ndarray | None]], size: tuple[int, int]) -> None:
+    """Draw rows of pictures (each (H, W, 3) uint8, None = left empty) as one image in pixel coordinates."""
+    rows, columns = len(cells), max((len(row) for row in cells), default=0)
+    height, width = size
+    canvas = np.full((*_cell(rows, columns, height, width), 3), 255, np.uint8)
+    for r, row in enumerate(cells):
+        for c, picture in enumerate(row):
+            if picture is not None:
+                y, x = _cell(r, c, height, width)
+                canvas[y : y + height, x : x + width] = picture
+    ax.imshow(canvas, interpolation="antialiased")
+    ax.set_axis_off()
+
+
+def frame(ax: Axes, row: int, column: int, size: tuple[int, int], colour: Any, mark: str = "") -> None:
+    """Frame one cell, with an optional mark in its corner, so that the colour does not speak alone."""
+    y, x = _cell(row, column, *size)
+    ax.add_patch(Rectangle((x - 1, y - 1), size[1] + 1, size[0] + 1, fill=False, edgecolor=colour, linewidth=2.6))
+    if mark:
+        dark = np.dot(to_rgb(colour), (0.3, 0.59, 0.11)) < 0.62
+        ax.text(
+            x + size[1] * 0.06,
+            y + size[1] * 0.06,
+            mark,
+            va="top",
+            ha="left",
+            fontsize=9,
+            fontweight="bold",
+            color="white" if dark else "black",
+            bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.2},
+        )
+
+
+def _head(ax: Axes, column: int, size: tuple[int, int], text: str) -> None:
+    y, x = _cell(0, column, *size)
+    ax.text(x + size[1] / 2, y - 0.12 * size[1], text, ha="center", va="bottom", fontsize=9)
+
+
+def _side(ax: Axes, row: int, size: tuple[int, int], text: str) -> None:
+    y, x = _cell(row, 0, *size)
+    ax.text(x - 0.15 * size[1], y + size[0] / 2, text, ha="right", va="center", fontsize=9)
+
+
+def _sheet(rows: int, columns: int, size: tuple[int, int], *, title: str, note: str = "", side: float = 0.8) -> Figure:
+    """A figure fit for a mosaic: at most 9.5 in wide, thumbnails at most 0.7 in, room of `side` in for row labels."""
+    cell = min(0.7, (9.5 - side) / (columns * (1 + _GAP) + _GAP))
+    width = max(cell * (columns * (1 + _GAP) + _GAP) + side, 6.0)
+    height = cell * (rows * (size[0] / size[1] + _GAP) + _GAP)
+    return new_figure(width, height + 0.45 + 0.3 * bool(title) + 0.35 * bool(note), title=title, note=note)
+
+
+@styled
+def contact_sheet(
+    pictures: Any,
+    *,
+    rows: Any = None,
+    columns: Any = None,
+    row_name: str = "identity",
+    column_name: str = "camera",
+    frames: Sequence[Any] | None = None,
+    per_cell: int = 1,
+    max_rows: int = 8,
+    max_columns: int = 12,
+    title: str | None = None,
+) -> Figure:
+    """A grid of thumbnails: one row a value of `rows` (n,), usually pids; one column a value of `columns` (n,), camids.
+
+    `rows=None`: identities unknown, pictures in their order. `columns=None`: as they come. `frames`: a colour (or None)
+    a picture. Up to `per_cell` pictures stand side by side in a cell. Cameras count from 1, as in the file names.
+    """
+    same_length(pictures=pictures, rows=rows, columns=columns, frames=frames)
+    row_of = np.arange(len(pictures)) // max_columns if rows is None else np.asarray(rows)
+    column_of = None if rows is None or columns is None else np.asarray(columns)
+    values = np.unique(row_of)[:max_rows]
+    heads = [] if column_of is None else np.unique(column_of)[: max(max_columns // per_cell, 1)].tolist()
+    places = _places(row_of, values, column_of, heads, max_columns if column_of is None else per_cell)
+    note = "" if rows is not None else f"{UNKNOWN}: they stand in file order."
+    if title is None:
+        title = (
+            f"Each row is one {row_name}" + (f", each column one {column_name}" if heads else "")
+            if rows is not None
+            else ""
+        )
+    width = len(heads) * per_cell or max((c + 1 for _, c, _ in places), default=1)
+    shown = as_pictures(pictures, [i for *_, i in places])
+    size = shown.shape[1:3]
+    figure = _sheet(max(len(values), 1), width, size, title=title, note=note, side=0.6)
+    ax = figure.subplots()
+    if not places:
+        say(ax, "No pictures to show.")
+        return figure
+    cells: list[list[np.ndarray | None]] = [[None] * width for _ in values]
+    for (r, c, _), picture in zip(places, shown):
+        cells[r][c] = picture
+    mosaic(ax, cells, size)
+    _label_sheet(ax, values if rows is not None else [], heads, per_cell, (row_name, column_name), size)
+    for r, c, i in places:
+        if frames is not None and frames[i] is not None:
+            frame(ax, r, c, size, frames[i])
+    return figure
+
+
+def _places(row_of: Any, values: Any, column_of: Any, heads: Sequence, room: int) -> list[tuple[int, int, int]]:
+    """(row, column, index) of each picture shown; at most `room` in a cell, or in a row where there are no columns."""
+    places = []
+    for r, value in enumerate(values):
+        members = np.flatnonzero(row_of == value)
+        groups = [members] if column_of is None else [members[column_of[members] == head] for head in heads]
+        for c, group in enumerate(groups):
+            places += [(r, c * room + j, int(i)) for j, i in enumerate(group[:room])]
+    return places
+
+
+def _label_sheet(
+    ax: Axes, values: Sequence, heads: Sequence, per_cell: int, names: tuple[str, str], size: tuple
+) -> None:
+    for r, value in enumerate(values):
+        _side(ax, r, size, "outliers" if names[0] == "cluster" and value == -1 else f"{names[0]}\n{value}")
+    for c, head in enumerate(heads):
+        y, x = _cell(0, c * per_cell, *size)
+        right = _cell(0, (c + 1) * per_cell - 1, *size)[1] + size[1]
+        text = f"{head + 1}" if names[1] == "camera" and int(head) >= 0 else f"{head}"
+        ax.text((x + right) / 2, y - 0.12 * size[1], f"{names[1]} {text}", ha="center", va="bottom", fontsize=9)
+
+
+@styled
+def ranking_grid(
+    query_pictures: Any,
+    gallery_pictures: Any,
+    matches: Any,
+    junk: Any = None,
+    *,
+    titles: Sequence[str] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Each query and its ranked gallery pictures, right ones ticked in green, wrong ones crossed in vermillion.
+
+    query_pictures (Q, ...), gallery_pictures (Q, top, ...) best first, matches (Q, top) bool, junk (Q, top) bool or
+    None: same identity and same camera as the query, which the protocol leaves out. `matches=None`: identities unknown.
+    `titles`: a label a row.
+    """
+    queries = as_pictures(query_pictures)
+    ranked = [as_pictures(row) for row in gallery_pictures]
+    same_length(queries=queries, gallery_pictures=ranked, matches=matches, junk=junk, titles=titles)
+    top = max((len(row) for row in ranked), default=0)
+    size = queries.shape[1:3]
+    judged = None if matches is None else np.asarray(matches, bool)
+    out = np.zeros((len(queries), top), bool) if junk is None else np.asarray(junk, bool)
+    note = (
+        f"{UNKNOWN}: nothing is marked right or wrong."
+        if judged is None
+        else (
+            "✓ same identity, ✗ another one" + ", – same identity and camera: not counted" * bool(out.any()) + "."
+        )
+    )
+    if title is None:
+        counted = None if judged is None or not top else judged[:, 0][~out[:, 0]]
+        title = f"The {top} nearest gallery pictures of each query" + (
+            ""
+            if counted is None or not counted.size
+            else f": {int(counted.sum())} of {counted.size} first places are right"
+        )
+    figure = _sheet(max(len(queries), 1), top + 1, size, title=title, note=note, side=0.9 if titles else 0.3)
+    ax = figure.subplots()
+    if not len(queries):
+        say(ax, "No queries to show.")
+        return figure
+    mosaic(ax, [[query, *row] for query, row in zip(queries, ranked)], size)
+    for column in range(top + 1):
+        _head(ax, column, size, f"{column}" if column else "query")
+    for r in range(len(queries)):
+        frame(ax, r, 0, size, PALETTE["query"])
+        if titles:
+            _side(ax, r, size, titles[r])
+        for c in range(len(ranked[r]) if judged is not None else 0):
+            kind, mark = ("junk", "–") if out[r, c] else ("right", "✓") if judged[r, c] else ("wrong", "✗")
+            frame(ax, r, c + 1, size, PALETTE[kind], mark)
+    return figure
+
+
+def _compactness(features: np.ndarray, members: np.ndarray) -> float:
+    """Mean similarity of a cluster's members to their normalised mean, -1 to 1."""
+    mean = features[members].mean(0)
+    return float((features[members] @ mean).mean() / max(float(np.linalg.norm(mean)), 1e-12))
+
+
+def _gallery_rows(
+    labels: np.ndarray, pids: np.ndarray | None, features: np.ndarray | None, each: int
+) -> tuple[list, str]:
+    """Rows (heading, name, members): best clusters, worst ones, outliers; and by what they were ordered."""
+    clusters = [(k, np.flatnonzero(labels == k)) for k in np.unique(labels[labels >= 0])]
+    if pids is not None:
+        score, heads, how = (
+            {k: np.unique(pids[m], return_counts=True)[1].max() / len(m) for k, m in clusters},
+            ("purest", "most mixed"),
+            "purity",
+        )
+    elif features is not None:
+        score, heads, how = (
+            {k: _compactness(features, m) for k, m in clusters},
+            ("most compact", "loosest"),
+            "compactness",
+        )
+    else:
+        score, heads, how = {k: len(m) for k, m in clusters}, ("largest", "smallest"), "size"
+    ordered = sorted(clusters, key=lambda item: (-score[item[0]], -len(item[1]), item[0]))
+    best = ordered[:each] if len(ordered) > each else ordered[: (len(ordered) + 1) // 2]
+    rest = sorted(ordered[len(best) :], key=lambda item: (score[item[0]], -len(item[1]), item[0]))[:each]
+    rows = []
+    for head, group in ((heads[0], best), (heads[1], rest)):
+        for k, members in group:
+            detail = f"\n{how} {score[k]:.2f}" if how != "size" else ""
+            if pids is not None:
+                detail += "\n" + count(len(np.unique(pids[members])), "identity", "identities")
+            rows.append((head, f"{head}:\ncluster {k}\n{count(len(members), 'picture')}{detail}", members))
+    outliers = np.flatnonzero(labels < 0)
+    if outliers.size:
+        rows.append(("outliers", f"outliers:\n{outliers.size} of {labels.size}\npictures", outliers))
+    return rows, how
+
+
+@styled
+def cluster_gallery(
+    pictures: Any,
+    labels: Any,
+    pids: Any = None,
+    *,
+    features: Any = None,
+    clusters_each: int = 2,
+    per_cluster: int = 10,
+    title: str | None = None,
+) -> Figure:
+    """Thumbnails of the purest clusters, the most mixed ones, and the outliers; one cluster a row.
+
+    labels (n,) with -1 for outliers. pids (n,) true identities: frames in one colour (and letter) an identity within
+    the row, A the most frequent. Without pids, clusters are ordered by compactness if `features` (n, d) are given,
+    else by size.
+    """
+    labels, pids = np.asarray(labels), known(pids)
+    same_length(pictures=pictures, labels=labels, pids=pids, features=features)
+    rows, how = _gallery_rows(labels, pids, None if features is None else np.asarray(features), clusters_each)
+    n_clusters = len(np.unique(labels[labels >= 0]))
+    if title is None:
+        title = (
+            "No clusters: every picture is an outlier"
+            if not n_clusters
+            else (
+                "What the clustering put together: frames show the true identity"
+                if pids is not None
+                else "What the clustering put together"
+            )
+        )
+    note = (
+        "Raise eps or lower min_samples to get clusters."
+        if not n_clusters
+        else (
+            "Frame colour and letter: true identity within the row, A the most frequent."
+            if pids is not None
+            else f"{UNKNOWN}: clusters are ordered by {how}."
+        )
+    )
+    chosen = [_spread(members, None if pids is None else pids[members], per_cluster) for *_, members in rows]
+    size = as_pictures(pictures, []).shape[1:3]
+    figure = _sheet(max(len(rows), 1), per_cluster, size, title=title, note=note, side=1.3)
+    ax = figure.subplots()
+    if not rows:
+        say(ax, "No pictures to show.")
+        return figure
+    cells = [list(as_pictures(pictures, members)) + [None] * (per_cluster - len(members)) for members in chosen]
+    mosaic(ax, cells, size)
+    for r, ((head, name, _), members) in enumerate(zip(rows, chosen)):
+        _side(ax, r, size, name)
+        names = [] if pids is None else [pid for pid, _ in _by_frequency(pids[rows[r][2]])]
+        for c, i in enumerate(members):
+            if pids is None or head == "outliers":  # an outlier belongs to no row: nothing to compare it with
+                frame(ax, r, c, size, PALETTE["outlier"])
+            else:
+                place = names.index(pids[i])
+                frame(ax, r, c, size, CYCLE[place % len(CYCLE)], chr(ord("A") + place % 26))
+    return figure
+
+
+def _by_frequency(values: np.ndarray) -> list[tuple[Any, int]]:
+    names, counts = np.unique(values, return_counts=True)
+    return sorted(zip(names.tolist(), counts.tolist()), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _spread(members: np.ndarray, pids: np.ndarray | None, count: int) -> np.ndarray:
+    """`count` members spread over the row's identities, the most frequent first: a fair sample of a mixed cluster."""
+    if pids is not None:
+        rank = {pid: place for place, (pid, _) in enumerate(_by_frequency(pids))}
+        members = members[np.argsort([rank[pid] for pid in pids.tolist()], kind="stable")]
+    return members[np.unique(np.linspace(0, len(members) - 1, min(count, len(members))).astype(int))]

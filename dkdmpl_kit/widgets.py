@@ -1,0 +1,163 @@
+"""Live controls around the pictures of `viz`; the only importer of ipywidgets.
+
+A control calls a plain function and shows the figure that it returns as a PNG in an `Image`. (An `Output` would swallow
+exceptions.) Notebooks first show the plain function's figure, then attach a control if they run interactively.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ipywidgets
+from matplotlib.figure import Figure
+
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.viz.style import figure_png
+
+Drawn = Figure | tuple[Figure, str]
+
+
+class FigureControl(ipywidgets.VBox):
+    """Sliders over a figure: moving one calls `figure_of(**values)` and redraws.
+
+    `figure_of` takes the sliders' values by name and returns a `Figure`, or (Figure, sentence for the status line).
+    `sliders`: ipywidgets with a `.value`, or tuples (low, high, step, value) of numbers.
+    The first drawing happens here and raises, so that a broken cell fails. A later error is shown in the status line
+    and kept in `.error` (None when the last drawing went well); `.check()` raises it again. The old picture stays.
+    """
+
+    def __init__(self, figure_of: Callable[..., Drawn], **sliders: Any) -> None:
+        if not sliders:
+            raise KitError("FigureControl: no sliders given; name at least one argument of the figure's function.")
+        self.figure_of = figure_of
+        self.sliders: dict[str, Any] = {name: _slider(name, spec) for name, spec in sliders.items()}
+        self.image = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
+        self.status = ipywidgets.HTML()
+        self.figure: Figure | None = None
+        self.error: Exception | None = None
+        self.redraw()
+        self.check()
+        for slider in self.sliders.values():
+            slider.observe(self._moved, names="value")
+        super().__init__([*self.sliders.values(), self.status, self.image])
+
+    @property
+    def value(self) -> Any:
+        """The slider's value; of several sliders a dict {name: value}. Set it to move them."""
+        values = {name: slider.value for name, slider in self.sliders.items()}
+        return values if len(values) > 1 else next(iter(values.values()))
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        if len(self.sliders) == 1:
+            value = {next(iter(self.sliders)): value}
+        unknown = set(value) - set(self.sliders)
+        if unknown:
+            raise KitError(f"FigureControl: no slider {sorted(unknown)[0]!r}; there are: {', '.join(self.sliders)}.")
+        for name, one in value.items():
+            self.sliders[name].value = one
+
+    def redraw(self) -> None:
+        """Call the function with the current values and show its figure, or its error in the status line."""
+        try:
+            drawn = self.figure_of(**{name: slider.value for name, slider in self.sliders.items()})
+            figure, sentence = drawn if isinstance(drawn, tuple) else (drawn, "")
+            png = figure_png(figure)
+        except Exception as error:  # the user's function may raise anything: shown, kept for check()
+            self.error = error
+            name = "" if isinstance(error, KitError) else f"{type(error).__name__}: "
+            self.status.value = (
+                f'<b style="color:#D55E00">{html.escape(name + str(error))} The picture is the last good one.</b>'
+            )
+        else:
+            self.error, self.figure, self.image.value = None, figure, png
+            self.status.value = html.escape(sentence)
+
+    def check(self) -> None:
+        """Raise the last drawing's error, if it had one."""
+        if self.error is not None:
+            raise self.error
+
+    def _moved(self, change: Mapping[str, Any]) -> None:
+        self.redraw()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """The live view, with a PNG for viewers without widgets (GitHub, exported pages)."""
+        from base64 import b64encode
+
+        bundle = super()._repr_mimebundle_(**kwargs)
+        return {**bundle, "image/png": b64encode(self.image.value).decode()} if bundle else bundle
+
+
+def _slider(name: str, spec: Any) -> Any:
+    if isinstance(spec, ipywidgets.Widget) and hasattr(spec, "value"):
+        return spec
+    if not isinstance(spec, (tuple, list)) or len(spec) != 4:
+        raise KitError(f"FigureControl: slider {name!r} must be a widget with a value or (low, high, step, value).")
+    low, high, step, value = spec
+    kind = ipywidgets.IntSlider if all(isinstance(part, int) for part in spec) else ipywidgets.FloatSlider
+    return kind(value=value, min=low, max=high, step=step, description=name.replace("_", " "), continuous_update=False)
+
+
+def _sentence(summary: Mapping[str, Any]) -> str:
+    """{"clusters": 12, "ari": 0.3141} -> "clusters 12 · ari 0.314"; None reads "unknown"."""
+
+    def text(value: Any) -> str:
+        return "unknown" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+    return " · ".join(f"{name.replace('_', ' ')} {text(value)}" for name, value in summary.items())
+
+
+def eps_slider(
+    recluster: Callable[[float], tuple[Any, Mapping[str, Any]]],
+    figure: Callable[[Any], Figure],
+    *,
+    value: float = 0.6,
+    low: float = 0.3,
+    high: float = 0.8,
+    step: float = 0.02,
+) -> FigureControl:
+    """Move eps: `recluster(eps)` -> (labels (N,), summary dict), drawn by `figure(labels)`; the summary stands above."""
+
+    def draw(eps: float) -> Drawn:
+        labels, summary = recluster(eps)
+        return figure(labels), _sentence({"eps": eps, **summary})
+
+    return FigureControl(draw, eps=(low, high, step, float(value)))
+
+
+def temperature_slider(
+    figure: Callable[[float], Figure], *, value: float = 0.05, low: float = 0.01, high: float = 1.0
+) -> FigureControl:
+    """Move a temperature on a log scale from `low` to `high`; `figure(temperature)` draws it."""
+    if not 0 < low <= value <= high:
+        raise KitError(f"temperature_slider: needs 0 < low <= value <= high, got {low}, {value}, {high}.")
+    from math import log10
+
+    slider = ipywidgets.FloatLogSlider(
+        value=value,
+        base=10,
+        min=log10(low),
+        max=log10(high),
+        step=0.02,
+        description="temperature",
+        continuous_update=False,
+        readout_format=".3f",
+    )
+    return FigureControl(
+        lambda temperature: (figure(temperature), f"temperature {temperature:.3f}"), temperature=slider
+    )
+
+
+def epoch_slider(figure: Callable[[int], Figure], epochs: Sequence[int], *, value: int | None = None) -> FigureControl:
+    """Step through the epochs that were kept; `figure(epoch)` draws one. Starts at the first, or at `value`."""
+    epochs = [int(epoch) for epoch in epochs]
+    if not epochs or (value is not None and value not in epochs):
+        known = ", ".join(map(str, epochs)) or "none"
+        raise KitError(f"epoch_slider: epoch {value} is not among those kept ({known}).")
+    slider = ipywidgets.SelectionSlider(
+        options=epochs, value=epochs[0] if value is None else value, description="epoch", continuous_update=False
+    )
+    return FigureControl(lambda epoch: (figure(epoch), f"epoch {epoch}"), epoch=slider)

@@ -1,0 +1,33 @@
+"""Fixtures shared by the tests: one tiny rendered data set a session, and where real photographs may lie."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory):
+    """The smoke preset with its own rendered pictures, shared by every test that trains."""
+    from dkdmpl_kit.experiment import preset
+
+    root = tmp_path_factory.mktemp("rendered") / "people"
+    return preset("smoke", data_root=str(root))
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tiny_config):
+    from dkdmpl_kit.experiment import open_dataset
+
+    return open_dataset(tiny_config)
+
+
+def real_data(name: str) -> Path:
+    """A folder of real photographs beside the checkout, or a skip that says why."""
+    path = REAL_DATA / name
+    if not path.is_dir():
+        pytest.skip(f"the real photographs {name} do not lie beside this checkout")
+    return path

@@ -1,0 +1,204 @@
+"""The command line: what a user sees when all is well, and one sentence with exit code 2 when it is not."""
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from dkdmpl_kit.cli import main
+
+PATTERN = r"(?P<pid>\d+)_c(?P<camid>\d+)"
+
+
+@pytest.fixture
+def crops(tmp_path):
+    """A plain folder of twelve small pictures of three identities in two cameras."""
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    for i in range(12):
+        colour = [(200, 40, 40), (40, 200, 40), (40, 40, 200)][i % 3]
+        Image.new("RGB", (32, 64), tuple(c + i for c in colour)).save(folder / f"{i % 3}_c{i % 2}_{i:03d}.png")
+    return folder
+
+
+def refused(capsys, *argv: str) -> str:
+    """Run a command that must fail as bad input; returns its sentence."""
+    code = main([str(a) for a in argv])
+    error = capsys.readouterr().err.strip()
+    assert code == 2, error
+    assert "Traceback" not in error and error.count("\n") == 0
+    return error
+
+
+def train(tmp_path, *more: str) -> list[str]:
+    return ["train", "--preset", "smoke", "--out-dir", str(tmp_path / "out"), "--quiet", *map(str, more)]
+
+
+def market(tiny_dataset, tmp_path):
+    return shutil.copytree(tiny_dataset.root, tmp_path / "market")
+
+
+def test_help_lists_every_command(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert end.value.code == 0
+    assert all(c in text for c in ("demo", "train", "cluster", "evaluate", "rank", "data", "notebooks", "grid", "report"))
+
+
+def test_a_missing_folder(capsys, tmp_path):
+    assert "nowhere" in refused(capsys, *train(tmp_path, "--data", "market1501", "--data-root", tmp_path / "nowhere"))
+
+
+def test_a_folder_of_another_layout(capsys, tmp_path, crops):
+    assert "bounding_box_train" in refused(capsys, *train(tmp_path, "--data", "market1501", "--data-root", crops))
+
+
+def test_an_empty_split(capsys, tmp_path, tiny_dataset):
+    root = market(tiny_dataset, tmp_path)
+    for picture in (root / "query").iterdir():
+        picture.unlink()
+    assert "query" in refused(capsys, *train(tmp_path, "--data", "market1501", "--data-root", root))
+
+
+def test_a_corrupt_picture_is_named_and_can_be_skipped_and_counted(capsys, tmp_path, tiny_dataset):
+    root = market(tiny_dataset, tmp_path)
+    broken = sorted((root / "bounding_box_train").iterdir())[3]
+    broken.write_bytes(b"no picture")
+    command = train(tmp_path, "--data", "market1501", "--data-root", root)
+    error = refused(capsys, *command)
+    assert broken.name in error and "--skip-corrupt" in error
+    assert main([*command, "--skip-corrupt", "--run-name", "skipped"]) == 0
+    assert "1 unreadable pictures left out" in capsys.readouterr().out
+
+
+def test_all_outliers_says_which_knob_to_turn(capsys, tmp_path, tiny_config, tiny_dataset):
+    error = refused(capsys, *train(tmp_path, "--data-root", tiny_config.data_root, "--eps", "0.01"))
+    assert "eps" in error and "min_samples" in error
+
+
+def test_one_cluster_says_which_knob_to_turn(capsys, tmp_path, tiny_config, tiny_dataset):
+    error = refused(capsys, *train(tmp_path, "--data-root", tiny_config.data_root, "--eps", "0.99", "--max-distance", "0.995",
+                                   "--k1", "60", "--k2", "40"))
+    assert "lower eps" in error
+
+
+def test_one_camera_only_cannot_be_evaluated(capsys, tmp_path, crops):
+    for picture in sorted(crops.iterdir()):
+        picture.rename(picture.with_name(picture.name.replace("_c1_", "_c0_")))
+    (crops.parent / "own").mkdir()
+    crops.rename(crops.parent / "own" / "test")
+    shutil.copytree(crops.parent / "own" / "test", crops.parent / "own" / "train")
+    error = refused(capsys, "evaluate", "--preset", "smoke", "--data", "folder", "--data-root", crops.parent / "own",
+                    "--pattern", PATTERN, "--quiet")
+    assert "nothing can be matched" in error
+
+
+@pytest.mark.parametrize(("flags", "words"), [
+    (("--skd-divergence", "l2"), "kl, symmetric_kl, js"),
+    (("--eps", "wide"), "should be a float"),
+    (("--device", "abacus"), "no torch device"),
+    (("--weights", "nowhere.safetensors"), "nowhere.safetensors"),
+    (("--data", "imagenet"), "market1501"),
+    (("--data", "dukemtmcreid", "--data-root", "x"), "withdrawn"),
+])
+def test_unknown_values_name_the_valid_ones(capsys, tmp_path, flags, words):
+    assert words in refused(capsys, *train(tmp_path, *flags))
+
+
+def test_weights_that_do_not_fit(capsys, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"conv_stem.weight": torch.zeros(3, 3)}, tmp_path / "odd.safetensors")
+    error = refused(capsys, *train(tmp_path, "--weights", tmp_path / "odd.safetensors"))
+    assert "odd.safetensors" in error and "does not fit" in error
+
+
+def test_an_out_dir_that_cannot_be_written(capsys, tmp_path, tiny_config, tiny_dataset):
+    (tmp_path / "out").write_text("a file where the folder should be")
+    error = refused(capsys, *train(tmp_path, "--data-root", tiny_config.data_root))
+    assert "out_dir" in error
+
+
+def test_a_second_run_into_the_same_folder_is_refused_and_a_resume_reads_it(capsys, tmp_path, tiny_config, tiny_dataset):
+    command = train(tmp_path, "--data-root", tiny_config.data_root, "--epochs", "1")
+    assert main(command) == 0
+    first = capsys.readouterr().out
+    assert "--resume" in refused(capsys, *command)
+    assert main([*command, "--resume"]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_cluster_evaluate_and_rank_use_a_run(capsys, tmp_path, tiny_config, tiny_dataset, crops):
+    assert main(train(tmp_path, "--data-root", tiny_config.data_root, "--epochs", "1")) == 0
+    run = str(tmp_path / "out" / "runs" / "dkdmpl-seed0")
+    capsys.readouterr()
+    assert main(["cluster", "--run", run, "--quiet"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert len(table) == 5 and "ARI" in table[0]
+    assert main(["evaluate", "--run", run, "--quiet"]) == 0
+    final = json.loads((tmp_path / "out" / "runs" / "dkdmpl-seed0" / "result.json").read_text())["final"]
+    assert f"mAP {final['mAP']:.1%}" in capsys.readouterr().out
+    query = next(iter(sorted(crops.iterdir())))
+    assert main(["rank", "--run", run, "--query", str(query), "--gallery", str(crops), "--top", "4", "--quiet",
+                 "--sheet", str(tmp_path / "sheet.png")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["1", "2", "3", "4"] and (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+def test_a_folder_without_identities_and_cameras_trains(capsys, tmp_path, tiny_dataset):
+    folder = tmp_path / "unknown"
+    folder.mkdir()
+    for i, image in enumerate(tiny_dataset.train):
+        shutil.copy(image.path, folder / f"{i:04d}.png")
+    assert main(train(tmp_path, "--data", "folder", "--data-root", folder, "--sampler", "random")) == 0
+    assert "not measurable here: mAP" in capsys.readouterr().out
+
+
+def test_data_check_counts_and_names(capsys, tmp_path, tiny_dataset):
+    root = market(tiny_dataset, tmp_path)
+    assert main(["data", "check", "--data", "market1501", "--data-root", str(root), "--quiet"]) == 0
+    assert "every picture can be read" in capsys.readouterr().out
+    (root / "query" / sorted(p.name for p in (root / "query").iterdir())[0]).write_bytes(b"")
+    assert "unreadable" in refused(capsys, "data", "check", "--data", "market1501", "--data-root", root, "--quiet")
+
+
+def test_a_grid_runs_every_cell_and_is_read_when_repeated(capsys, tmp_path, tiny_config, tiny_dataset):
+    grid = tmp_path / "grid.yml"
+    grid.write_text("preset: smoke\nsettings: {epochs: 1, data_root: '%s'}\naxes: {method: [cluster_contrast, dkdmpl], "
+                    "seed: [0]}\n" % tiny_config.data_root)
+    command = ["grid", str(grid), "--out", str(tmp_path / "grid-out")]
+    assert main(command) == 0
+    table = capsys.readouterr().out
+    assert "untrained features" in table and "cluster contrast" in table and "DKD-MPL" in table
+    stamp = (tmp_path / "grid-out" / "runs" / "dkdmpl-seed0" / "checkpoint.json").stat().st_mtime_ns
+    assert main(command) == 0
+    assert (tmp_path / "grid-out" / "runs" / "dkdmpl-seed0" / "checkpoint.json").stat().st_mtime_ns == stamp
+    assert main(["report", str(tmp_path / "grid-out"), "--publish", str(tmp_path / "figures")]) == 0
+    assert json.loads((tmp_path / "figures" / "records.json").read_text())
+
+
+def test_grids_that_make_no_sense_are_refused(capsys, tmp_path):
+    grid = tmp_path / "grid.yml"
+    for text, words in (("axes: [1]", "axes"), ("axes: {method: [magic]}", "cluster_contrast"), ("axes: {}\nfoo: 1", "foo")):
+        grid.write_text(text)
+        assert words in refused(capsys, "grid", grid, "--out", tmp_path / "o")
+
+
+def test_importing_the_kit_is_light():
+    code = ("import sys, dkdmpl_kit, dkdmpl_kit.cli; "
+            "print([m for m in ('umap', 'faiss', 'matplotlib', 'ipywidgets', 'papermill', 'torch') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_library_modules_do_not_load_heavy_packages_either():
+    code = ("import sys, dkdmpl_kit.training, dkdmpl_kit.experiment, dkdmpl_kit.noise, dkdmpl_kit.grid; "
+            "print([m for m in ('umap', 'faiss', 'matplotlib', 'ipywidgets', 'papermill') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
