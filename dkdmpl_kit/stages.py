@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .clustering import PseudoLabels
 from .data import ImageStore, ReIDDataset, arrays_of, load_factors
 from .errors import KitError
 from .experiment import Config, environment, open_dataset, pick_device, preset, write_atomic, write_json
@@ -95,6 +96,24 @@ class Stage:
         epochs = min(4, self.config.epochs)
         return self.run("cluster_contrast", name=f"warm-seed{self.config.seed}", epochs=epochs, evaluate_every=epochs)
 
+    def warm_start(self):
+        """(encoder, features (N, d), PseudoLabels) after the warm run: where the lessons on the losses begin.
+
+        Where clustering finds fewer than 2 clusters a line says so, and k-means stands in so that the lesson can go on.
+        """
+        run = self.warm_run().run_dir.name if self.cluster(self.features()).n_clusters >= 2 else None
+        features = self.features(run)
+        pseudo = self.cluster(features)
+        if pseudo.n_clusters < 2:
+            from sklearn.cluster import KMeans
+
+            print(f"The clustering finds {pseudo.n_clusters} cluster(s), and a lesson on losses needs 2: raise eps or lower "
+                  "min_samples. Until then k-means stands in, so that the lesson can go on.")
+            groups = KMeans(max(2, len(features) // 8), random_state=self.config.seed, n_init=1).fit_predict(features)
+            groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+            pseudo = PseudoLabels(groups, int(groups.max()) + 1, 0.0, method="kmeans")
+        return self.encoder(run), features, pseudo
+
     def epoch_labels(self, run: str) -> list[np.ndarray]:
         """The pseudo labels (N,) of every epoch of a run, in order."""
         files = sorted((self.out_dir / "runs" / self._run_name(run) / "epochs").glob("epoch_*.npz"))
@@ -114,7 +133,8 @@ class Stage:
 
     def write_metrics(self, metrics: dict, *, table: dict | None = None, figures: list[str] | None = None) -> Path:
         """Write out_dir/metrics/<notebook>/metrics.json, what the report reads: the last act of every notebook."""
-        content = {"notebook": self.notebook, "metrics": metrics, "figures": figures or [], **self._provenance()}
+        content = {"notebook": self.notebook, "metrics": metrics, "figures": [f"figures/{name}.png" for name in figures or []],
+                   **self._provenance()}
         if table is not None:
             content["table"] = table
         return write_json(self.out_dir / "metrics" / self.notebook / "metrics.json", content)

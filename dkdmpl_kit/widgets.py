@@ -119,7 +119,7 @@ def eps_slider(
     high: float = 0.8,
     step: float = 0.02,
 ) -> FigureControl:
-    """Move eps: `recluster(eps)` -> (labels (N,), summary dict), drawn by `figure(labels)`; the summary stands above."""
+    """Move eps: `recluster(eps)` -> (labels (N,), summary dict), drawn by `figure(labels)` under the summary."""
 
     def draw(eps: float) -> Drawn:
         labels, summary = recluster(eps)

@@ -77,7 +77,7 @@ def test_a_corrupt_picture_is_named_and_can_be_skipped_and_counted(capsys, tmp_p
 
 
 def test_all_outliers_says_which_knob_to_turn(capsys, tmp_path, tiny_config, tiny_dataset):
-    error = refused(capsys, *train(tmp_path, "--data-root", tiny_config.data_root, "--eps", "0.01"))
+    error = refused(capsys, *train(tmp_path, "--data-root", tiny_config.data_root, "--min-samples", "60"))
     assert "eps" in error and "min_samples" in error
 
 

@@ -37,6 +37,11 @@ def test_similarities_worked_by_hand_including_negative_ones():
     np.testing.assert_allclose(graph.similarities[0], [1, 0.6, 0, -0.6, -1], atol=1e-7)
 
 
+def test_a_similarity_that_underflows_to_minus_zero_ties_with_zero():
+    features = np.array([[1, 1e-30, 0, 0], [0, -1e-30, 1, 0], [0, 0, 0, 1]], np.float32)
+    assert knn_graph(features, 3).indices[0].tolist() == [0, 1, 2]
+
+
 def test_all_identical_rows_list_themselves_first_and_then_the_smallest_indices():
     graph = knn_graph(np.tile(np.float32([0.6, 0.8]), (50, 1)), 4)
     assert graph.indices[:, 0].tolist() == list(range(50))
@@ -62,8 +67,8 @@ def test_neither_block_size_nor_threads_nor_kind_of_array_change_the_graph(featu
 def test_rows_that_rounding_could_have_changed_are_searched_again(monkeypatch):
     searched = []
     again = neighbors._search_again
-    monkeypatch.setattr(neighbors, "_search_again",
-                        lambda graph, tensor, rows, slack: (searched.append(len(rows)), again(graph, tensor, rows, slack)))
+    monkeypatch.setattr(neighbors, "_search_again", lambda graph, tensor, rows, slack: (
+        searched.append(len(rows)), again(graph, tensor, rows, slack)))
     knn_graph(unit_rows(200, 32), 10)
     assert sum(searched) == 0
     monkeypatch.setattr(neighbors, "_rounding", lambda d: 3.0)  # nothing the product says can be believed

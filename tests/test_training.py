@@ -150,7 +150,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tiny
 
 def test_no_clusters_is_a_sentence_about_the_knob_to_turn(tiny_config, tiny_dataset, tmp_path):
     with pytest.raises(KitError, match="eps"):
-        fit(tiny_config.replace(out_dir=str(tmp_path), eps=0.01), tiny_dataset, progress=False)
+        fit(tiny_config.replace(out_dir=str(tmp_path), min_samples=60), tiny_dataset, progress=False)
 
 
 def test_without_a_test_split_rankings_are_absent_and_training_goes_on(tiny_config, tiny_dataset, tmp_path):

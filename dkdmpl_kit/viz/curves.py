@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.viz.style import PALETTE, UNKNOWN, add_note, method_look, new_figure, same_length, say, styled
+from dkdmpl_kit.viz.style import PALETTE, UNKNOWN, add_note, count, method_look, new_figure, same_length, say, styled
 
-# name of a record's field: (axis label with unit, what to look for)
 METRICS: dict[str, tuple[str, str]] = {
     "mAP": ("mAP (0 to 1)", "Retrieval of unseen identities: higher is better"),
     "rank1": ("Rank-1 (0 to 1)", "First place right: higher is better"),
@@ -48,23 +47,26 @@ def _table(runs: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> tuple[np
     )
 
 
-def _draw_curve(ax: Axes, epochs: np.ndarray, values: np.ndarray, look: tuple[str, str, str]) -> tuple[str, Any]:
-    """The mean over seeds of values (seeds, E), with a band where there are several; (legend entry, line)."""
-    colour, marker, label = look
-    if len(values) > 1:
-        ax.fill_between(epochs, np.nanmin(values, 0), np.nanmax(values, 0), color=colour, alpha=0.18, linewidth=0)
-        label += f" ({len(values)} seeds)"
-    (line,) = ax.plot(epochs, np.nanmean(values, 0), color=colour, marker=marker, markevery=max(len(epochs) // 8, 1))
-    return label, line
+def _draw_curves(ax: Axes, histories: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """One metric of all methods: the mean over seeds, with a band where there are several; {legend entry: line}."""
+    lines: dict[str, Any] = {}
+    for method, history in histories.items():
+        colour, marker, label = method_look(method, list(histories))
+        epochs, values = _table(_seed_runs(history), metric)
+        if not len(epochs):
+            continue
+        if len(values) > 1:
+            ax.fill_between(epochs, np.nanmin(values, 0), np.nanmax(values, 0), color=colour, alpha=0.18, linewidth=0)
+            label += f" ({len(values)} seeds)"
+        every = max(len(epochs) // 8, 1)
+        lines[label], = ax.plot(epochs, np.nanmean(values, 0), color=colour, marker=marker, markevery=every)
+    return lines
 
 
 @styled
 def training_curves(
-    histories: Mapping[str, Any],
-    *,
-    metrics: Sequence[str] = ("mAP", "ari", "n_clusters", "loss"),
-    references: Mapping[str, float] | None = None,
-    title: str = "",
+    histories: Mapping[str, Any], *, metrics: Sequence[str] = ("mAP", "ari", "n_clusters", "loss"),
+    references: Mapping[str, float] | None = None, title: str = "",
 ) -> Figure:
     """Each metric over the epochs, one colour a method; over several seeds the mean, and a band over their range.
 
@@ -79,47 +81,29 @@ def training_curves(
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     handles: dict[str, Any] = {}
     for ax, metric in zip(axes, metrics):
-        drawn = False
-        for method, history in histories.items():
-            epochs, values = _table(_seed_runs(history), metric)
-            if not len(epochs):
-                continue
-            label, line = _draw_curve(ax, epochs, values, method_look(method, list(histories)))
-            handles.setdefault(label, line)
-            drawn = True
         name, hint = METRICS.get(metric, (metric.replace("_", " "), ""))
-        if not drawn:
-            say(ax, f"{name}: not measured in these runs" + (f". {UNKNOWN}." if metric in TRUTH else "."))
+        lines = _draw_curves(ax, histories, metric)
+        if not lines:
+            say(ax, f"{name}: not measured in these runs." + f" {UNKNOWN}." * (metric in TRUTH))
             continue
         if metric in (references or {}):
-            handles.setdefault("reference value", ax.axhline(references[metric], color=PALETTE["grey"], linestyle=":"))
+            lines["reference value"] = ax.axhline(references[metric], color=PALETTE["grey"], linestyle=":")
         ax.set(xlabel="epoch", ylabel=name, title=hint)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for ax in axes[len(metrics) :]:
+        handles = {**lines, **handles}
+    for ax in axes[len(metrics):]:
         ax.set_axis_off()
     if handles:
-        figure.legend(
-            handles.values(),
-            handles.keys(),
-            loc="outside lower left",
-            ncols=min(len(handles), 4),
-            title=BAND if any("seeds" in label for label in handles) else None,
-            alignment="left",
-            title_fontsize=9,
-        )
+        explain = BAND if any(label.endswith("seeds)") for label in handles) else None
+        figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=min(len(handles), 4),
+                      title=explain, alignment="left", title_fontsize=9)
     return figure
 
 
 @styled
 def eps_curve(
-    eps: Any,
-    n_clusters: Any,
-    outlier_fraction: Any,
-    ari: Any = None,
-    *,
-    chosen: float | None = None,
-    n_identities: int | None = None,
-    title: str | None = None,
+    eps: Any, n_clusters: Any, outlier_fraction: Any, ari: Any = None, *, chosen: float | None = None,
+    n_identities: int | None = None, title: str | None = None,
 ) -> Figure:
     """What eps does to the clustering: clusters, share of outliers and, where identities are known, ARI; each (E,).
 
@@ -168,49 +152,35 @@ def distance_groups(distances: Any, row_pids: Any, column_pids: Any, row_camids:
 
 @styled
 def distance_histograms(
-    same_id_same_cam: Any,
-    same_id_cross_cam: Any,
-    different: Any,
-    *,
-    bins: int = 50,
-    unit: str = "cosine distance, 1 − similarity",
-    title: str | None = None,
+    same_id_same_cam: Any, same_id_cross_cam: Any, different: Any, *, bins: int = 50,
+    unit: str = "cosine distance, 1 − similarity", title: str | None = None,
 ) -> Figure:
     """Distances of pairs in three groups, each histogram of area 1; None for all three: identities unknown.
 
     The title tells how far the same identity under other cameras and different identities overlap (shared area).
     """
-    groups = [
-        ("same identity, same camera", same_id_same_cam, "sky", ":"),
-        ("same identity, other camera", same_id_cross_cam, "green", "-"),
-        ("different identities", different, "vermillion", "--"),
-    ]
+    groups = (("same identity, same camera", same_id_same_cam, "sky", ":"),
+              ("same identity, other camera", same_id_cross_cam, "green", "-"),
+              ("different identities", different, "vermillion", "--"))
     data = [np.asarray([] if values is None else values, float).ravel() for _, values, *_ in groups]
-    figure = new_figure(9, 3.7, title="" if title is None else title)
-    ax = figure.subplots()
     if not sum(map(len, data)):
-        say(ax, f"{UNKNOWN}, so pairs cannot be told apart.")
+        figure = new_figure(9, 3.7, title=title or "")
+        say(figure.subplots(), f"{UNKNOWN}, so pairs cannot be told apart.")
         return figure
     edges = np.histogram_bin_edges(np.concatenate(data), bins)
     heights = [np.histogram(values, edges, density=True)[0] if len(values) else None for values in data]
+    if title is None and heights[1] is not None and heights[2] is not None:
+        shared = float((np.minimum(heights[1], heights[2]) * np.diff(edges)).sum())
+        title = f"Same identity under another camera against strangers: {shared:.0%} overlap"
+    figure = new_figure(9, 3.7, title=title or "")
+    ax = figure.subplots()
     for (name, _, colour, dashes), values, density in zip(groups, data, heights):
         if density is None:
             add_note(figure, f"No pairs: {name}.")
             continue
-        ax.stairs(
-            density,
-            edges,
-            color=PALETTE[colour],
-            linestyle=dashes,
-            linewidth=1.8,
-            label=f"{name} ({len(values):,} pairs)",
-        )
+        ax.stairs(density, edges, color=PALETTE[colour], linestyle=dashes, linewidth=1.8,
+                  label=f"{name} ({count(len(values), 'pair')})")
         ax.stairs(density, edges, color=PALETTE[colour], fill=True, alpha=0.18)
     ax.set(xlabel=unit, ylabel="density (area 1)")
     ax.legend()
-    if title is None and heights[1] is not None and heights[2] is not None:
-        shared = float((np.minimum(heights[1], heights[2]) * np.diff(edges)).sum())
-        figure.suptitle(
-            f"Same identity under another camera against strangers: {shared:.0%} overlap", x=0.01, ha="left"
-        )
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,28 +70,13 @@ def label_views(
     ax = _bar_axes(figure, picture)
     width = 0.84 / len(views)
     for j, (name, values) in enumerate(views.items()):
-        heights = np.append(values[shown], np.delete(values, shown).sum())[: len(names)]
-        ax.bar(
-            np.arange(len(names)) + (j - (len(views) - 1) / 2) * width,
-            heights,
-            width * 0.94,
-            color=VIEW_COLOURS[name],
-            label=VIEW_LABELS[name],
-            hatch=_HATCHES[name],
-            edgecolor="white",
-            linewidth=0,
-        )
+        heights = np.append(values[shown], np.delete(values, shown).sum())[:len(names)]
+        ax.bar(np.arange(len(names)) + (j - (len(views) - 1) / 2) * width, heights, width * 0.94, edgecolor="white",
+               linewidth=0, label=VIEW_LABELS[name], color=VIEW_COLOURS[name], hatch=_HATCHES[name])
     if one_hot.any():
         named = np.flatnonzero(one_hot[shown])
-        ax.bar(
-            named,
-            one_hot[shown][named],
-            0.92,
-            fill=False,
-            edgecolor=VIEW_COLOURS["hard"],
-            linewidth=1.6,
-            label=VIEW_LABELS["hard"],
-        )
+        ax.bar(named, one_hot[shown][named], 0.92, fill=False, edgecolor=VIEW_COLOURS["hard"], linewidth=1.6,
+               label=VIEW_LABELS["hard"])
     else:
         add_note(figure, "An outlier of this epoch's clustering: it has no hard label and is left out of training.")
     ax.set_xticks(np.arange(len(names)), names)
@@ -104,11 +89,9 @@ def _views_title(one_hot: np.ndarray, views: Mapping[str, np.ndarray]) -> str:
     agree = {int(np.argmax(values)) for name, values in views.items() if name != "r3"}
     if one_hot.any():
         agree.add(int(np.argmax(one_hot)))
-    return (
-        "All views of this label agree"
-        if len(agree) == 1
-        else f"The views of this label name {len(agree)} different clusters"
-    )
+    if len(agree) == 1:
+        return "All views of this label agree"
+    return f"The views of this label name {len(agree)} different clusters"
 
 
 def softmax_entropy(similarities: Any, temperatures: Any) -> np.ndarray:
@@ -127,11 +110,7 @@ def softmax_entropy(similarities: Any, temperatures: Any) -> np.ndarray:
 
 @styled
 def temperature_curves(
-    similarities: Any,
-    temperatures: Any,
-    *,
-    marks: Mapping[str, float] | None = None,
-    examples: Any = None,
+    similarities: Any, temperatures: Any, *, marks: Mapping[str, float] | None = None, examples: Any = None,
     title: str | None = None,
 ) -> Figure:
     """How sharp a softmax label is: entropy against temperature (left), one label at a few temperatures (right).
@@ -144,32 +123,30 @@ def temperature_curves(
     figure = new_figure(9.5, 4.3, title="Higher temperature, softer label" if title is None else title)
     left, right = figure.subplots(1, 2, width_ratios=(1.1, 1))
     low, middle, high = np.quantile(entropy, (0.1, 0.5, 0.9), axis=1)
-    left.fill_between(
-        taus, low, high, color=PALETTE["blue"], alpha=0.2, linewidth=0, label="10 to 90 % of the pictures"
-    )
-    left.plot(taus, middle, color=PALETTE["blue"], label="median")
-    left.axhline(
-        np.log(sims.shape[1]), color=PALETTE["grey"], linestyle=":", label=f"even over {sims.shape[1]} clusters"
-    )
+    blue, even = PALETTE["blue"], float(np.log(sims.shape[1]))
+    left.fill_between(taus, low, high, color=blue, alpha=0.2, linewidth=0, label="10 to 90 % of the pictures")
+    left.plot(taus, middle, color=blue, label="median")
+    left.axhline(even, color=PALETTE["grey"], linestyle=":", label=f"even over {sims.shape[1]} clusters")
     for j, (name, tau) in enumerate((marks or {}).items()):
         left.axvline(tau, color=CYCLE[(j + 3) % len(CYCLE)], linestyle="--", label=f"{name} = {tau:g}")
     left.set(xscale="log", xlabel="temperature (no unit, log scale)", ylabel="entropy of the label (nats)")
-    left.set_ylim(0, max(np.log(sims.shape[1]) * 1.08, 0.1))
+    left.set_ylim(0, max(even * 1.08, 0.1))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=3)
-    chosen = list((marks or {}).values()) if examples is None else list(np.asarray(examples, float).ravel())
-    chosen = chosen or [float(taus[0]), float(taus[len(taus) // 2]), float(taus[-1])]
-    best = np.sort(sims[0])[::-1][:12]
-    for j, tau in enumerate(dict.fromkeys(chosen)):
-        p = np.exp((best - best[0]) / tau) / np.exp((sims[0] - best[0]) / tau).sum()
-        right.plot(
-            np.arange(1, len(best) + 1), p, marker="o^sDv"[j % 5], color=CYCLE[(j + 3) % len(CYCLE)], label=f"{tau:g}"
-        )
-    right.set(
-        xlabel="cluster, by similarity to the first picture (rank)", ylabel="probability (0 to 1)", ylim=(0, 1.04)
-    )
-    right.xaxis.set_major_locator(MaxNLocator(integer=True))
-    right.legend(title="temperature", loc="upper right")
+    chosen = list((marks or {}).values()) if examples is None else np.asarray(examples, float).ravel().tolist()
+    _draw_sharpness(right, sims[0], chosen or [float(taus[0]), float(taus[len(taus) // 2]), float(taus[-1])])
     return figure
+
+
+def _draw_sharpness(ax: Axes, similarities: np.ndarray, temperatures: Sequence[float]) -> None:
+    """One picture's label (K,) at each temperature, its most similar clusters first."""
+    best = np.sort(similarities)[::-1]
+    for j, tau in enumerate(dict.fromkeys(temperatures)):
+        p = np.exp((best - best[0]) / tau)
+        ax.plot(np.arange(1, len(best) + 1)[:12], (p / p.sum())[:12], marker="o^sDv"[j % 5],
+                color=CYCLE[(j + 3) % len(CYCLE)], label=f"{tau:g}")
+    ax.set(xlabel="cluster, by similarity to the first picture (rank)", ylabel="probability (0 to 1)", ylim=(0, 1.04))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(title="temperature", loc="upper right")
 
 
 @styled

@@ -15,70 +15,55 @@ from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.viz.style import CYCLE, MARKERS, PALETTE, UNKNOWN, count, new_figure, same_length, say, styled
 
 KINDS = ("cluster", "identity", "camera", "error")
-ERROR_LOOK = {"right": ("right", "o"), "merged": ("merged", "X"), "split": ("split", "^"), "outlier": ("outlier", ".")}
+# kind: (colour, marker), in the order of drawing: mistakes on top
+ERROR_LOOK = {
+    "unknown": ("outlier", "*"), "outlier": ("outlier", "."), "right": ("right", "o"), "split": ("split", "^"),
+    "merged": ("merged", "X"),
+}
 ERROR_LABELS = {
-    "right": "right",
-    "merged": "merged: cluster of another identity",
-    "split": "split: not its identity's main cluster",
-    "outlier": "outlier",
+    "right": "right", "merged": "merged: among pictures of somebody else",
+    "split": "split: away from its identity's largest cluster", "outlier": "outlier", "unknown": "identity unknown",
 }
 
 
 def umap_layout(
-    features: Any = None,
-    *,
-    graph: tuple[Any, Any] | None = None,
-    seed: int = 0,
-    n_neighbors: int = 15,
-    min_dist: float = 0.15,
-    init: Any = None,
+    features: Any = None, *, graph: tuple[Any, Any] | None = None, seed: int = 0, n_neighbors: int = 15,
+    min_dist: float = 0.15, init: Any = None,
 ) -> np.ndarray:
     """(N, 2) float32 positions by UMAP (McInnes et al. 2018), the same for a seed on one thread.
 
     `features` (N, d), rows of norm 1, or `graph` = (indices (N, k), distances (N, k)), column 0 the row itself, which
-    spares UMAP its own search (Euclidean distances: sqrt(2 - 2 similarity)). `init` (N, 2): start from the last epoch's map.
+    spares UMAP its own search (Euclidean distances: sqrt(2 - 2 similarity)). `init` (N, 2): start from another map, say
+    the last epoch's.
     """
     if features is None and graph is None:
         raise KitError("umap_layout: give features (N, d) or graph=(indices, distances).")
     x = None if features is None else np.asarray(features, np.float32)
-    total = len(x) if x is not None else len(graph[0])
     if graph is not None:
         same_length(features=x, indices=graph[0], distances=graph[1])
+    total = len(graph[0]) if x is None else len(x)
     if init is not None and np.shape(init) != (total, 2):
-        raise KitError(
-            f"umap_layout: init has shape {np.shape(init)}, expected ({total}, 2), one start for each picture."
-        )
-    start = None if init is None else np.asarray(init, np.float32)
-    if total < 6:  # too few for a neighbourhood: any layout is as good
-        return start if start is not None else np.stack([np.arange(total), np.zeros(total)], 1).astype(np.float32)
-    from umap import UMAP
-
-    k = min(n_neighbors, total - 1)
-    options: dict[str, Any] = {}
+        raise KitError(f"umap_layout: init has shape {np.shape(init)}, expected ({total}, 2), a start for each picture.")
+    if total < 6:                                       # too few for a neighbourhood: any layout is as good
+        line = np.stack([np.arange(total), np.zeros(total)], 1)
+        return np.asarray(line if init is None else init, np.float32)
+    start = ("random" if x is None else "pca") if init is None else np.asarray(init, np.float32)
+    options: dict[str, Any] = {"n_neighbors": min(n_neighbors, total - 1), "min_dist": min_dist, "init": start}
     if graph is not None:
-        k = min(k, np.shape(graph[0])[1])
+        k = options["n_neighbors"] = min(options["n_neighbors"], np.shape(graph[0])[1])
         knn = (np.asarray(graph[0], np.int32)[:, :k], np.asarray(graph[1], np.float32)[:, :k], None)
-        options = {"precomputed_knn": knn, "force_approximation_algorithm": True}
-    if start is None:
-        start = "pca" if x is not None else "random"
-    return _fit_umap(
-        UMAP,
-        x if x is not None else np.zeros((total, 2), np.float32),
-        n_neighbors=k,
-        min_dist=min_dist,
-        init=start,
-        random_state=seed,
-        n_jobs=1,
-        **options,
-    )
+        options.update(precomputed_knn=knn, force_approximation_algorithm=True)
+    return _fit_umap(np.zeros((total, 2), np.float32) if x is None else x, random_state=seed, **options)
 
 
-def _fit_umap(umap: Any, x: np.ndarray, **options: Any) -> np.ndarray:
+def _fit_umap(x: np.ndarray, **options: Any) -> np.ndarray:
     import warnings
 
-    with warnings.catch_warnings():  # without its search index UMAP cannot place new points: never asked here
+    from umap import UMAP
+
+    with warnings.catch_warnings():     # without its search index UMAP cannot place new points: never asked here
         warnings.filterwarnings("ignore", message=".*knn_search_index.*")
-        return np.asarray(umap(**options).fit_transform(x), np.float32)
+        return np.asarray(UMAP(n_jobs=1, **options).fit_transform(x), np.float32)
 
 
 def _draw_map(ax: Axes, xy: np.ndarray, colour_by: Any, kind: str, title: str) -> None:
@@ -101,9 +86,10 @@ def _draw_map(ax: Axes, xy: np.ndarray, colour_by: Any, kind: str, title: str) -
 
 
 def _draw_errors(ax: Axes, xy: np.ndarray, kinds: np.ndarray, size: float) -> None:
-    for name in ("outlier", "right", "split", "merged"):  # the mistakes on top
+    for name, (colour, marker) in ERROR_LOOK.items():
         here = kinds == name
-        colour, marker = ERROR_LOOK[name]
+        if name == "unknown" and not here.any():
+            continue
         ax.scatter(
             *xy[here].T,
             s=size,
@@ -234,7 +220,7 @@ def _group_borders(ax: Axes, labels: np.ndarray) -> None:
 
 @styled
 def similarity_heatmap(sim: Any, order: Any = None, labels: Any = None, *, title: str | None = None) -> Figure:
-    """Cosine similarities (n, n) as an image; rows in `order` (n,), else sorted by `labels` (n,), with lines between."""
+    """Cosine similarities (n, n) as an image; rows in `order` (n,), else sorted by `labels` (n,), lines between."""
     title = "Similarities: good groups are bright blocks on the diagonal" if title is None else title
     return _matrix(
         np.asarray(sim, float), order, labels, title=title, unit="cosine similarity (no unit)", note="", cmap="cividis"
@@ -243,7 +229,7 @@ def similarity_heatmap(sim: Any, order: Any = None, labels: Any = None, *, title
 
 @styled
 def jaccard_matrix(distances: Any, order: Any = None, labels: Any = None, *, title: str | None = None) -> Figure:
-    """Jaccard distances, dense (n, n) or scipy.sparse (pairs not stored stay white); rows as in `similarity_heatmap`."""
+    """Jaccard distances, dense (n, n) or scipy.sparse (pairs not stored stay white); rows as in the heat map."""
     if hasattr(distances, "tocoo"):
         if distances.shape[0] > 4000:
             raise KitError(

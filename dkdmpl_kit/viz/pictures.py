@@ -19,6 +19,7 @@ from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.viz.style import CYCLE, PALETTE, UNKNOWN, count, known, new_figure, same_length, say, styled
 
 _GAP = 0.14  # between thumbnails, as a share of their width
+_MARKS = {"right": "✓", "wrong": "✗", "junk": "–"}
 
 
 def as_pictures(pictures: Any, indices: Any = None) -> np.ndarray:
@@ -91,16 +92,8 @@ def _sheet(rows: int, columns: int, size: tuple[int, int], *, title: str, note: 
 
 @styled
 def contact_sheet(
-    pictures: Any,
-    *,
-    rows: Any = None,
-    columns: Any = None,
-    row_name: str = "identity",
-    column_name: str = "camera",
-    frames: Sequence[Any] | None = None,
-    per_cell: int = 1,
-    max_rows: int = 8,
-    max_columns: int = 12,
+    pictures: Any, *, rows: Any = None, columns: Any = None, row_name: str = "identity", column_name: str = "camera",
+    frames: Sequence[Any] | None = None, per_cell: int = 1, max_rows: int = 8, max_columns: int = 12,
     title: str | None = None,
 ) -> Figure:
     """A grid of thumbnails: one row a value of `rows` (n,), usually pids; one column a value of `columns` (n,), camids.
@@ -116,11 +109,7 @@ def contact_sheet(
     places = _places(row_of, values, column_of, heads, max_columns if column_of is None else per_cell)
     note = "" if rows is not None else f"{UNKNOWN}: they stand in file order."
     if title is None:
-        title = (
-            f"Each row is one {row_name}" + (f", each column one {column_name}" if heads else "")
-            if rows is not None
-            else ""
-        )
+        title = f"Each row is one {row_name}" * (rows is not None) + f", each column one {column_name}" * bool(heads)
     width = len(heads) * per_cell or max((c + 1 for _, c, _ in places), default=1)
     shown = as_pictures(pictures, [i for *_, i in places])
     size = shown.shape[1:3]
@@ -152,8 +141,9 @@ def _places(row_of: Any, values: Any, column_of: Any, heads: Sequence, room: int
 
 
 def _label_sheet(
-    ax: Axes, values: Sequence, heads: Sequence, per_cell: int, names: tuple[str, str], size: tuple
+    ax: Axes, values: Sequence, heads: Sequence, per_cell: int, names: tuple[str, str], size: tuple[int, int]
 ) -> None:
+    """Row names at the left, column names on top; cameras count from 1 and cluster -1 is called by its name."""
     for r, value in enumerate(values):
         _side(ax, r, size, "outliers" if names[0] == "cluster" and value == -1 else f"{names[0]}\n{value}")
     for c, head in enumerate(heads):
@@ -165,12 +155,7 @@ def _label_sheet(
 
 @styled
 def ranking_grid(
-    query_pictures: Any,
-    gallery_pictures: Any,
-    matches: Any,
-    junk: Any = None,
-    *,
-    titles: Sequence[str] | None = None,
+    query_pictures: Any, gallery_pictures: Any, matches: Any, junk: Any = None, *, titles: Sequence[str] | None = None,
     title: str | None = None,
 ) -> Figure:
     """Each query and its ranked gallery pictures, right ones ticked in green, wrong ones crossed in vermillion.
@@ -184,22 +169,14 @@ def ranking_grid(
     same_length(queries=queries, gallery_pictures=ranked, matches=matches, junk=junk, titles=titles)
     top = max((len(row) for row in ranked), default=0)
     size = queries.shape[1:3]
-    judged = None if matches is None else np.asarray(matches, bool)
-    out = np.zeros((len(queries), top), bool) if junk is None else np.asarray(junk, bool)
-    note = (
-        f"{UNKNOWN}: nothing is marked right or wrong."
-        if judged is None
-        else (
-            "✓ same identity, ✗ another one" + ", – same identity and camera: not counted" * bool(out.any()) + "."
-        )
-    )
+    kinds = _judgements(matches, junk, len(queries), top)
+    note = f"{UNKNOWN}: nothing is marked right or wrong."
+    if kinds is not None:
+        note = f"✓ same identity, ✗ another one{', – same identity and camera: not counted' * ('junk' in kinds)}."
     if title is None:
-        counted = None if judged is None or not top else judged[:, 0][~out[:, 0]]
-        title = f"The {top} nearest gallery pictures of each query" + (
-            ""
-            if counted is None or not counted.size
-            else f": {int(counted.sum())} of {counted.size} first places are right"
-        )
+        first = [] if kinds is None or not top else [kind for kind in kinds[:, 0] if kind != "junk"]
+        title = f"The {top} nearest gallery pictures of each query"
+        title += f": {first.count('right')} of {len(first)} first places are right" if first else ""
     figure = _sheet(max(len(queries), 1), top + 1, size, title=title, note=note, side=0.9 if titles else 0.3)
     ax = figure.subplots()
     if not len(queries):
@@ -212,10 +189,20 @@ def ranking_grid(
         frame(ax, r, 0, size, PALETTE["query"])
         if titles:
             _side(ax, r, size, titles[r])
-        for c in range(len(ranked[r]) if judged is not None else 0):
-            kind, mark = ("junk", "–") if out[r, c] else ("right", "✓") if judged[r, c] else ("wrong", "✗")
-            frame(ax, r, c + 1, size, PALETTE[kind], mark)
+        for c, kind in enumerate([] if kinds is None else kinds[r, :len(ranked[r])]):
+            frame(ax, r, c + 1, size, PALETTE[kind], _MARKS[kind])
     return figure
+
+
+def _judgements(matches: Any, junk: Any, queries: int, top: int) -> np.ndarray | None:
+    """(Q, top) array of "right", "wrong", "junk"; None where identities are unknown."""
+    if matches is None:
+        return None
+    for name, values in (("matches", matches), ("junk", junk)):
+        if values is not None and np.shape(values) != (queries, top):
+            raise KitError(f"ranking_grid: {name} has shape {np.shape(values)}, expected ({queries}, {top}).")
+    kinds = np.where(np.asarray(matches, bool), "right", "wrong")
+    return kinds if junk is None else np.where(np.asarray(junk, bool), "junk", kinds)
 
 
 def _compactness(features: np.ndarray, members: np.ndarray) -> float:
@@ -224,110 +211,90 @@ def _compactness(features: np.ndarray, members: np.ndarray) -> float:
     return float((features[members] @ mean).mean() / max(float(np.linalg.norm(mean)), 1e-12))
 
 
-def _gallery_rows(
-    labels: np.ndarray, pids: np.ndarray | None, features: np.ndarray | None, each: int
-) -> tuple[list, str]:
-    """Rows (heading, name, members): best clusters, worst ones, outliers; and by what they were ordered."""
-    clusters = [(k, np.flatnonzero(labels == k)) for k in np.unique(labels[labels >= 0])]
+def _purity(pids: np.ndarray) -> float:
+    """Share of the most frequent identity among those known; 0 where none is."""
+    seen = pids[pids >= 0]
+    return float(np.unique(seen, return_counts=True)[1].max() / len(seen)) if len(seen) else 0.0
+
+
+def _order(clusters: dict[Any, np.ndarray], pids: Any, features: Any) -> tuple[dict[Any, float], tuple[str, str], str]:
+    """A score a cluster, what its best and its worst are called, and the score's name."""
     if pids is not None:
-        score, heads, how = (
-            {k: np.unique(pids[m], return_counts=True)[1].max() / len(m) for k, m in clusters},
-            ("purest", "most mixed"),
-            "purity",
-        )
-    elif features is not None:
-        score, heads, how = (
-            {k: _compactness(features, m) for k, m in clusters},
-            ("most compact", "loosest"),
-            "compactness",
-        )
-    else:
-        score, heads, how = {k: len(m) for k, m in clusters}, ("largest", "smallest"), "size"
-    ordered = sorted(clusters, key=lambda item: (-score[item[0]], -len(item[1]), item[0]))
-    best = ordered[:each] if len(ordered) > each else ordered[: (len(ordered) + 1) // 2]
-    rest = sorted(ordered[len(best) :], key=lambda item: (score[item[0]], -len(item[1]), item[0]))[:each]
+        return {k: _purity(pids[m]) for k, m in clusters.items()}, ("purest", "most mixed"), "purity"
+    if features is not None:
+        scores = {k: _compactness(np.asarray(features), m) for k, m in clusters.items()}
+        return scores, ("most compact", "loosest"), "compactness"
+    return {k: float(len(m)) for k, m in clusters.items()}, ("largest", "smallest"), "size"
+
+
+def _gallery_rows(labels: np.ndarray, pids: Any, features: Any, each: int) -> tuple[list[tuple[str, np.ndarray]], str]:
+    """Rows (name, members): best clusters, worst ones, outliers (named so); and by what they were ordered."""
+    clusters = {k: np.flatnonzero(labels == k) for k in np.unique(labels[labels >= 0]).tolist()}
+    score, heads, how = _order(clusters, pids, features)
+    ordered = sorted(clusters, key=lambda k: (-score[k], -len(clusters[k]), k))
+    best = ordered[:each] if len(ordered) > each else ordered[:(len(ordered) + 1) // 2]
+    rest = sorted(ordered[len(best):], key=lambda k: (score[k], -len(clusters[k]), k))[:each]
     rows = []
-    for head, group in ((heads[0], best), (heads[1], rest)):
-        for k, members in group:
-            detail = f"\n{how} {score[k]:.2f}" if how != "size" else ""
-            if pids is not None:
-                detail += "\n" + count(len(np.unique(pids[members])), "identity", "identities")
-            rows.append((head, f"{head}:\ncluster {k}\n{count(len(members), 'picture')}{detail}", members))
+    for head, k in [(heads[0], k) for k in best] + [(heads[1], k) for k in rest]:
+        name = f"{head}:\ncluster {k}\n{count(len(clusters[k]), 'picture')}"
+        name += f"\n{how} {score[k]:.2f}" if how != "size" else ""
+        if pids is not None:
+            name += "\n" + count(len(_by_frequency(pids[clusters[k]])), "identity", "identities")
+        rows.append((name, clusters[k]))
     outliers = np.flatnonzero(labels < 0)
     if outliers.size:
-        rows.append(("outliers", f"outliers:\n{outliers.size} of {labels.size}\npictures", outliers))
+        rows.append((f"outliers:\n{outliers.size} of {labels.size}\npictures", outliers))
     return rows, how
 
 
 @styled
 def cluster_gallery(
-    pictures: Any,
-    labels: Any,
-    pids: Any = None,
-    *,
-    features: Any = None,
-    clusters_each: int = 2,
-    per_cluster: int = 10,
-    title: str | None = None,
+    pictures: Any, labels: Any, pids: Any = None, *, features: Any = None, clusters_each: int = 2,
+    per_cluster: int = 10, title: str | None = None,
 ) -> Figure:
     """Thumbnails of the purest clusters, the most mixed ones, and the outliers; one cluster a row.
 
-    labels (n,) with -1 for outliers. pids (n,) true identities: frames in one colour (and letter) an identity within
-    the row, A the most frequent. Without pids, clusters are ordered by compactness if `features` (n, d) are given,
-    else by size.
+    labels (n,) with -1 for outliers. pids (n,) true identities (-1 unknown): frames in one colour (and letter) an
+    identity within the row, A the most frequent. Without pids, clusters are ordered by compactness if `features` (n, d)
+    are given, else by size.
     """
     labels, pids = np.asarray(labels), known(pids)
     same_length(pictures=pictures, labels=labels, pids=pids, features=features)
-    rows, how = _gallery_rows(labels, pids, None if features is None else np.asarray(features), clusters_each)
-    n_clusters = len(np.unique(labels[labels >= 0]))
-    if title is None:
-        title = (
-            "No clusters: every picture is an outlier"
-            if not n_clusters
-            else (
-                "What the clustering put together: frames show the true identity"
-                if pids is not None
-                else "What the clustering put together"
-            )
-        )
-    note = (
-        "Raise eps or lower min_samples to get clusters."
-        if not n_clusters
-        else (
-            "Frame colour and letter: true identity within the row, A the most frequent."
-            if pids is not None
-            else f"{UNKNOWN}: clusters are ordered by {how}."
-        )
-    )
-    chosen = [_spread(members, None if pids is None else pids[members], per_cluster) for *_, members in rows]
+    rows, how = _gallery_rows(labels, pids, features, clusters_each)
+    if (labels < 0).all():
+        found, note = "No clusters: every picture is an outlier", "Raise eps or lower min_samples to get clusters."
+    elif pids is None:
+        found, note = "What the clustering put together", f"{UNKNOWN}: clusters are ordered by {how}."
+    else:
+        found = "What the clustering put together: frames show the true identity"
+        note = "Frame colour and letter: true identity within the row, A the most frequent, ? unknown; outliers grey."
+    chosen = [_spread(members, None if pids is None else pids[members], per_cluster) for _, members in rows]
     size = as_pictures(pictures, []).shape[1:3]
-    figure = _sheet(max(len(rows), 1), per_cluster, size, title=title, note=note, side=1.3)
+    figure = _sheet(max(len(rows), 1), per_cluster, size, title=found if title is None else title, note=note, side=1.3)
     ax = figure.subplots()
     if not rows:
         say(ax, "No pictures to show.")
         return figure
-    cells = [list(as_pictures(pictures, members)) + [None] * (per_cluster - len(members)) for members in chosen]
-    mosaic(ax, cells, size)
-    for r, ((head, name, _), members) in enumerate(zip(rows, chosen)):
+    mosaic(ax, [[*as_pictures(pictures, members), *[None] * (per_cluster - len(members))] for members in chosen], size)
+    for r, ((name, members), few) in enumerate(zip(rows, chosen)):
         _side(ax, r, size, name)
-        names = [] if pids is None else [pid for pid, _ in _by_frequency(pids[rows[r][2]])]
-        for c, i in enumerate(members):
-            if pids is None or head == "outliers":  # an outlier belongs to no row: nothing to compare it with
-                frame(ax, r, c, size, PALETTE["outlier"])
-            else:
-                place = names.index(pids[i])
-                frame(ax, r, c, size, CYCLE[place % len(CYCLE)], chr(ord("A") + place % 26))
+        names = [] if pids is None or name.startswith("outliers") else _by_frequency(pids[members])
+        for c, i in enumerate(few):
+            place = names.index(pids[i]) if names and pids[i] in names else None
+            colour = PALETTE["outlier"] if place is None else CYCLE[place % len(CYCLE)]
+            frame(ax, r, c, size, colour, "?" * bool(names) if place is None else chr(ord("A") + place % 26))
     return figure
 
 
-def _by_frequency(values: np.ndarray) -> list[tuple[Any, int]]:
-    names, counts = np.unique(values, return_counts=True)
-    return sorted(zip(names.tolist(), counts.tolist()), key=lambda pair: (-pair[1], pair[0]))
+def _by_frequency(pids: np.ndarray) -> list[int]:
+    """The known identities, the most frequent first."""
+    names, counts = np.unique(pids[pids >= 0], return_counts=True)
+    return names[np.lexsort((names, -counts))].tolist()
 
 
-def _spread(members: np.ndarray, pids: np.ndarray | None, count: int) -> np.ndarray:
-    """`count` members spread over the row's identities, the most frequent first: a fair sample of a mixed cluster."""
+def _spread(members: np.ndarray, pids: np.ndarray | None, limit: int) -> np.ndarray:
+    """`limit` members spread over the row's identities, the most frequent first: a fair sample of a mixed cluster."""
     if pids is not None:
-        rank = {pid: place for place, (pid, _) in enumerate(_by_frequency(pids))}
-        members = members[np.argsort([rank[pid] for pid in pids.tolist()], kind="stable")]
-    return members[np.unique(np.linspace(0, len(members) - 1, min(count, len(members))).astype(int))]
+        rank = {pid: place for place, pid in enumerate(_by_frequency(pids))}
+        members = members[np.argsort([rank.get(pid, len(rank)) for pid in pids.tolist()], kind="stable")]
+    return members[np.unique(np.linspace(0, len(members) - 1, min(limit, len(members))).astype(int))]

@@ -164,7 +164,7 @@ def method_look(name: str, unknown: Sequence[str] = ()) -> tuple[str, str, str]:
 
 def count(n: int, one: str, many: str = "") -> str:
     """ "1 cluster", "2 clusters"."""
-    return f"{n} {one if n == 1 else many or one + 's'}"
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def same_length(**arrays: Any) -> int:

@@ -15,7 +15,8 @@ def ranked_gallery(similarities, query_pid, query_camid, gallery_pids, gallery_c
     return kept
 
 
-def brute_force_ranking(query, gallery, query_pids, gallery_pids, query_camids, gallery_camids, topk=(1, 5, 10)) -> dict:
+def brute_force_ranking(query, gallery, query_pids, gallery_pids, query_camids, gallery_camids,
+                        topk=(1, 5, 10)) -> dict:
     """{"ap": per query or nan, "mAP", "mINP", "cmc", "n_valid"}; the means are nan if no query has a match."""
     precisions, penalties, first = [], [], []
     similarities = query @ gallery.T
@@ -30,6 +31,10 @@ def brute_force_ranking(query, gallery, query_pids, gallery_pids, query_camids, 
         if hits:
             penalties.append(hits / at_hits[-1][1])
             first.append(at_hits[0][1])
-    mean = lambda values: float(np.mean(values)) if len(values) else float("nan")  # noqa: E731
-    return {"ap": np.array(precisions), "mAP": mean([p for p in precisions if not np.isnan(p)]), "mINP": mean(penalties),
-            "cmc": {k: mean([rank <= k for rank in first]) for k in topk}, "n_valid": len(first)}
+    return {"ap": np.array(precisions), "mAP": _mean([p for p in precisions if not np.isnan(p)]),
+            "mINP": _mean(penalties), "cmc": {k: _mean([rank <= k for rank in first]) for k in topk},
+            "n_valid": len(first)}
+
+
+def _mean(values: list) -> float:
+    return float(np.mean(values)) if values else float("nan")

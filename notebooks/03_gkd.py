@@ -1,0 +1,474 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 03 · Global knowledge distillation: a softer second opinion on every label
+#
+# **What you will learn**
+#
+# - A clustering gives each picture one hard label. The same clustering also holds a *soft* label: how close the picture is to **every** cluster. That is the teacher.
+# - What the distillation loss does to the gradient, line by line: it trains on a *mixed* label.
+# - When a soft teacher helps and when it harms: there is a break-even number, and you will compute it.
+#
+# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, about two with `"demo"` (most of it a short training run that notebook 04 uses again).
+#
+# **Reads and writes** in `out_dir`: reads the data set (rendered if missing) and the run `warm-seed…` (trained if missing); writes `figures/03_*.png` and `metrics/03_gkd/metrics.json`.
+#
+# **Whose method is this?** The idea comes from W. Zhu, B. Peng and W. Q. Yan, *Dual Knowledge Distillation on Multiview Pseudo Labels for Unsupervised Person Re-Identification* (IEEE Trans. Multimedia, 2024). Only its abstract is available to us. It says that the pseudo labels of the epoch's clustering are the teacher and those of the mini-batch's query pictures the student. Formulas, temperatures and weights below are **this kit's reading**, not the paper's.
+
+# %% tags=["parameters"]
+preset = "demo"
+data = "synthetic"
+data_root = ""
+pattern = ""
+settings = ""
+seed = 0
+device = "cpu"
+out_dir = "../runs/demo"
+interactive = True
+
+# %%
+import numpy as np
+import torch
+import torch.nn.functional as F
+from IPython.display import Markdown, display
+
+from dkdmpl_kit import viz
+from dkdmpl_kit.data import augment, pk_batches
+from dkdmpl_kit.losses import carry_posterior, cluster_contrast_loss, gkd_loss, mixed_target, teacher_logits
+from dkdmpl_kit.memory import ClusterMemory
+from dkdmpl_kit.seeding import generator_for
+from dkdmpl_kit.stages import Stage
+
+stage = Stage("03_gkd", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, pattern=pattern,
+              out_dir=out_dir, settings=settings)
+print(stage.dataset.summary())
+
+# %% [markdown]
+# ## Where we start
+#
+# An untrained encoder makes hopeless clusters, a finished one makes clean clusters. For this lesson we want something in between.
+# So we take an encoder after a few epochs of *cluster contrast*, the baseline, and cluster its features once more.
+
+# %%
+encoder, features, pseudo = stage.warm_start()
+encoder = encoder.cpu()                         # the lesson's batches are small: the CPU will do
+v = torch.from_numpy(features)                  # (N, d), rows of norm 1, eval mode
+labels = torch.from_numpy(pseudo.labels)        # (N,), -1 for an outlier
+clustered = labels >= 0
+config, pixels = stage.config, stage.pictures("train").pixels
+tau, tau_t = config.temperature, config.teacher_temperature
+lam = config.gkd_weight or 0.5                  # lambda_g, the weight of the distillation
+print(f"{len(v)} pictures, features of {v.shape[1]} numbers, {pseudo.n_clusters} clusters, "
+      f"{100 * pseudo.outlier_fraction:.0f} % outliers. tau = {tau}, tau_t = {tau_t}, lambda_g = {lam}.")
+
+# %% [markdown]
+# ## Two views of one label
+#
+# **The epoch view: the teacher.** Let $v_i$ be the feature of picture $i$, extracted once before the epoch. $C$ holds one row a cluster: the normalised mean of its members,
+#
+# $$C_k = \frac{\sum_{i:\,y_i=k} v_i}{\lVert \sum_{i:\,y_i=k} v_i \rVert}, \qquad e_i = \mathrm{softmax}(C\,v_i / \tau_t).$$
+#
+# $C$ stays frozen for the whole epoch. So $e_i$ is *global* knowledge: it compares the picture with every cluster of the data set.
+
+# %%
+memory = ClusterMemory(v, labels, momentum=config.memory_momentum, update=config.memory_update)
+C = memory.centroids                                                      # (K, d), frozen
+torch.testing.assert_close(C[0], F.normalize(v[labels == 0].sum(0), dim=0))  # C_k, by hand for k = 0
+e_all = torch.softmax(v @ C.T / tau_t, dim=1)                             # e_i = softmax(C v_i / tau_t)
+
+own = e_all[clustered, labels[clustered]]
+favourite = e_all[clustered].argmax(dim=1) == labels[clustered]
+print(f"C is {C.shape[0]} clusters x {C.shape[1]} numbers; e is {e_all.shape[0]} pictures x {e_all.shape[1]} clusters.")
+print(f"The teacher's favourite is the picture's own cluster for {100 * favourite.float().mean():.0f} % of the clustered "
+      f"pictures, with a mean probability of {own.mean():.2f}.")
+
+# %% [markdown]
+# **The query view: the student.** During training a picture comes back *augmented* (shifted, mirrored, partly erased) and goes through the encoder in *train mode*. Call its feature $z_i$.
+# The memory $M$ starts as $C$ and moves with every batch:
+#
+# $$q_i = \mathrm{softmax}(M\,z_i / \tau).$$
+#
+# This is *local* knowledge: one augmented glance, judged by a memory that changes. Let us draw one batch, just as the training loop does.
+
+# %%
+draws = generator_for(seed, 0, "lesson")
+sampler = config.sampler if stage.has_cameras else "random"
+batch = next(pk_batches(pseudo.labels, stage.camids, clusters_per_batch=config.batch_clusters,
+                        images_per_cluster=config.batch_images, iterations=1, sampler=sampler, generator=draws))
+view = augment(stage.pictures("train").batch(batch), draws, flip=config.flip, padding=config.padding,
+               erasing=config.erasing)
+encoder.train()
+with torch.no_grad():
+    z = encoder(view).float()                   # (B, d): train mode, augmented
+y = labels[batch]
+student = memory.logits(z, tau)                 # M z / tau   (M is still C: no batch has been learnt yet)
+teacher = v[batch] @ C.T / tau_t                # C v / tau_t
+q, e = torch.softmax(student, dim=1), torch.softmax(teacher, dim=1)
+
+fig = viz.contact_sheet((255 * view).to(torch.uint8), rows=y.numpy(), row_name="cluster", max_rows=4, max_columns=8,
+                        title="What the student sees: augmented pictures, a row a cluster")
+stage.save_figure(fig, "03_batch")
+fig
+
+# %% [markdown]
+# **Predict:** for a picture well inside its cluster, will $e$ and $q$ look alike? And for a picture between two clusters?
+#
+# Below are the calmest picture of the batch (teacher and student nearly agree) and the most contested one. The black outline is the hard label.
+
+# %%
+disagreement = (e * (e.clamp_min(1e-12).log() - q.clamp_min(1e-12).log())).sum(dim=1)   # KL(e || q), one number a picture
+calm, contested = int(disagreement.argmin()), int(disagreement.argmax())
+for name, i in (("calm", calm), ("contested", contested)):
+    fig = viz.label_views(int(y[i]), e[i], q[i], None, picture=pixels[batch[i]])
+    stage.save_figure(fig, f"03_views_{name}")
+    display(fig)
+    print(f"The {name} picture: KL(e || q) = {disagreement[i]:.2f} nats. Own cluster {int(y[i])}: "
+          f"teacher {e[i, y[i]]:.2f}, student {q[i, y[i]]:.2f}.")
+
+# %% [markdown]
+# Read the two pictures together. The hard label speaks for one cluster only. The teacher spreads its bet: the bars outside the black outline are what the hard label throws away.
+# Where teacher and student differ, ask which of the two you would trust. The student saw a cropped, perhaps half-erased picture. The teacher saw the whole one.
+#
+# ## The loss
+#
+# The student should follow the teacher. With a distillation temperature $T$ both labels are softened alike, $e^{(T)} = \mathrm{softmax}(t/T)$ and $q^{(T)} = \mathrm{softmax}(l/T)$, for the logits $t = C v/\tau_t$ and $l = M z/\tau$:
+#
+# $$L_{\mathrm{GKD}} = T^2\;\frac1B\sum_i \mathrm{KL}\!\left(e_i^{(T)} \,\Vert\, q_i^{(T)}\right), \qquad \mathrm{KL}(e\Vert q)=\sum_k e_k \log\frac{e_k}{q_k}.$$
+#
+# The teacher carries no gradient: `detach`. Otherwise it could "agree" by giving up its own opinion.
+
+
+# %%
+def global_distillation(student_logits, teacher_logits, temperature=1.0):
+    """The lesson: T^2 KL(e^(T) || q^(T)), mean over the batch; both logits are (B, K)."""
+    e_T = torch.softmax(teacher_logits.detach() / temperature, dim=1)       # e^(T), no gradient
+    log_q_T = torch.log_softmax(student_logits / temperature, dim=1)        # log q^(T)
+    kl = (e_T * (torch.log(e_T.clamp_min(1e-30)) - log_q_T)).sum(dim=1)     # KL(e || q) of each picture
+    return temperature**2 * kl.mean()                                       # T^2, mean over the batch
+
+
+# %% [markdown]
+# Three lines of mathematics. Does it equal the function that the kit trains with, in value **and** in gradient?
+
+# %%
+for T in (1.0, 2.0, 5.0):
+    mine, kits = (student.double().requires_grad_() for _ in range(2))
+    loss_mine = global_distillation(mine, teacher.double(), T)
+    loss_kit = gkd_loss(kits, teacher.double(), temperature=T)
+    (grad_mine,), (grad_kit,) = torch.autograd.grad(loss_mine, mine), torch.autograd.grad(loss_kit, kits)
+    torch.testing.assert_close(loss_mine, loss_kit)
+    torch.testing.assert_close(grad_mine, grad_kit)
+    print(f"T = {T:g}: L_GKD = {loss_kit:.4f} nats; lesson and kit agree in value and gradient.")
+
+# %% [markdown]
+# ## P1: distillation is training on a mixed label
+#
+# Cluster contrast is the cross entropy with the hard label, $L_{\mathrm{CC}} = -\log q_i[y_i]$. Its gradient by the logits is $q - \mathbb{1}_y$. The gradient of $\mathrm{KL}(e\Vert q)$ is $q - e$. Add them up:
+#
+# $$\frac{\partial}{\partial l}\left(L_{\mathrm{CC}} + \lambda_g L_{\mathrm{GKD}}\right) = (1+\lambda_g)\,(q - r), \qquad r = \frac{\mathbb{1}_y + \lambda_g\, e}{1+\lambda_g}.$$
+#
+# In words: adding GKD (at $T=1$) is *exactly* the same as training on the softened label $r$. Let us not believe it, but measure it.
+
+# %%
+l = student.double().requires_grad_()
+loss = cluster_contrast_loss(l, y) + lam * gkd_loss(l, teacher.double())
+(gradient,) = torch.autograd.grad(loss, l)
+r = mixed_target(y, e.double(), torch.zeros_like(l), lam, 0.0)            # r = (1_y + lambda_g e) / (1 + lambda_g)
+by_hand = (1 + lam) * (torch.softmax(l.detach(), dim=1) - r) / len(y)     # (1 + lambda_g)(q - r); / B for the mean
+torch.testing.assert_close(gradient, by_hand)
+print(f"Largest difference between autograd and (1 + lambda_g)(q - r): {(gradient - by_hand).abs().max():.1e}")
+
+# %% [markdown]
+# **Predict:** for the contested picture, which bar changes most when the hard label is replaced by the mixed one? A negative gradient *raises* the logit of a cluster, a positive one pushes it down.
+
+# %%
+fig = viz.gradient_bars(q[contested], r[contested], hard=int(y[contested]))
+stage.save_figure(fig, "03_gradient")
+fig
+
+# %%
+plain, mixed = q[contested] - F.one_hot(y[contested], len(C)), q[contested] - r[contested]
+spared = int(((plain > 0) & (mixed < 0)).sum())
+print(f"The pull towards the hard label goes from {plain[y[contested]]:+.2f} to {mixed[y[contested]]:+.2f}.")
+print(f"{spared} cluster(s) that the hard label pushes away are pulled closer by the mixed label.")
+
+# %% [markdown]
+# The hard label pushes *every* other cluster away, even one that holds the same person. The mixed label pushes less where the teacher sees a likeness, and may even pull.
+# That is the promise of GKD. It is also its danger: if the likeness is only the same jacket on somebody else, the mixed label keeps two people together.
+#
+# ## How soft should the teacher be?
+#
+# The temperature $\tau_t$ decides. We measure softness by the entropy of $e$: 0 nats for a one-hot label, $\log K$ for an even one.
+#
+# **Predict:** at which temperature does the teacher stop saying anything?
+
+# %%
+taus = np.geomspace(0.01, 1.0, 25)
+similarities = (v[clustered] @ C.T).numpy()                              # (n, K): C v
+fig = viz.temperature_curves(similarities, taus, marks={"tau_t": tau_t, "too soft": 5 * tau_t})
+stage.save_figure(fig, "03_temperature")
+fig
+
+# %%
+for t in (tau_t / 2, tau_t, 2 * tau_t, 5 * tau_t):
+    soft = torch.softmax(torch.from_numpy(similarities) / t, dim=1)
+    entropy = viz.softmax_entropy(similarities, [t])[0].mean() / np.log(len(C))
+    target = (1 + lam * soft[torch.arange(len(soft)), labels[clustered]]) / (1 + lam)   # r[y]
+    print(f"tau_t = {t:.3f}: entropy is {100 * entropy:.0f} % of the largest possible; the mixed label still puts "
+          f"{target.mean():.2f} on the hard label (the least possible is {1 / (1 + lam):.2f}).")
+
+# %% [markdown]
+# A target that is too soft says "a bit of everything" about every picture. It then works like *label smoothing*: it no longer carries knowledge about clusters, it only weakens the hard label.
+# A target that is too sharp repeats the hard label and adds nothing. Useful teachers live in between, and where exactly depends on the features of the epoch.
+#
+# ## P5: why the factor $T^2$?
+#
+# The gradient of $\mathrm{KL}(e^{(T)}\Vert q^{(T)})$ by the logits is $\tfrac1T(q^{(T)} - e^{(T)})$. For large $T$ both softmaxes become nearly even, with differences of order $1/T$. So the gradient shrinks as $1/T^2$, and $T^2$ puts it back:
+#
+# $$T^2\,\nabla_l \mathrm{KL} \;\longrightarrow\; \frac{1}{K}\Big[(l - \bar l) - (t - \bar t)\Big] \qquad (T\to\infty).$$
+#
+# **Predict:** without $T^2$, how much smaller is the gradient at $T = 10$ than at $T = 1$?
+
+# %%
+rows = ["| T | gradient norm without T² | gradient norm with T² |", "|---|---|---|"]
+l64, t64 = student.double(), teacher.double()
+for T in (1.0, 2.0, 5.0, 10.0, 100.0):
+    leaf = l64.clone().requires_grad_()
+    (g,) = torch.autograd.grad(gkd_loss(leaf, t64, temperature=T), leaf)
+    rows.append(f"| {T:g} | {g.norm() / T**2:.2e} | {g.norm():.2e} |")
+
+leaf = l64.clone().requires_grad_()
+(g,) = torch.autograd.grad(gkd_loss(leaf, t64, temperature=1e5), leaf)
+limit = ((l64 - l64.mean(1, keepdim=True)) - (t64 - t64.mean(1, keepdim=True))) / l64.shape[1] / len(l64)
+torch.testing.assert_close(g, limit, rtol=1e-3, atol=1e-6)               # GKD matches centred logits for large T
+print("For a very large T the gradient equals that of matching centred logits.")
+display(Markdown("\n".join(rows)))
+
+# %% [markdown]
+# ## Three teachers
+#
+# The abstract leaves open *whose* similarity the teacher reports. The kit offers three readings (`gkd_teacher`):
+#
+# - `sample`: each picture its own soft label, $e_i = \mathrm{softmax}(C v_i/\tau_t)$;
+# - `cluster`: one soft label for all members of a cluster, $\mathrm{softmax}(C c_{y_i}/\tau_t)$;
+# - `consensus`: what an *earlier* epoch thought, carried over by the overlap of old and new clusters (as RLCC does). The training loop uses the previous epoch; here we go back to the untrained encoder, so that the difference is easy to see.
+
+# %%
+features_before = torch.from_numpy(stage.features())
+before = stage.cluster(features_before.numpy())
+if before.n_clusters < 2:                                                 # nothing to carry over: fall back to now
+    features_before, before = v, pseudo
+C_before = ClusterMemory(features_before, torch.from_numpy(before.labels)).centroids
+posterior = carry_posterior(torch.softmax(features_before @ C_before.T / tau_t, dim=1), before.labels, pseudo.labels)
+index = clustered.nonzero()[:, 0]                                         # the clustered pictures
+yc = labels[index]
+teachers = {
+    "sample": teacher_logits("sample", features=v[index], centroids=C, temperature=tau_t),
+    "cluster": teacher_logits("cluster", labels=yc, centroids=C, temperature=tau_t),
+    "consensus": teacher_logits("consensus", posterior=posterior[index]),
+}
+teachers = {name: torch.softmax(logits, dim=1) for name, logits in teachers.items()}
+
+one = int((index == int(batch[contested])).nonzero()[0, 0])               # the contested picture again
+for name, e_of in teachers.items():
+    fig = viz.label_views(int(yc[one]), e_of[one], None, None, picture=pixels[index[one]],
+                          title=f"The {name} teacher on the contested picture")
+    stage.save_figure(fig, f"03_teacher_{name}")
+    display(fig)
+
+# %%
+rows = ["| teacher | entropy (nats) | mass on the hard label | favourite is the hard label | different soft labels |", "|---|---|---|---|---|"]
+for name, e_of in teachers.items():
+    entropy = -(e_of * e_of.clamp_min(1e-12).log()).sum(dim=1).mean()
+    rows.append(f"| {name} | {entropy:.2f} | {e_of[torch.arange(len(yc)), yc].mean():.2f} | "
+                f"{100 * (e_of.argmax(1) == yc).float().mean():.0f} % | {len(torch.unique(e_of.round(decimals=5), dim=0))} |")
+Markdown("\n".join(rows))
+
+# %% [markdown]
+# The `cluster` teacher knows as many soft labels as there are clusters: it cannot say that *this* picture sits badly. Its favourite is always the hard label, as nothing is closer to a centroid than itself.
+# The `sample` teacher can disagree with the clustering. But beware: each picture helped to build its own centroid, so its vote is biased towards its own label. Exercise 2 takes that bias out.
+# The `consensus` teacher did not see this epoch's clustering at all. It is independent, and it is out of date.
+#
+# ## Does the teacher know better? P2, the break-even
+#
+# Where true identities are known (for measuring only, training never sees them), we can answer. Call $y^*$ the cluster that truly belongs to the picture: of the clusters in which its identity is the majority, the one with most of its pictures.
+# Some identities own no cluster. For their pictures no label can be right, and we leave them out here.
+#
+# Measure how far a target $t$ is from the truth by $D(t) = \lVert t - \mathbb{1}_{y^*}\rVert_1$. Let $\eta$ be the share of wrong labels, and $e_c$, $e_w$ the mean teacher probability of $y^*$ where the label is correct and where it is wrong. Then
+#
+# $$\mathbb{E}\,D(\mathbb{1}_y) = 2\eta, \qquad \mathbb{E}\,D(r) = 2\eta + \frac{2\lambda_g}{1+\lambda_g}\Big[(1-\eta)(1-e_c) - \eta\,e_w\Big].$$
+#
+# GKD lowers the expected error exactly when $\eta\,e_w > (1-\eta)(1-e_c)$: what it repairs on wrong labels must outweigh what it spoils on right ones.
+#
+# **Predict:** if 30 % of the labels are wrong, how sure must the teacher be on the right ones?
+
+# %%
+y_star = None
+if stage.has_truth:
+    ids, who = np.unique(stage.pids, return_inverse=True)
+    counts = np.zeros((len(ids), pseudo.n_clusters), dtype=int)           # pictures of identity p in cluster k
+    np.add.at(counts, (who[index], yc.numpy()), 1)
+    owns = counts.argmax(axis=0)[None] == np.arange(len(ids))[:, None]    # p is the majority of k
+    home = np.where(owns, counts, 0)
+    y_star = torch.from_numpy(np.where(home.max(1) > 0, home.argmax(1), -1)[who[index]])   # (n,), -1: owns none
+    judged = y_star >= 0
+    wrong = judged & (y_star != yc)
+    print(f"{int(judged.sum())} of {len(yc)} clustered pictures have a cluster of their own identity; "
+          f"{int((~judged).sum())} have none. Of the {int(judged.sum())}, {int(wrong.sum())} carry a wrong label.")
+else:
+    print("True identities are not known for these pictures: the break-even cannot be measured.")
+
+# %%
+break_even = {}
+if y_star is not None and judged.any():
+    eta = float(wrong.float().sum() / judged.sum())
+    rows = ["| teacher | tau_t | η | e_c | e_w | repaired: η e_w | spoilt: (1−η)(1−e_c) | repaired − spoilt |", "|---" * 8 + "|"]
+    cells = [(name, tau_t, e_of) for name, e_of in teachers.items()]
+    cells += [("sample", t, torch.softmax(v[index] @ C.T / t, dim=1)) for t in (tau_t / 4, tau_t / 2, 2 * tau_t)]
+    for name, t, e_of in cells:
+        mass = e_of[torch.arange(len(yc)), y_star.clamp_min(0)]           # e[y*]
+        e_c = float(mass[judged & ~wrong].mean()) if (judged & ~wrong).any() else 0.0
+        e_w = float(mass[wrong].mean()) if wrong.any() else 0.0
+        repaired, spoilt = eta * e_w, (1 - eta) * (1 - e_c)
+        break_even[name, t] = repaired - spoilt
+        rows.append(f"| {name} | {t:.4g} | {eta:.2f} | {e_c:.2f} | {e_w:.2f} | {repaired:.3f} | {spoilt:.3f} | {repaired - spoilt:+.3f} |")
+
+        truth = F.one_hot(y_star[judged], len(C)).double()                # check P2 against the definition
+        target = mixed_target(yc[judged], e_of[judged].double(), torch.zeros_like(truth), lam, 0.0)
+        measured = float((target - truth).abs().sum(dim=1).mean())        # E D(r)
+        np.testing.assert_allclose(measured, 2 * eta + 2 * lam / (1 + lam) * (spoilt - repaired), atol=1e-5)
+    print("P2 holds to five digits for every row: the formula equals the measured distance.")
+    display(Markdown("\n".join(rows)))
+
+# %%
+if break_even:
+    gain = break_even["sample", tau_t]
+    side = "above the break-even: here the mixed label is closer to the truth than the hard one" if gain > 0 else \
+        "below the break-even: here the mixed label is further from the truth than the hard one"
+    best = max(break_even, key=break_even.get)
+    print(f"The sample teacher at tau_t = {tau_t} stands {side} (repaired − spoilt = {gain:+.3f}).")
+    print(f"The best row of the table is the {best[0]} teacher at tau_t = {best[1]:.4g} ({break_even[best]:+.3f}).")
+else:
+    print("Nothing to print: the break-even needs true identities and a cluster that belongs to somebody.")
+
+# %% [markdown]
+# Do not read this number as a verdict on GKD. It compares *targets* at one moment, with an $\ell_1$ distance. Training is longer than one moment: a softer target also makes overconfident mistakes cheaper, and clusters change every epoch.
+# The verdict is a training run to its plateau, with several seeds. Notebook 05 shows it.
+#
+# ## Look at the wrong labels
+#
+# Here are pictures whose hard label is wrong: the one where the teacher gives the true cluster most, and the one where it gives least.
+#
+# **Predict:** what do the pictures have in common with the cluster that they were put into by mistake?
+
+# %%
+figures = ["03_batch", "03_views_calm", "03_views_contested", "03_gradient", "03_temperature",
+           "03_teacher_sample", "03_teacher_cluster", "03_teacher_consensus"]
+if y_star is not None and wrong.any():
+    e_of = teachers["sample"]
+    mass = e_of[torch.arange(len(yc)), y_star.clamp_min(0)]
+    cases = {"best": int(mass.masked_fill(~wrong, -1).argmax()), "worst": int(mass.masked_fill(~wrong, 2).argmin())}
+    for name, i in cases.items():
+        fig = viz.label_views(int(yc[i]), e_of[i], None, None, picture=pixels[index[i]],
+                              title=f"Labelled {int(yc[i])}, truly {int(y_star[i])}: the teacher's {name} wrong label")
+        stage.save_figure(fig, f"03_wrong_{name}")
+        display(fig)
+        print(f"Probability of the true cluster {int(y_star[i])}: {mass[i]:.2f}; of the wrong one {int(yc[i])}: {e_of[i, yc[i]]:.2f}.")
+    figures += ["03_wrong_best", "03_wrong_worst"]
+else:
+    print("There is no label known to be wrong here: nothing to show.")
+
+# %%
+if y_star is not None and wrong.any():
+    i = cases["best"]
+    others = [index[(yc == k) & (torch.arange(len(yc)) != i)][:8] for k in (yc[i], y_star[i])]
+    shown = torch.cat([index[i:i + 1], *others])
+    row = ["1: the picture"] + ["2: labelled"] * len(others[0]) + ["3: true"] * len(others[1])
+    colour = [viz.PALETTE["right" if same else "wrong"] for same in stage.pids[shown] == stage.pids[index[i]]]
+    fig = viz.contact_sheet(pixels[shown], rows=np.array(row), row_name="", frames=[None, *colour[1:]], max_columns=8,
+                            title="The picture, the cluster it was put into, and its true cluster")
+    stage.save_figure(fig, "03_wrong_neighbours")
+    figures.append("03_wrong_neighbours")
+    display(fig)
+    print("Green frames: the same identity as the picture. Vermillion frames: somebody else.")
+
+# %% [markdown]
+# ## Turn the temperature yourself
+#
+# First the plain function and its picture; in JupyterLab a slider appears below.
+
+# %%
+hardest = int(index[cases["best"]]) if y_star is not None and wrong.any() else int(batch[contested])
+at = lambda t: viz.label_views(int(labels[hardest]), torch.softmax(v[hardest] @ C.T / t, dim=0), None, None,  # noqa: E731
+                               picture=pixels[hardest], title=f"The teacher's label at tau_t = {t:.3f}")
+at(tau_t)
+
+# %%
+if interactive:
+    from dkdmpl_kit.widgets import temperature_slider
+
+    display(temperature_slider(at, value=tau_t, low=min(0.01, tau_t), high=max(1.0, tau_t)))
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. The other direction.** The kit uses $\mathrm{KL}(e\Vert q)$. Work out the gradient of $\mathrm{KL}(q\Vert e)$ by the logits $l$ and check it with autograd. Hint: with $g_k = \log q_k - \log e_k$ it is $q_k\,(g_k - \sum_j q_j g_j)$. Which direction pulls harder on a cluster that the student has given up ($q_k \approx 0$)?
+
+# %% tags=["solution"]
+leaf = student.double().requires_grad_()
+log_q, log_e = torch.log_softmax(leaf, dim=1), torch.log_softmax(teacher.double(), dim=1)
+reverse = (log_q.exp() * (log_q - log_e)).sum(dim=1).mean()
+(g,) = torch.autograd.grad(reverse, leaf)
+qd, gap = log_q.detach().exp(), (log_q - log_e).detach()
+torch.testing.assert_close(g, qd * (gap - (qd * gap).sum(1, keepdim=True)) / len(y))
+lost = (qd < 0.01) & (log_e.exp() > 0.05)
+forward = (qd - log_e.exp()) / len(y)
+print(f"{int(lost.sum())} clusters have q < 0.01 but e > 0.05.")
+if lost.any():
+    print(f"Mean pull there: KL(e||q) {forward[lost].abs().mean():.2e}, KL(q||e) {g[lost].abs().mean():.2e}.")
+
+# %% [markdown]
+# **2. An unbiased teacher.** Each picture helped to build its own centroid. Leave it out: for picture $i$ use $C_{y_i}$ without $v_i$ (the other centroids stay). How does the teacher's mass on its hard label change? How often is its favourite now another cluster?
+
+# %% tags=["solution"]
+sums = torch.zeros_like(C).index_add_(0, yc, v[index])
+without = F.normalize(sums[yc] - v[index], dim=1)                        # own centroid without the picture itself
+loo = v[index] @ C.T
+loo[torch.arange(len(yc)), yc] = (v[index] * without).sum(dim=1)
+e_loo = torch.softmax(loo / tau_t, dim=1)
+for name, e_of in (("with itself", teachers["sample"]), ("left out", e_loo)):
+    print(f"{name:12s} mass on the hard label {e_of[torch.arange(len(yc)), yc].mean():.2f}, "
+          f"favourite elsewhere {100 * (e_of.argmax(1) != yc).float().mean():.0f} %")
+
+# %% [markdown]
+# **3. What about the outliers?** They are left out of this epoch's training. Yet the teacher has an opinion about them. How sure is it? Where identities are known: how often does its favourite cluster belong to the outlier's identity?
+
+# %% tags=["solution"]
+out = (~clustered).nonzero()[:, 0]
+if len(out):
+    top, guess = e_all[out].max(dim=1)
+    print(f"{len(out)} outliers; mean probability of the favourite {top.mean():.2f} (clustered pictures: {e_all[index].max(1).values.mean():.2f}).")
+    if stage.has_truth:
+        hit = ids[counts.argmax(axis=0)][guess] == stage.pids[out]
+        print(f"The favourite belongs to the outlier's identity for {100 * hit.mean():.0f} % of them; "
+              f"of those with a probability above 0.5: {int(hit[(top > 0.5).numpy()].sum())} of {int((top > 0.5).sum())}.")
+else:
+    print("There are no outliers in this clustering.")
+
+# %%
+metrics = {"n_clusters": pseudo.n_clusters, "outlier_fraction": pseudo.outlier_fraction, "L_GKD": float(gkd_loss(student, teacher)),
+           "teacher_mass_on_hard_label": float(own.mean()), "teacher_favourite_is_hard_label": float(favourite.float().mean())}
+if break_even:
+    metrics |= {"wrong_label_share": eta} | {f"break_even_{name}": break_even[name, tau_t] for name in teachers}
+stage.write_metrics(metrics, figures=figures)

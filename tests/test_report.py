@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+from reference.pages import loads
+
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.report import write_report
+
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+EMBEDDED = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+HOSTILE = '<script src="https://a/x.js"></script>"&'
+
+
+def write(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    table = {"columns": ["method", "mAP", "rank1", "mINP", "ari", "n_clusters", "outlier_fraction"],
+             "rows": [["untrained", 0.2, 0.4, 0.1, 0.012, 20, 0.3], [HOSTILE, 0.554, 1.0, None, float("nan"), 60, 0.0]]}
+    write(tmp_path / "05" / "metrics.json", {"notebook": "05_training", "metrics": {"mAP": 0.554, "images": 1152, "note": HOSTILE},
+                                             "table": table, "figures": ["figures/curves.png"]})
+    write(tmp_path / "01" / "metrics.json", {"notebook": "01_data", "metrics": {"identities": 64}})
+    (tmp_path / "figures").mkdir()
+    for name in ("a_contact_sheet", "curves"):
+        (tmp_path / "figures" / f"{name}.png").write_bytes(PNG)
+    write(tmp_path / "figures" / "curves.json", {"caption": f"Curves {HOSTILE}", "seed": 0})
+    for method, seed in (("gkd", 0), ("dkdmpl", 3)):
+        run = tmp_path / "runs" / f"{method}-seed{seed}"
+        write(run / "config.json", {"settings": {"method": method, "seed": seed, "eps": 0.6}, "data_fingerprint": "abc123"})
+        write(run / "environment.json", {"python": "3.11.7", "packages": {"torch": "2.14.1"}})
+        records = [{"epoch": 0, "mAP": 0.3, "n_clusters": 40, "ari": 0.1, "seconds": {"extract": 30.0, "train": 60.0}},
+                   {"epoch": 1, "mAP": None, "n_clusters": 50, "ari": 0.25, "seconds": {"extract": 30.0, "train": 60.0}}]
+        write(run / "history.jsonl", "".join(json.dumps(record) + "\n" for record in records) + '{"epoch": 2, "mA')
+    write(tmp_path / "notebooks" / "notebooks.json", [
+        {"name": "01_data", "seconds": 12.3, "parameters": {}, "source": "", "error": None},
+        {"name": "05_training", "seconds": 1.0, "parameters": {}, "source": "", "error": f"ValueError: {HOSTILE}"}])
+    return tmp_path
+
+
+@pytest.fixture
+def page(out) -> str:
+    path = write_report(out)
+    assert path == out / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_report_requests_nothing_and_escapes_what_it_was_given(page):
+    assert loads(page) == [] and "<script" not in page
+    assert page.count("&lt;script src=") == 5   # a cell, a metric, a caption and its alt text, an error
+    assert "default-src 'none'" in page and "prefers-color-scheme: dark" in page
+
+
+def test_the_table_of_results_is_in_percent_and_shows_what_was_not_measured_as_a_dash(page):
+    assert "<th>mAP %</th><th>Rank-1 %</th><th>mINP %</th><th>ARI %</th><th>clusters</th><th>outliers %</th>" in page
+    assert "<td>untrained</td><td>20.0</td><td>40.0</td><td>10.0</td><td>1.2</td><td>20</td><td>30.0</td>" in page
+    assert "<td>55.4</td><td>100.0</td><td>–</td><td>–</td><td>60</td><td>0.0</td>" in page
+
+
+def test_runs_show_each_quantity_as_it_was_last_measured_and_skip_a_line_being_written(page):
+    assert "<td>gkd-seed0</td><td>2</td><td>30.0</td><td>–</td><td>–</td><td>25.0</td><td>50</td><td>–</td><td>3</td>" in page
+
+
+def test_pictures_are_embedded_once_each_with_caption_and_origin_those_of_notebooks_first(page):
+    assert page.count(EMBEDDED) == 2
+    assert page.index("Curves &lt;script") < page.index("a contact sheet") and "seed: 0" in page
+
+
+def test_executed_notebooks_are_linked_and_a_failed_one_says_why(page):
+    assert 'href="notebooks/01_data.html"' in page and 'href="notebooks/01_data.ipynb"' in page
+    assert 'href="notebooks/05_training.failed.ipynb"' in page and 'href="notebooks/05_training.html"' not in page
+    assert "ValueError: &lt;script" in page
+
+
+def test_provenance_lists_versions_fingerprint_and_every_seed(page):
+    assert "<td>torch</td><td>2.14.1</td>" in page and "<td>data_fingerprint</td><td>abc123</td>" in page
+    assert "<td>seed</td><td>3, 0</td>" in page and "<td>method</td><td>dkdmpl, gkd</td>" in page
+
+
+def test_the_same_results_give_the_same_page(out, page):
+    assert write_report(out).read_text(encoding="utf-8") == page
+
+
+def test_a_picture_that_a_notebook_names_but_nobody_wrote_is_said_to_be_missing(out):
+    (out / "figures" / "curves.png").unlink()
+    assert "Missing picture" in write_report(out).read_text(encoding="utf-8")
+
+
+def test_an_empty_folder_has_nothing_to_report(tmp_path):
+    with pytest.raises(KitError, match="nothing to report"):
+        write_report(tmp_path)
+    with pytest.raises(KitError, match="nothing to report"):
+        write_report(tmp_path / "missing")
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("broken", ["{not json", [1, 2], {"table": {"columns": ["a", "b"], "rows": [[1]]}}, {"table": {"rows": []}}])
+def test_a_broken_record_is_named(out, broken):
+    write(out / "05" / "metrics.json", broken)
+    with pytest.raises(KitError, match="metrics.json"):
+        write_report(out)
+
+
+def test_a_broken_history_is_named(out):
+    write(out / "runs" / "gkd-seed0" / "history.jsonl", "{broken\n")
+    with pytest.raises(KitError, match="history.jsonl"):
+        write_report(out)
