@@ -280,8 +280,8 @@ def _grid(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from .report import publish, write_report
-    from .results import collect_runs, markdown_table
+    from .report import write_report
+    from .results import collect_runs, markdown_table, publish
 
     records = collect_runs(args.folder)
     if not records:

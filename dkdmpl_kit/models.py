@@ -46,7 +46,8 @@ class Encoder(nn.Module):
         self.backbone, self.name, self.pooling, self.weights = backbone, name, pooling, "random"
         self.last_stride, self.freeze_stages, self.dim = last_stride, freeze_stages, int(backbone.num_features)
         self._stages = _stage_names(backbone)
-        if not 0 <= freeze_stages <= (most := max(0, len(self._stages) - 1)):
+        most = max(0, len(self._stages) - 1)
+        if not 0 <= freeze_stages <= most:
             raise KitError(f"freeze_stages={freeze_stages} does not fit {name}: give a number from 0 to {most}.")
         self.pool = GeM() if pooling == "gem" else nn.AdaptiveAvgPool2d(1)
         self.bnneck = nn.BatchNorm1d(self.dim)

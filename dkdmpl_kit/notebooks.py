@@ -7,8 +7,6 @@
    error before anything runs. In the notebook a tuple is a list, and a Path an absolute string.
 3. `OUT/notebooks` then holds `NAME.ipynb` (executed), `NAME.html` and `notebooks.json` (seconds, parameters, errors).
    One that fails or is interrupted leaves `NAME.failed.ipynb` to look at, and nothing under its final name.
-
-`python -m dkdmpl_kit.notebooks REQUEST.json` is the child process of `run_notebook`, not a command for people.
 """
 from __future__ import annotations
 
@@ -58,10 +56,16 @@ class NotebookRun:
 
 
 def _need(module: str) -> Any:
+    """Import, but hide rfc3987_syntax from jsonschema: no notebook needs it, and it takes longer than all the rest."""
+    hidden = {} if "rfc3987_syntax" in sys.modules else {"rfc3987_syntax": None}
+    sys.modules.update(hidden)
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise KitError(f"Notebooks need the package {error.name}: pip install 'dkdmpl-kit[notebooks]'.") from error
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def _digest(source: Path) -> str:
@@ -126,8 +130,7 @@ def learner_copy(notebook: Any) -> Any:
 
 
 def _literal(name: str, value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value.resolve())
+    value = str(value.resolve()) if isinstance(value, Path) else value
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
@@ -234,9 +237,8 @@ def _last_cell(running: Path) -> tuple[int | None, str]:
 
 
 def _child(request_path: Path) -> int:
-    """The child process: execute, then export; why a cell failed goes into the file `reason` beside the request."""
-    request = json.loads(request_path.read_text())
-    import papermill
+    """`python -m dkdmpl_kit.notebooks REQUEST`: execute, export; why a cell failed goes to `reason` beside REQUEST."""
+    request, papermill = json.loads(request_path.read_text()), _need("papermill")
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     source = Path(request["source"])
@@ -259,11 +261,16 @@ def _child(request_path: Path) -> int:
     return 1
 
 
+def default_folder() -> Path:
+    """notebooks/ of the checkout that holds this package."""
+    return Path(__file__).resolve().parents[1] / "notebooks"
+
+
 def select_notebooks(names: str | Sequence[str], notebooks_dir: str | Path) -> list[Path]:
     """Paths of the notebooks asked for, in order of number: "all", or names such as "02_clustering" or just "02"."""
     found = {path.stem: path for path in sorted(Path(notebooks_dir).glob(NAMES + ".ipynb"))}
     if not found:
-        raise KitError(f"There are no notebooks NN_name.ipynb in {notebooks_dir}.")
+        raise KitError(f"There are no notebooks NN_name.ipynb in {notebooks_dir}; name the folder that holds them.")
     wanted = list(found) if names == "all" else [names] if isinstance(names, str) else list(names)
     for name in wanted:
         if not any(name in (stem, stem[:2]) for stem in found):

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from .errors import KitError
 from .experiment import read_json, write_atomic
 from .pages import POLICY
+from .results import LABELS, MEASURES, Spread, by_method, collect_runs, summary
 
 STYLE = """:root { color-scheme: light dark; --ink: #1c2024; --paper: #fff; --soft: #667; --line: #dde; --wash: #f5f6f8;
   --link: #0072b2; }
@@ -33,8 +34,7 @@ figure { margin: 1.2rem 0; } figure img { max-width: 100%; height: auto; backgro
   border: 1px solid var(--line); border-radius: 6px; box-sizing: border-box; }"""
 PERCENT = {"map": "mAP", "rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "minp": "mINP", "ari": "ARI",
            "nmi": "NMI", "purity": "purity", "outlierfraction": "outliers", "outliers": "outliers"}
-LABEL = {**PERCENT, "nclusters": "clusters"}
-HISTORY = ("mAP", "rank1", "mINP", "ari", "n_clusters", "outlier_fraction")
+TITLE = {**PERCENT, "nclusters": "clusters"}
 FIRST = ("preset", "seed", "data", "data_fingerprint", "fingerprint")
 
 
@@ -42,18 +42,18 @@ def write_report(out_dir: str | Path) -> Path:
     """Gather what notebooks and runs left under `out_dir` into `out_dir`/report.html; return its path.
 
     Reads **/metrics.json ({"notebook", "metrics", and optionally "table": {"columns", "rows"}, "figures": [paths]}),
-    runs/*/history.jsonl with its config.json and environment.json, figures/*.png with a .json of the same name beside
-    ("caption", and where it comes from) and notebooks/notebooks.json. Shares (mAP, ARI, outliers) are shown in percent.
+    the runs (`results.collect_runs`), figures/*.png with a .json of the same name beside ("caption", and where it comes
+    from) and notebooks/notebooks.json. Shares (mAP, ARI, outliers) are shown in percent.
     """
     out = Path(out_dir)
     metrics = sorted(map(_metrics, sorted(out.rglob("metrics.json"))), key=lambda entry: entry["notebook"])
-    histories = {path.parent.name: _history(path) for path in sorted(out.glob("runs/*/history.jsonl"))}
+    records = collect_runs(out)
     figures = _figures(out, metrics)
-    if not (metrics or histories or figures):
+    if not (metrics or records or figures):
         raise KitError(f"There is nothing to report in {out} (metrics.json, runs, figures): run `dkdmpl demo` first.")
-    sections = {"Results": _results(metrics), "Training runs": _runs(histories),
+    sections = {"Results": _results(metrics), "Training runs": _runs(records),
                 "Figures": "".join(map(_figure, figures)), "Notebooks": _notebooks(out),
-                "Numbers by notebook": _numbers(metrics), "Provenance": _provenance(out)}
+                "Numbers by notebook": _numbers(metrics), "Provenance": _provenance([*records, *metrics])}
     sections = {title: text for title, text in sections.items() if text}
     links = "".join(f'<a href="#{title.split()[0].lower()}">{title}</a>' for title in sections)
     body = "".join(f'<h2 id="{title.split()[0].lower()}">{title}</h2>{text}' for title, text in sections.items())
@@ -71,15 +71,6 @@ def _metrics(path: Path) -> dict[str, Any]:
         raise KitError(f"{path} is not a notebook's record, or a row of its table is not as long as the columns.")
     return {"metrics": {}, "figures": [], **entry, "notebook": str(entry.get("notebook", path.parent.name)),
             "table": table, "folder": path.parent}
-
-
-def _history(path: Path) -> list[dict[str, Any]]:
-    """The records of a run; a last line without its newline is one that is still being written."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.strip()]
-    try:
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-    except ValueError as error:
-        raise KitError(f"{path} is not JSON lines ({error}): restore it or remove the run.") from error
 
 
 def _key(column: Any) -> str:
@@ -101,8 +92,8 @@ def _cell(column: Any, value: Any) -> str:
 def _table(columns: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     rows, head = list(rows), ""
     for k, column in enumerate(columns):
-        percent = _key(column) in PERCENT and any(isinstance(row[k], float) for row in rows)
-        head += f"<th>{escape(LABEL.get(_key(column), str(column)))}{' %' * percent}</th>"
+        percent = _key(column) in PERCENT and any(isinstance(row[k], float) or "±" in str(row[k]) for row in rows)
+        head += f"<th>{escape(TITLE.get(_key(column), str(column)))}{' %' * percent}</th>"
     body = "".join(f"<tr>{''.join(f'<td>{_cell(c, v)}</td>' for c, v in zip(columns, row))}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
@@ -125,15 +116,27 @@ def _numbers(metrics: Sequence[Mapping[str, Any]]) -> str:
                    for entry in metrics if entry["metrics"])
 
 
-def _runs(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """One row a run: each quantity as it was last measured."""
-    rows = []
-    for name, records in histories.items():
-        last = [next((r[key] for r in reversed(records) if r.get(key) is not None), None) for key in HISTORY]
-        seconds = sum(sum((r.get("seconds") or {}).values()) for r in records)
-        rows.append([name, len(records), *last, round(seconds / 60, 1)])
-    table = _table(("run", "epochs", *HISTORY, "minutes"), rows)
-    return f"{table}<p>Each quantity as it was last measured in the run.</p>" if rows else ""
+def _runs(records: Sequence[Mapping[str, Any]]) -> str:
+    """Mean and deviation by method where there are several seeds, and one row a run."""
+    rows, table = [], by_method(list(records))
+    for record in records:
+        history, final = record.get("history") or [], record["final"] or {}
+        last = [final.get(m, next((r[m] for r in reversed(history) if r.get(m) is not None), None)) for m in MEASURES]
+        seconds = sum(sum((r.get("seconds") or {}).values()) for r in history)
+        rows.append([record["run"], len(history), *last, round(seconds / 60, 1)])
+    methods = [[LABELS[method], len(table[method]), *(_spread(m, measured.get(m)) for m in MEASURES)]
+               for method, measured in summary(list(records)).items()]
+    # the mean is over seeds: two runs of one method and seed are no such table
+    clear = sum(map(len, table.values())) == sum(record["final"] is not None for record in records) > len(table)
+    several = _table(("method", "seeds", *MEASURES), methods) if clear else ""
+    text = "<p>Each quantity as it was last measured in the run; ± is the standard deviation over seeds.</p>"
+    return several + _table(("run", "epochs", *MEASURES, "minutes"), rows) + text if rows else ""
+
+
+def _spread(measure: str, found: Spread | None) -> Any:
+    if found is None or found.deviation is None:
+        return found and found.mean
+    return f"{_cell(measure, found.mean)} ± {_cell(measure, found.deviation)}"
 
 
 def _figures(out: Path, metrics: Sequence[Mapping[str, Any]]) -> list[Path]:
@@ -149,7 +152,7 @@ def _figure(path: Path) -> str:
     beside = path.with_suffix(".json")
     facts = dict(read_json(beside)) if beside.exists() else {}
     caption = escape(str(facts.pop("caption", path.stem.replace("_", " "))))
-    origin = escape(" · ".join(f"{key}: {_text(value)}" for key, value in facts.items()))
+    origin = escape(" · ".join(f"{k}: {_text(v)}" for k, v in facts.items() if not isinstance(v, (dict, list))))
     data = base64.b64encode(path.read_bytes()).decode()
     return (f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}'
             f'{"<br>" * bool(origin)}<small>{origin}</small></figcaption></figure>')
@@ -174,18 +177,16 @@ def _flat(value: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _provenance(out: Path) -> str:
-    """Environment and settings of all runs together: a value that differs between runs lists all it was."""
-    from . import __version__
-
-    merged: dict[str, dict[str, list[str]]] = {"environment.json": {}, "config.json": {}}
-    for name, values in merged.items():
-        for path in sorted(out.glob(f"runs/*/{name}")):
-            for key, value in _flat(read_json(path)).items():
+def _provenance(records: Sequence[Mapping[str, Any]]) -> str:
+    """Environment and settings of all runs and notebooks: a value that differs between them lists all it was."""
+    merged: dict[str, dict[str, list[str]]] = {"environment": {}, "settings": {}}
+    for record in records:
+        prints = {key: record[key] for key in ("data_fingerprint", "fingerprint") if key in record}
+        for name, values in merged.items():
+            for key, value in _flat({**(record.get(name) or {}), **(prints if name == "settings" else {})}).items():
                 if _text(value) not in values.setdefault(key, []):
                     values[key].append(_text(value))
     environment, settings = ({key: ", ".join(v) for key, v in values.items()} for values in merged.values())
-    environment = environment or {"dkdmpl-kit": __version__}
     facts = {key: settings.pop(key) for key in FIRST if key in settings}
-    more = f"<details><summary>All settings of the runs</summary>{_pairs(settings)}</details>" if settings else ""
-    return _pairs({**facts, **environment}) + more
+    more = f"<details><summary>All settings</summary>{_pairs(settings)}</details>" if settings else ""
+    return _pairs({**facts, **environment}) + more if facts or environment else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import KitError
-from .experiment import METHODS, read_json
+from .experiment import METHODS, read_json, write_atomic
 
 MEASURES = ("mAP", "rank1", "mINP", "ari", "n_clusters", "outlier_fraction")
 LABELS = {"untrained": "untrained features", "cluster_contrast": "cluster contrast", "gkd": "+ GKD", "skd": "+ SKD",
@@ -102,3 +102,34 @@ def markdown_table(records: list[dict]) -> str:
         cells = [cell(measures.get(key), scale, digits) for _, key, scale, digits in columns]
         lines.append(f"| {LABELS[method]} | {len(table[method])} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def publish(records: list[dict], folder: str | Path) -> list[Path]:
+    """Write what a README or a paper quotes: records.json, table.md, and figures with what made them beside each."""
+    import json
+
+    from . import viz
+
+    folder = Path(folder)
+    written = [write_atomic(folder / "records.json", json.dumps(_rounded(records), separators=(",", ":")) + "\n"),
+               write_atomic(folder / "table.md", markdown_table(records) + "\n")]
+    table, differences = by_method(records), paired_differences(records)
+    finals = {method: [r["final"]["mAP"] for r in runs.values()] for method, runs in table.items()}
+    histories = {method: [r["history"] for r in runs.values()] for method, runs in table.items() if method != "untrained"}
+    figures = {"result_bars": viz.result_bars(finals, title="mAP of the last epoch, one dot a seed"),
+               "training_curves": viz.training_curves(histories)}
+    if any(differences.values()):
+        points = {method: [100 * d for d in by_seed.values()] for method, by_seed in differences.items()}
+        figures["paired_differences"] = viz.paired_differences(points)
+    metadata = {"runs": [r["run"] for r in records], "data_fingerprint": sorted({r["data_fingerprint"] for r in records}),
+                "settings": records[0]["settings"], "environment": records[-1].get("environment")}
+    return written + [viz.save_figure(figure, folder / f"{name}.png", metadata=metadata) for name, figure in figures.items()]
+
+
+def _rounded(value: object) -> object:
+    """Floats to six digits, so that committed records stay small."""
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(v) for v in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value

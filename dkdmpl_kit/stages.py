@@ -94,7 +94,8 @@ class Stage:
     def warm_run(self) -> FitResult:
         """A few epochs of cluster contrast: clusters that are neither hopeless nor clean, for the lessons on the losses."""
         epochs = min(4, self.config.epochs)
-        return self.run("cluster_contrast", name=f"warm-seed{self.config.seed}", epochs=epochs, evaluate_every=epochs)
+        return self.run("cluster_contrast", name=f"warm-seed{self.config.seed}", progress=False, epochs=epochs,
+                        evaluate_every=epochs)
 
     def warm_start(self):
         """(encoder, features (N, d), PseudoLabels) after the warm run: where the lessons on the losses begin.

@@ -64,6 +64,8 @@ class FigureControl(ipywidgets.VBox):
         try:
             drawn = self.figure_of(**{name: slider.value for name, slider in self.sliders.items()})
             figure, sentence = drawn if isinstance(drawn, tuple) else (drawn, "")
+            if not isinstance(figure, Figure):
+                raise KitError(f"FigureControl: the function returned {type(figure).__name__}; return a Figure.")
             png = figure_png(figure)
         except Exception as error:  # the user's function may raise anything: shown, kept for check()
             self.error = error

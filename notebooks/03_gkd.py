@@ -124,20 +124,21 @@ fig
 # %% [markdown]
 # **Predict:** for a picture well inside its cluster, will $e$ and $q$ look alike? And for a picture between two clusters?
 #
-# Below are the calmest picture of the batch (teacher and student nearly agree) and the most contested one. The black outline is the hard label.
+# Below are the calmest picture of the batch (the one on which the teacher is surest) and the most contested one (on which it is least sure). The black outline is the hard label.
 
 # %%
 disagreement = (e * (e.clamp_min(1e-12).log() - q.clamp_min(1e-12).log())).sum(dim=1)   # KL(e || q), one number a picture
-calm, contested = int(disagreement.argmin()), int(disagreement.argmax())
+doubt = -(e * e.clamp_min(1e-12).log()).sum(dim=1)                                      # entropy of e, nats
+calm, contested = int(doubt.argmin()), int(doubt.argmax())
 for name, i in (("calm", calm), ("contested", contested)):
     fig = viz.label_views(int(y[i]), e[i], q[i], None, picture=pixels[batch[i]])
     stage.save_figure(fig, f"03_views_{name}")
     display(fig)
-    print(f"The {name} picture: KL(e || q) = {disagreement[i]:.2f} nats. Own cluster {int(y[i])}: "
+    print(f"The {name} picture: entropy of e {doubt[i]:.2f} nats, KL(e || q) {disagreement[i]:.2f} nats. Own cluster {int(y[i])}: "
           f"teacher {e[i, y[i]]:.2f}, student {q[i, y[i]]:.2f}.")
 
 # %% [markdown]
-# Read the two pictures together. The hard label speaks for one cluster only. The teacher spreads its bet: the bars outside the black outline are what the hard label throws away.
+# Read the two pictures together. The hard label speaks for one cluster only. Orange bars outside the black outline are what the hard label throws away: likeness to other clusters. If you see none, the teacher says the same as the hard label.
 # Where teacher and student differ, ask which of the two you would trust. The student saw a cropped, perhaps half-erased picture. The teacher saw the whole one.
 #
 # ## The loss
@@ -310,6 +311,7 @@ Markdown("\n".join(rows))
 # $$\mathbb{E}\,D(\mathbb{1}_y) = 2\eta, \qquad \mathbb{E}\,D(r) = 2\eta + \frac{2\lambda_g}{1+\lambda_g}\Big[(1-\eta)(1-e_c) - \eta\,e_w\Big].$$
 #
 # GKD lowers the expected error exactly when $\eta\,e_w > (1-\eta)(1-e_c)$: what it repairs on wrong labels must outweigh what it spoils on right ones.
+# A teacher that only repeats the hard label ($e_c=1$, $e_w=0$) scores exactly zero: it changes nothing.
 #
 # **Predict:** if 30 % of the labels are wrong, how sure must the teacher be on the right ones?
 
@@ -363,7 +365,7 @@ else:
     print("Nothing to print: the break-even needs true identities and a cluster that belongs to somebody.")
 
 # %% [markdown]
-# Do not read this number as a verdict on GKD. It compares *targets* at one moment, with an $\ell_1$ distance. Training is longer than one moment: a softer target also makes overconfident mistakes cheaper, and clusters change every epoch.
+# Do not read this number as a verdict on GKD. It compares *targets* at one moment, with an $\ell_1$ distance. Training is longer than one moment: a softer target may also make overconfident mistakes cheaper, and clusters change every epoch.
 # The verdict is a training run to its plateau, with several seeds. Notebook 05 shows it.
 #
 # ## Look at the wrong labels

@@ -35,7 +35,7 @@ def test_centroids_are_the_normalised_cluster_means_and_outliers_have_no_say():
 
 
 @given(seed=st.integers(0, 10_000), momentum=st.floats(0.0, 1.0), size=st.integers(1, 12))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @pytest.mark.parametrize("rule", UPDATES)
 def test_an_update_equals_the_loop_one_row_at_a_time(rule, seed, momentum, size):
     memory = ClusterMemory(unit_rows(0, 8), LABELS, momentum=momentum, update=rule)

@@ -15,7 +15,13 @@ from reference.pages import loads  # noqa: E402
 
 from dkdmpl_kit import notebooks  # noqa: E402
 from dkdmpl_kit.errors import KitError  # noqa: E402
-from dkdmpl_kit.notebooks import NotebookFailed, build_notebooks, learner_copy, run_notebook, run_notebooks  # noqa: E402
+from dkdmpl_kit.notebooks import (  # noqa: E402
+    NotebookFailed,
+    build_notebooks,
+    learner_copy,
+    run_notebook,
+    run_notebooks,
+)
 
 REAL = Path(__file__).resolve().parents[1] / "notebooks"
 PARAMETERS = '# %% tags=["parameters"]\nseed = 0  # the seed\nsizes = (1, 5)\ntext = "x"\nout_dir = "."\n\n'
@@ -25,7 +31,8 @@ GOOD = """# %% [markdown]
 """ + PARAMETERS + """# %%
 import json, os, sys
 import matplotlib.pyplot as plt
-print(json.dumps({"seed": seed, "sizes": sizes, "text": text, "out_dir": out_dir, "python": sys.executable, "cwd": os.getcwd()}))
+told = {"seed": seed, "sizes": sizes, "text": text, "out_dir": out_dir}
+print(json.dumps({**told, "python": sys.executable, "cwd": os.getcwd()}))
 
 # %%
 plt.plot([0, 1])
@@ -64,7 +71,7 @@ def test_the_generated_notebooks_of_the_repository_are_in_step_with_their_source
     if not list(REAL.glob("[0-9][0-9]_*")):
         pytest.skip("there are no notebooks yet")
     stale = build_notebooks(REAL, check=True)
-    assert stale == [], f"not in step with their .py sources, build them anew (or delete those without a source): {stale}"
+    assert stale == [], f"not in step with the .py sources: build them anew, or delete those without a source: {stale}"
 
 
 def test_building_twice_gives_the_same_bytes_and_reports_nothing_the_second_time(tmp_path):
@@ -90,7 +97,7 @@ def test_a_built_notebook_has_language_tags_no_outputs_and_ids_that_survive_an_i
     folder = folder_with(tmp_path, _01_good=GOOD + "\n# %%\nprint(1)\n\n# %%\nprint(1)\n")
     built = nbformat.read(folder / "01_good.ipynb", as_version=4)
     nbformat.validate(built)
-    assert built.metadata.kernelspec == {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    assert built.metadata.kernelspec == notebooks.KERNELSPEC and notebooks.KERNELSPEC["language"] == "python"
     assert [cell.metadata.get("tags") for cell in built.cells[:2]] == [None, ["parameters"]]
     assert all(not cell.outputs and cell.execution_count is None for cell in built.cells if cell.cell_type == "code")
     assert len({cell.id for cell in built.cells}) == len(built.cells)
@@ -110,7 +117,7 @@ def test_the_learners_copy_has_exercises_for_solutions_runs_and_leaves_the_origi
     original = nbformat.read(path, as_version=4)
     copy = learner_copy(original)
     assert [cell.metadata.tags for cell in copy.cells if "exercise" in cell.metadata.get("tags", [])] == [["exercise"]]
-    assert "42" not in nbformat.writes(copy) and "42" in nbformat.writes(original)
+    assert "answer = 42" not in nbformat.writes(copy) and "answer = 42" in nbformat.writes(original)
     assert nbformat.writes(learner_copy(path)) == nbformat.writes(copy) and path.read_bytes() == before
     for cell in copy.cells:
         if cell.cell_type == "code" and "plt" not in cell.source:
@@ -160,7 +167,8 @@ def test_the_page_beside_the_executed_notebook_requests_nothing(ran):
 def test_a_run_records_seconds_and_parameters_and_leaves_only_its_results(ran):
     base, runs, _ = ran
     records = json.loads((base / "out" / "notebooks" / "notebooks.json").read_text())
-    assert [(record["name"], record["error"], record["parameters"]["seed"]) for record in records] == [("01_good", None, 7)]
+    assert [(record["name"], record["error"]) for record in records] == [("01_good", None)]
+    assert records[0]["parameters"]["seed"] == 7
     assert records[0]["seconds"] == runs[0].seconds > 0
     assert left(base / "out" / "notebooks") == ["01_good.html", "01_good.ipynb", "notebooks.json"]
 
@@ -184,11 +192,13 @@ def test_resume_skips_what_is_done_and_runs_what_changed(ran, monkeypatch):
 def test_a_failing_cell_names_notebook_cell_and_error_and_ends_the_rest(tmp_path):
     folder = folder_with(tmp_path, _01_bad=BAD, _02_never=GOOD)
     out = tmp_path / "out"
-    with pytest.raises(NotebookFailed, match=r"01_bad, cell \[3\] `def fail\(\):`: ValueError: the last line") as caught:
+    expected = r"01_bad, cell \[4\] `def fail\(\):`: ValueError: the last line"
+    with pytest.raises(NotebookFailed, match=expected) as caught:
         run_notebooks(notebooks_dir=folder, out_dir=out, progress=False, timeout_s=300)
-    assert (caught.value.notebook, caught.value.cell) == ("01_bad", 3)
+    assert (caught.value.notebook, caught.value.cell) == ("01_bad", 4)   # after the injected parameters
     assert left(out / "notebooks") == ["01_bad.failed.ipynb", "notebooks.json"]
-    assert "the last line" in (out / "notebooks" / "01_bad.failed.ipynb").read_text()
+    failed = nbformat.read(out / "notebooks" / "01_bad.failed.ipynb", as_version=4)
+    assert next(cell for cell in failed.cells if "def fail" in cell.source).execution_count == 4
     records = json.loads((out / "notebooks" / "notebooks.json").read_text())
     assert [(record["name"], record["error"]) for record in records] == [("01_bad", "ValueError: the last line")]
 
@@ -214,7 +224,8 @@ def test_a_kernel_that_dies_is_reported_as_such(tmp_path):
 
 
 def test_an_interruption_and_a_stop_leave_the_failed_copy_only_and_drop_older_results(tmp_path):
-    folder, out, stop = folder_with(tmp_path, _01_slow="# %%\nimport time\ntime.sleep(600)\n"), tmp_path / "out", threading.Event()
+    folder, out = folder_with(tmp_path, _01_slow="# %%\nimport time\ntime.sleep(600)\n"), tmp_path / "out"
+    stop = threading.Event()
     out.mkdir()
     (out / "01_slow.ipynb").write_text("an older result")
 
@@ -237,7 +248,7 @@ def test_an_unknown_parameter_names_the_valid_ones_and_runs_nothing(tmp_path):
     with pytest.raises(KitError, match="02_other has no parameter seed; it has: other"):
         run_notebooks(notebooks_dir=folder, out_dir=tmp_path / "out", parameters={"seed": 1}, progress=False)
     with pytest.raises(KitError, match="no parameter sed, sied; it has: seed, sizes, text, out_dir"):
-        run_notebooks("01", notebooks_dir=folder, out_dir=tmp_path / "out", parameters={"sied": 1, "sed": 1}, progress=False)
+        run_notebook(folder / "01_good.ipynb", tmp_path / "out", {"sied": 1, "sed": 1})
     assert not (tmp_path / "out").exists()
 
 
@@ -266,4 +277,11 @@ def test_a_parameter_that_is_no_literal_and_an_out_dir_that_is_a_file_are_told_i
 def test_a_path_is_passed_as_an_absolute_string(tmp_path, monkeypatch):
     folder = folder_with(tmp_path, _01_good=GOOD)
     monkeypatch.chdir(tmp_path)
-    assert notebooks.check_parameters(folder / "01_good.ipynb", {"text": Path("a")}) == {"text": str(tmp_path.resolve() / "a")}
+    given = notebooks.check_parameters(folder / "01_good.ipynb", {"text": Path("a")})
+    assert given == {"text": str(tmp_path.resolve() / "a")}
+
+
+def test_a_missing_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "papermill", None)
+    with pytest.raises(KitError, match=r"papermill: pip install 'dkdmpl-kit\[notebooks\]'"):
+        notebooks.notebook_parameters(Path(__file__))

@@ -10,7 +10,8 @@ from reference.pages import loads
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.report import write_report
 
-PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5E"
+                       "rkJggg==")
 EMBEDDED = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
 HOSTILE = '<script src="https://a/x.js"></script>"&'
 
@@ -20,24 +21,33 @@ def write(path: Path, value: object) -> None:
     path.write_text(value if isinstance(value, str) else json.dumps(value))
 
 
+def add_run(out: Path, method: str, seed: int, *, name: str = "", final: dict | None = None) -> None:
+    run, seconds = out / "runs" / (name or f"{method}-seed{seed}"), {"extract": 30.0, "train": 60.0}
+    settings = {"method": method, "seed": seed, "eps": 0.6}
+    write(run / "config.json", {"settings": settings, "fingerprint": "f", "data_fingerprint": "abc123"})
+    write(run / "environment.json", {"python": "3.11.7", "packages": {"torch": "2.14.1"}})
+    write(run / "checkpoint.json", {"history": [
+        {"epoch": 0, "mAP": 0.3, "n_clusters": 40, "ari": 0.1, "seconds": seconds},
+        {"epoch": 1, "mAP": None, "n_clusters": 50, "ari": 0.25, "seconds": seconds}]})
+    if final:
+        write(run / "result.json", {"final": final})
+
+
 @pytest.fixture
 def out(tmp_path) -> Path:
     table = {"columns": ["method", "mAP", "rank1", "mINP", "ari", "n_clusters", "outlier_fraction"],
              "rows": [["untrained", 0.2, 0.4, 0.1, 0.012, 20, 0.3], [HOSTILE, 0.554, 1.0, None, float("nan"), 60, 0.0]]}
-    write(tmp_path / "05" / "metrics.json", {"notebook": "05_training", "metrics": {"mAP": 0.554, "images": 1152, "note": HOSTILE},
-                                             "table": table, "figures": ["figures/curves.png"]})
+    write(tmp_path / "05" / "metrics.json", {
+        "notebook": "05_training", "table": table, "figures": ["figures/curves.png"],
+        "metrics": {"mAP": 0.554, "images": 1152, "note": HOSTILE}})
     write(tmp_path / "01" / "metrics.json", {"notebook": "01_data", "metrics": {"identities": 64}})
     (tmp_path / "figures").mkdir()
     for name in ("a_contact_sheet", "curves"):
         (tmp_path / "figures" / f"{name}.png").write_bytes(PNG)
-    write(tmp_path / "figures" / "curves.json", {"caption": f"Curves {HOSTILE}", "seed": 0})
-    for method, seed in (("gkd", 0), ("dkdmpl", 3)):
-        run = tmp_path / "runs" / f"{method}-seed{seed}"
-        write(run / "config.json", {"settings": {"method": method, "seed": seed, "eps": 0.6}, "data_fingerprint": "abc123"})
-        write(run / "environment.json", {"python": "3.11.7", "packages": {"torch": "2.14.1"}})
-        records = [{"epoch": 0, "mAP": 0.3, "n_clusters": 40, "ari": 0.1, "seconds": {"extract": 30.0, "train": 60.0}},
-                   {"epoch": 1, "mAP": None, "n_clusters": 50, "ari": 0.25, "seconds": {"extract": 30.0, "train": 60.0}}]
-        write(run / "history.jsonl", "".join(json.dumps(record) + "\n" for record in records) + '{"epoch": 2, "mA')
+    write(tmp_path / "figures" / "curves.json", {
+        "caption": f"Curves {HOSTILE}", "seed": 0, "settings": {"momentum": 0.1}})
+    add_run(tmp_path, "gkd", 0)
+    add_run(tmp_path, "dkdmpl", 3, final={"mAP": 0.6, "rank1": 0.7, "n_clusters": 61, "ari": None})
     write(tmp_path / "notebooks" / "notebooks.json", [
         {"name": "01_data", "seconds": 12.3, "parameters": {}, "source": "", "error": None},
         {"name": "05_training", "seconds": 1.0, "parameters": {}, "source": "", "error": f"ValueError: {HOSTILE}"}])
@@ -63,13 +73,28 @@ def test_the_table_of_results_is_in_percent_and_shows_what_was_not_measured_as_a
     assert "<td>55.4</td><td>100.0</td><td>–</td><td>–</td><td>60</td><td>0.0</td>" in page
 
 
-def test_runs_show_each_quantity_as_it_was_last_measured_and_skip_a_line_being_written(page):
-    assert "<td>gkd-seed0</td><td>2</td><td>30.0</td><td>–</td><td>–</td><td>25.0</td><td>50</td><td>–</td><td>3</td>" in page
+def row(*cells: str) -> str:
+    return "".join(f"<td>{cell}</td>" for cell in cells)
+
+
+def test_runs_show_their_final_measures_or_else_each_quantity_as_it_was_last_measured(page):
+    assert row("gkd-seed0", "2", "30.0", "–", "–", "25.0", "50", "–", "3") in page
+    assert row("dkdmpl-seed3", "2", "60.0", "70.0", "–", "–", "61", "–", "3") in page
+    assert "<th>seeds</th>" not in page
+
+
+def test_several_seeds_give_mean_and_deviation_but_two_runs_of_one_seed_do_not(out):
+    add_run(out, "dkdmpl", 4, final={"mAP": 0.5, "n_clusters": 61})
+    page = write_report(out).read_text(encoding="utf-8")
+    assert row("DKD-MPL", "2", "55.0 ± 7.1", "70.0", "–", "–", "61 ± 0", "–") in page
+    assert "<th>seeds</th><th>mAP %</th>" in page
+    add_run(out, "dkdmpl", 4, name="another", final={"mAP": 0.1})
+    assert "<th>seeds</th>" not in write_report(out).read_text(encoding="utf-8")
 
 
 def test_pictures_are_embedded_once_each_with_caption_and_origin_those_of_notebooks_first(page):
     assert page.count(EMBEDDED) == 2
-    assert page.index("Curves &lt;script") < page.index("a contact sheet") and "seed: 0" in page
+    assert page.index("Curves &lt;script") < page.index("a contact sheet") and "seed: 0</small>" in page
 
 
 def test_executed_notebooks_are_linked_and_a_failed_one_says_why(page):
@@ -100,14 +125,15 @@ def test_an_empty_folder_has_nothing_to_report(tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-@pytest.mark.parametrize("broken", ["{not json", [1, 2], {"table": {"columns": ["a", "b"], "rows": [[1]]}}, {"table": {"rows": []}}])
+@pytest.mark.parametrize("broken", ["{not json", [1, 2], {"table": {"rows": []}},
+                                    {"table": {"columns": ["a", "b"], "rows": [[1]]}}])
 def test_a_broken_record_is_named(out, broken):
     write(out / "05" / "metrics.json", broken)
     with pytest.raises(KitError, match="metrics.json"):
         write_report(out)
 
 
-def test_a_broken_history_is_named(out):
-    write(out / "runs" / "gkd-seed0" / "history.jsonl", "{broken\n")
-    with pytest.raises(KitError, match="history.jsonl"):
+def test_a_broken_run_is_named(out):
+    write(out / "runs" / "gkd-seed0" / "config.json", "{broken\n")
+    with pytest.raises(KitError, match="gkd-seed0/config.json"):
         write_report(out)

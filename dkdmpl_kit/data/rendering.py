@@ -189,7 +189,7 @@ def add_legs(figure: Figure) -> None:
         depth = -0.02 + 0.05 * float(knee[2])
         heel = ankle + np.array([0, size * 0.012, 0])
         figure.add(depth - 0.002, limb, heel[:2], toe[:2], np.array([0.026, 0.024, 0.017]) * size, shoe)
-        calf, thigh = np.array(lower) * size * girth ** 0.7, np.array([upper + 0.008, upper, lower[0]]) * size * girth
+        calf, thigh = np.array(lower) * size * girth ** 0.7, np.array([upper + 0.004, upper, lower[0]]) * size * girth ** 0.75
         thigh[2] = calf[0]
         figure.add(depth - 0.001, limb, hip[:2], knee[:2], thigh * (0.84, 0.84, 1) if bare else thigh, skin if bare else cloth)
         figure.add(depth - 0.0005, limb, knee[:2], ankle[:2], calf, skin if bare else cloth, round_end=bare, joined=True)
@@ -228,8 +228,7 @@ def top_paint(who: dict) -> Callable:
         if who["top_logo"] != "none":
             near = np.abs(angle) if who["top_logo"] == "chest" else math.pi - np.abs(angle)
             print_ = (near / 0.55) ** 2 + ((t - 0.4) / 0.14) ** 2 < 1
-            ink = second if np.abs(second - first).sum() > 0.5 else 0.9 - 0.75 * (first.mean() > 0.5)
-            colour = np.where(print_[..., None], ink, colour).astype(np.float32)
+            colour = np.where(print_[..., None], rgb(who["top_logo_rgb"]), colour)
         return colour
     return paint
 

@@ -38,9 +38,9 @@ VIEWS = {"front": 0.0, "right": 90.0, "back": 180.0, "left": 270.0}
 # camera_shift: how far optics, colours and light of cameras differ; scene_contrast and scene_blur (of the canvas, in
 # pixels): how much their backgrounds show; lookalikes, occlusion: shares of identities and of pictures.
 DIFFICULTIES = {
-    "easy": {"camera_shift": 0.12, "scene_contrast": 0.35, "scene_blur": 6.0, "lookalikes": 0.03, "occlusion": 0.04},
+    "easy": {"camera_shift": 0.1, "scene_contrast": 0.3, "scene_blur": 6.0, "lookalikes": 0.03, "occlusion": 0.04},
     "medium": {"camera_shift": 0.6, "scene_contrast": 0.65, "scene_blur": 4.0, "lookalikes": 0.15, "occlusion": 0.15},
-    "hard": {"camera_shift": 1.0, "scene_contrast": 0.9, "scene_blur": 2.5, "lookalikes": 0.4, "occlusion": 0.35},
+    "hard": {"camera_shift": 0.9, "scene_contrast": 0.85, "scene_blur": 3.0, "lookalikes": 0.35, "occlusion": 0.3},
 }
 
 
@@ -113,7 +113,7 @@ def _person_identity(rng: np.random.Generator) -> dict:
     factors |= _colour(rng, "top_", PERSON_COLOURS) | _colour(rng, "top_second_", PERSON_COLOURS)
     factors |= {"top_pattern": _choice(rng, TOP_PATTERNS, TOP_PATTERN_SHARES),
                 "top_pattern_scale": _number(rng.uniform(0.7, 1.4)),
-                "top_logo": _choice(rng, ("none", "chest", "back"), (0.62, 0.2, 0.18))}
+                "top_logo": _choice(rng, ("none", "chest", "back"), (0.6, 0.2, 0.2))} | _colour(rng, "top_logo_", PERSON_COLOURS)
     factors |= {"bottom_kind": _choice(rng, ("trousers", "wide trousers", "shorts", "skirt"), (0.52, 0.16, 0.18, 0.14))}
     factors |= _colour(rng, "bottom_", PERSON_COLOURS) | _colour(rng, "shoes_", PERSON_COLOURS)
     factors |= {"bag_kind": _choice(rng, BAGS, (0.4, 0.24, 0.13, 0.15, 0.08)), "bag_side": int(rng.choice((-1, 1)))}

@@ -7,6 +7,7 @@ papermill. Where true identities are unknown (`None`), the figure says so in a s
 from __future__ import annotations
 
 from dkdmpl_kit.viz.curves import distance_groups, distance_histograms, eps_curve, training_curves
+from dkdmpl_kit.viz.diagrams import loop_diagram
 from dkdmpl_kit.viz.labels import gradient_bars, label_views, softmax_entropy, temperature_curves
 from dkdmpl_kit.viz.maps import feature_map, feature_maps, jaccard_matrix, similarity_heatmap, umap_layout
 from dkdmpl_kit.viz.pictures import cluster_gallery, contact_sheet, ranking_grid
@@ -25,7 +26,7 @@ from dkdmpl_kit.viz.style import (
 __all__ = [
     "METHOD_COLOURS", "METHOD_LABELS", "PALETTE", "VIEW_COLOURS", "VIEW_LABELS", "KitFigure", "cluster_gallery",
     "contact_sheet", "distance_groups", "distance_histograms", "eps_curve", "error_kinds_bars", "feature_map",
-    "feature_maps", "figure_png", "gradient_bars", "jaccard_matrix", "label_views", "paired_differences",
+    "feature_maps", "figure_png", "gradient_bars", "jaccard_matrix", "label_views", "loop_diagram", "paired_differences",
     "ranking_grid", "result_bars", "save_figure", "similarity_heatmap", "softmax_entropy", "temperature_curves",
     "training_curves", "umap_layout",
 ]

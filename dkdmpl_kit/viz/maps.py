@@ -43,7 +43,7 @@ def umap_layout(
         same_length(features=x, indices=graph[0], distances=graph[1])
     total = len(graph[0]) if x is None else len(x)
     if init is not None and np.shape(init) != (total, 2):
-        raise KitError(f"umap_layout: init has shape {np.shape(init)}, expected ({total}, 2), a start for each picture.")
+        raise KitError(f"umap_layout: init has shape {np.shape(init)}, expected ({total}, 2), one a picture.")
     if total < 6:                                       # too few for a neighbourhood: any layout is as good
         line = np.stack([np.arange(total), np.zeros(total)], 1)
         return np.asarray(line if init is None else init, np.float32)

@@ -80,7 +80,7 @@ def carried_posterior(posterior, previous_labels, labels):
 
     old, new = clusters(previous_labels), clusters(labels)
     old += [set()] * (len(posterior[0]) - len(old))
-    overlap = [[len(a & b) / len(a | b) for b in new] for a in old]
+    overlap = [[len(a & b) / max(1, len(a | b)) for b in new] for a in old]
     overlap = [[x / sum(row) if sum(row) else 0.0 for x in row] for row in overlap]
     rows = []
     for p in posterior:

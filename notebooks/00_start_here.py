@@ -1,0 +1,301 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 00 · Start here: finding a person again, without ever being told who is who
+#
+# **You will learn**
+#
+# - what person re-identification (re-ID) is, and what *unsupervised* means in it;
+# - the loop that all notebooks share: extract, cluster, remember, train;
+# - how hard the problem is for features that were never trained for it.
+#
+# **Time** on 2 CPU cores: about a minute; one more on the very first run, which renders the pictures.
+# **Reads** the data set, or renders it under `out_dir/data`. **Writes** features to `out_dir/artefacts`, pictures to
+# `out_dir/figures`, numbers to `out_dir/metrics/00_start_here`.
+#
+# Run the cells from top to bottom (Shift + Enter). Before each result stands a **Predict:** question. Answer it for
+# yourself first: what surprises you is what you learn.
+
+# %% tags=["parameters"]
+preset = "demo"
+data = "synthetic"
+data_root = ""
+pattern = ""
+settings = ""
+seed = 0
+device = "cpu"
+out_dir = "../runs/demo"
+interactive = True
+
+# %%
+import numpy as np
+import torch
+from IPython.display import Markdown
+
+from dkdmpl_kit import viz
+from dkdmpl_kit.data import arrays_of
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.evaluation import evaluate_ranking
+from dkdmpl_kit.noise import cluster_agreement
+from dkdmpl_kit.stages import Stage
+
+stage = Stage("00_start_here", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
+              pattern=pattern, out_dir=out_dir, settings=settings)
+print(stage.dataset.summary())
+
+# %% [markdown]
+# ## 1. Re-identification
+#
+# A person walks past camera 1, and later past camera 4. *Re-identification* answers: which pictures of camera 4 show
+# the person of this picture of camera 1? Nothing is known about the person beforehand, so this is not classification:
+# the people of the test are none of the people of the training. The task is a **ranking**:
+#
+# - the **query** is one picture of somebody;
+# - the **gallery** is a large set of pictures, from all cameras;
+# - the gallery is sorted by similarity to the query, and the pictures of the same person should come first.
+#
+# Similarity is computed by an **encoder**: a network that turns a picture into a **feature**, a vector of length 1.
+# The similarity of two pictures is the inner product of their features.
+#
+# By default the pictures here are drawn by the kit: small rendered people, so that nobody's privacy is touched, nothing
+# is downloaded, and we know exactly what made each picture. The kit reads real data sets and your own folder as well.
+
+# %%
+rows = stage.pids if stage.has_truth else None
+columns = stage.camids if stage.has_cameras else None
+side_by_side = max(1, min(3, 12 // max(len(np.unique(stage.camids)), 1)))
+fig = viz.contact_sheet(stage.pictures().pixels, rows=rows, columns=columns, max_rows=5, per_cell=side_by_side)
+stage.save_figure(fig, "00_contact_sheet", caption="Some of the training pictures: identities and cameras.")
+fig
+
+# %% [markdown]
+# Read along a row: it is one person (where identities are known). Pose, light, background and colour cast change, and
+# sometimes something stands in front. Now read down a column: different people, yet one look that all of them share.
+# That second observation is the whole difficulty. Keep it in mind.
+
+# %% [markdown]
+# ## 2. Unsupervised: the labels are guessed
+#
+# Whoever wants to *train* such an encoder usually needs to know who is who: thousands of pictures sorted by hand.
+# **Unsupervised** re-ID does without. It has pictures (and perhaps the number of the camera), never identities. So it
+# guesses: cluster the pictures, call each cluster a person, and train on this **pseudo label**. A better encoder gives
+# better clusters, and so on. Here is one turn of the wheel.
+
+# %%
+some = np.linspace(0, len(stage.paths) - 1, 4).astype(int)
+fig = viz.loop_diagram(stage.pictures().batch(some))
+stage.save_figure(fig, "00_loop", caption="The loop of an epoch, and the views of a label.")
+fig
+
+# %% [markdown]
+# Clusters are never right at first, so the pseudo labels are *noisy*: two people in one cluster, one person in three
+# clusters. Training on wrong labels teaches wrong things. The method of this kit, **DKD-MPL** (dual knowledge
+# distillation on multiview pseudo labels, Zhu, Peng and Yan 2024), looks at a label from several sides instead of
+# believing it:
+#
+# - **GKD**, global knowledge distillation: the clustering of the whole epoch is a *teacher* that gives soft labels;
+# - **SKD**, self-knowledge distillation: a picture and another picture of its cluster should agree.
+#
+# **What is the paper's, what is ours.** Only the abstract of the paper is available to us. It names the ideas above. All
+# formulas, temperatures and weights in this kit are *our reading* of it. No number here is a number of the paper.
+#
+# ### Symbols, the same in all notebooks
+#
+# | symbol | shape | meaning |
+# |---|---|---|
+# | $N, K, B, d$ | | training images, clusters of this epoch, batch size, feature size |
+# | $v_i$ | $(d,)$ | feature of image $i$, length 1, extracted once before the clustering of the epoch |
+# | $y_i$ | | pseudo label of image $i$: $0 \ldots K-1$, or $-1$ for an outlier (left out of training this epoch) |
+# | $C$ | $(K, d)$ | normalised cluster means of $v$, **frozen** for the epoch |
+# | $M$ | $(K, d)$ | cluster memory: starts as $C$, moves with every batch |
+# | $z_i$ | $(d,)$ | feature of image $i$ in the batch being trained on: train mode, augmented |
+# | $p(i)$ | | positive anchor of $i$: another image of the batch with the same pseudo label |
+# | $\tau, \tau_t$ | | temperature of the contrast, temperature of the teacher |
+# | $e_i, q_i, a_i$ | $(K,)$ | the three views of a label: epoch $\mathrm{softmax}(C v_i/\tau_t)$, query $\mathrm{softmax}(M z_i/\tau)$, anchor $\mathrm{softmax}(M z_{p(i)}/\tau)$ |
+# | $L_{CC}, L_{GKD}, L_{SKD}$ | | losses: cluster contrast (on the hard label), global and self distillation |
+# | $\lambda_g, \lambda_s$ | | weights: $L = L_{CC} + \lambda_g L_{GKD} + \lambda_s L_{SKD}$ |
+
+# %% [markdown]
+# ## 3. Feel the problem
+#
+# The encoder we start from was trained to tell *kinds of things* apart (ImageNet: dogs, cups, cars). It has never been
+# asked to tell one person from another. Let it rank the gallery.
+#
+# **Predict:** of the ten pictures that it finds most similar to a query, how many will show the same person? And what
+# will the wrong ones have in common with the query?
+
+# %%
+result = None
+if stage.has_test:
+    _, query_pids, query_camids = arrays_of(stage.dataset.query)
+    _, gallery_pids, gallery_camids = arrays_of(stage.dataset.gallery)
+    query, gallery = stage.features(split="query"), stage.features(split="gallery")
+    try:
+        result = evaluate_ranking(query, gallery, query_pids, gallery_pids, query_camids, gallery_camids)
+        shown = np.flatnonzero(~np.isnan(result.average_precision))[:1]  # the first query that has a match
+        split = "gallery"
+    except KitError as error:
+        print(error)
+if result is None:
+    print("No ranking can be scored on these pictures, so one training picture searches among the others.")
+    query = gallery = stage.features()
+    query_pids = gallery_pids = stage.pids
+    query_camids = gallery_camids = stage.camids
+    shown, split = np.array([0]), "train"
+
+# %%
+similarity = query[shown] @ gallery.T  # rows of length 1: the inner product is the cosine
+if split == "train":
+    similarity[np.arange(len(shown)), shown] = -np.inf  # not itself
+order = np.argsort(-similarity, axis=1, kind="stable")[:, :10]
+same = query_pids[shown, None] == gallery_pids[order]
+own_camera = (query_camids[shown, None] == gallery_camids[order]) & (query_camids[shown, None] >= 0)
+fig = viz.ranking_grid(stage.pictures("query" if split == "gallery" else "train").batch(shown),
+                       [stage.pictures(split).batch(row) for row in order],
+                       same if (query_pids[shown] >= 0).all() else None, junk=same & own_camera)
+stage.save_figure(fig, "00_ranking", caption="One query and its nearest pictures, by untrained features.")
+fig
+
+# %% [markdown]
+# Green ticks are the same person, crosses are strangers. A grey dash is the same person seen by the *same* camera: that
+# would be too easy, so the protocol of re-ID does not count it (notebook 06). Look at the crosses, if there are any: is
+# it the clothes that agree, or rather the background, the light and the pose?
+#
+# One query proves nothing. Here are all of them, in three numbers. **Rank-1**: how often is the first counted picture
+# right? **mAP**: how high do *all* right pictures stand, 1 being perfect? **mINP**: how high does the *last* right one
+# stand? Notebook 06 computes them by hand.
+
+# %%
+if result is not None:
+    print(f"Untrained features, {result.n_valid_queries} queries: Rank-1 {result.cmc[1]:.1%}, mAP {result.mAP:.1%}, "
+          f"mINP {result.mINP:.1%}.")
+else:
+    print("Not measured here: that needs queries and a gallery with known identities.")
+
+# %% [markdown]
+# ## 4. The first guess
+#
+# Now the first clustering, made from the same untrained features. How good it is, we measure with the **adjusted Rand
+# index** (ARI): 1 means that the clusters *are* the identities, 0 is what throwing dice would give. True identities are
+# used for measuring alone: training never sees them, and a test of the kit holds that.
+#
+# **Predict:** will there be more clusters than people, or fewer? Will the ARI be nearer to 1 or to 0?
+
+# %%
+features = stage.features()
+pseudo = stage.cluster(features)
+agreement = cluster_agreement(pseudo.labels, stage.pids)
+print(f"{pseudo.n_clusters} clusters; {pseudo.outlier_fraction:.0%} of the {len(features)} pictures are outliers.")
+if agreement.ari is not None:
+    print(f"There are {len(np.unique(stage.pids))} people. ARI {agreement.ari:.3f}; "
+          f"{agreement.purity:.0%} of the clustered pictures show their cluster's main person.")
+else:
+    print("Nobody told us who is who, so the ARI cannot be measured.")
+
+# %%
+fig = viz.cluster_gallery(stage.pictures().pixels, pseudo.labels, stage.pids if stage.has_truth else None,
+                          features=features)
+stage.save_figure(fig, "00_first_clusters", caption="The first clustering: best, worst, outliers.")
+fig
+
+# %% [markdown]
+# Equal letters in a row are one person. In the rows called *most mixed*, look past the people at the pictures' common
+# mood: brightness, cast, wall, direction. Such clusters are what training begins with, and the wonder is that it works
+# at all. Why it does, and how distillation treats the wrong labels, is the story of the next notebooks.
+#
+# ## 5. The notebooks
+#
+# | notebook | question | method |
+# |---|---|---|
+# | 00 start here | what is the problem? | |
+# | 01 data | what do cameras do to pictures, and how do batches come about? | P x K sampling, augmentation |
+# | 02 clustering | where do pseudo labels come from, and how do they go wrong? | k-reciprocal Jaccard, DBSCAN |
+# | 03 GKD | can the clustering teach more than hard labels? | $L_{GKD}$, temperature, break-even |
+# | 04 SKD | what does agreement between pictures of a cluster give? | $L_{SKD}$, anchors, divergences |
+# | 05 training | does it work together? | the whole loop, epoch by epoch |
+# | 06 evaluation | how is a ranking scored, and what has been won? | mAP, CMC, mINP |
+#
+# Each runs alone: what an earlier one would have left in `out_dir` is made on the spot, and a line says so.
+
+# %% [markdown]
+# ## 6. Responsible use
+#
+# Re-identification follows people through cameras. That can find a lost child, and it can watch those who never agreed
+# to be watched. This kit is for **research and teaching**: to understand label noise, and to reproduce results.
+#
+# - **Do not** use it to identify, track or profile people, at work, in public or anywhere else; not for policing, border
+#   control, or decisions about persons; not on pictures of people who did not consent. It has not been examined for fairness
+#   across skin colour, age, sex, disability or dress, and must be expected to fail unevenly.
+# - The pictures you see by default are rendered: no one is in them. Prefer them for teaching.
+# - **DukeMTMC** was withdrawn by its authors in 2019, because the people in it never gave consent. Its reader exists
+#   because published work reports on it; it is off unless asked for, it warns, and nothing downloads it. Please choose
+#   another data set.
+# - With your own pictures: ask for consent, keep no more than needed, respect the law of your place, and publish neither
+#   faces nor features (a feature is personal data: it is made to recognise somebody).
+#
+# ## 7. Is everything in place?
+
+# %%
+from dkdmpl_kit.experiment import environment, pick_device
+
+found = environment()
+lines = [f"| {name} | {version or 'not installed'} |" for name, version in found["packages"].items()]
+print(f"Python {found['python']} on {found['platform']} ({found['machine']}); device {pick_device(device)}, "
+      f"{found['threads']} threads; CUDA {'available' if torch.cuda.is_available() else 'not available'}.")
+Markdown("\n".join(["| package | version |", "|---|---|", *lines]))
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** How good is pure luck? Replace all features by random directions and score the ranking again.
+
+# %% tags=["solution"]
+if result is not None:
+    rng = np.random.default_rng(seed)
+    random_query, random_gallery = rng.normal(size=query.shape), rng.normal(size=gallery.shape)
+    luck = evaluate_ranking(random_query / np.linalg.norm(random_query, axis=1, keepdims=True),
+                            random_gallery / np.linalg.norm(random_gallery, axis=1, keepdims=True),
+                            query_pids, gallery_pids, query_camids, gallery_camids)
+    print(f"Luck: Rank-1 {luck.cmc[1]:.1%}, mAP {luck.mAP:.1%}. Untrained features: Rank-1 {result.cmc[1]:.1%}, mAP {result.mAP:.1%}.")
+
+# %% [markdown]
+# **2.** Which query is easiest for the untrained features, and which is hardest? Show both (`result.average_precision`
+# holds one value a query, NaN where nothing can be matched).
+
+# %% tags=["solution"]
+if result is not None:
+    ap = result.average_precision
+    both = np.array([np.nanargmax(ap), np.nanargmin(ap)])
+    order = np.argsort(-(query[both] @ gallery.T), axis=1, kind="stable")[:, :10]
+    matches = query_pids[both, None] == gallery_pids[order]
+    own = matches & (query_camids[both, None] == gallery_camids[order]) & (query_camids[both, None] >= 0)
+    fig = viz.ranking_grid(stage.pictures("query").batch(both), [stage.pictures("gallery").batch(row) for row in order],
+                           matches, junk=own, titles=[f"AP {ap[i]:.2f}" for i in both])
+    display(fig)
+
+# %% [markdown]
+# **3.** DBSCAN's radius `eps` decides what counts as near. Cluster with `eps` 0.4 and 0.7 (`stage.cluster(features,
+# eps=...)`). How do clusters, outliers and ARI move?
+
+# %% tags=["solution"]
+for eps in (0.4, stage.config.eps, 0.7):
+    other = stage.cluster(features, eps=eps)
+    ari = cluster_agreement(other.labels, stage.pids).ari
+    print(f"eps {eps:.2f}: {other.n_clusters} clusters, {other.outlier_fraction:.0%} outliers, ARI {'unknown' if ari is None else f'{ari:.3f}'}")
+
+# %%
+stage.write_metrics(
+    {"mAP": result.mAP if result else None, "rank1": result.cmc[1] if result else None, "mINP": result.mINP if result else None,
+     "ari": agreement.ari, "n_clusters": pseudo.n_clusters, "outlier_fraction": pseudo.outlier_fraction},
+    figures=["00_contact_sheet", "00_loop", "00_ranking", "00_first_clusters"])
+print("Done. Next: 01_data.ipynb.")

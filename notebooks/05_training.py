@@ -1,0 +1,394 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 05 · Training: the whole loop, and what to believe about its result
+#
+# **What you will learn**
+#
+# - One epoch of DKD-MPL, written out line by line, and that the kit's trainer does exactly this.
+# - How pseudo labels and retrieval grow together (or not), beside untrained features and a short run on the true identities.
+# - Why one short run with one seed proves little, and how to read a comparison with several paired seeds.
+#
+# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, several minutes with `"demo"`: three training runs. Finished runs are read, not repeated, and a cut one goes on where it stopped.
+#
+# **Reads and writes** in `out_dir`: reads the data set (rendered if missing); writes `runs/` (one folder a run), `untrained.json`, `figures/05_*.png` and `metrics/05_training/metrics.json`. It also reads `figures/reproduce/records.json` of this checkout, if it is there: longer runs with several seeds, made earlier by `make reproduce`.
+#
+# Only the abstract of the DKD-MPL paper (Zhu, Peng, Yan, IEEE Trans. Multimedia, 2024) is available to us. The loop below is **this kit's reading** of it around the recipe of Cluster Contrast, the usual base of the field. No number here is the paper's.
+
+# %% tags=["parameters"]
+preset = "demo"
+data = "synthetic"
+data_root = ""
+pattern = ""
+settings = ""
+seed = 0
+device = "cpu"
+out_dir = "../runs/demo"
+interactive = True
+
+# %%
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+from IPython.display import Markdown, display
+from scipy import stats
+
+import dkdmpl_kit
+from dkdmpl_kit import viz
+from dkdmpl_kit.data import augment, pk_batches
+from dkdmpl_kit.experiment import pick_device, read_json, write_json
+from dkdmpl_kit.losses import anchor_features, dkdmpl_loss
+from dkdmpl_kit.memory import ClusterMemory
+from dkdmpl_kit.noise import error_kinds
+from dkdmpl_kit.results import by_method, collect_runs, markdown_table, paired_differences, summary
+from dkdmpl_kit.seeding import generator_for, seed_everything
+from dkdmpl_kit.stages import Stage
+from dkdmpl_kit.training import Monitor, assess_untrained, extract, learning_rate, new_state
+
+stage = Stage("05_training", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, pattern=pattern,
+              out_dir=out_dir, settings=settings)
+print(stage.dataset.summary())
+
+# %% [markdown]
+# ## What the trainer may see
+#
+# "Unsupervised" is easily said. Here it is *built in*. The trainer receives a `TrainingImages`: files and cameras, and no identities at all. They cannot leak, because they are not there.
+#
+# True identities live in one place only, the `Monitor`. It measures (ARI, mAP, …), and nothing that it returns flows back into labels, sampler or loss. A test of the kit shuffles all identities and gets the identical training.
+
+# %%
+images = stage.dataset.unlabelled()
+print("The trainer sees:", ", ".join(field.name for field in dataclasses.fields(images)))
+monitor = Monitor(stage.config, stage.dataset)
+print("The monitor alone knows the identities:", "yes" if stage.has_truth else "they are unknown for these pictures")
+
+trainable = stage.cluster(stage.features()).n_clusters >= 2
+if not trainable:
+    print("The clustering of the untrained features finds fewer than 2 clusters, so nothing can be trained: "
+          "raise eps or lower min_samples in `settings`.")
+
+# %% [markdown]
+# ## One epoch, line by line
+#
+# **Step 1: extract and cluster.** All pictures go through the encoder in eval mode: $v_i$. The clustering gives $y_i$, with $-1$ for outliers.
+#
+# **Step 2: rebuild the memory.** $C$ and $M$ start as the normalised cluster means.
+#
+# **Step 3: train on batches.** For every batch the loss is
+#
+# $$L = L_{\mathrm{CC}} + \lambda_g\,L_{\mathrm{GKD}} + \lambda_s\,L_{\mathrm{SKD}}.$$
+#
+# After the optimiser's step the memory moves, $M_k \leftarrow \mathrm{normalise}\left(m\,M_k + (1-m)\,z\right)$. It is a separate, visible call, never hidden in the backward pass.
+
+# %%
+config = stage.config.replace(method="dkdmpl")
+anchor = config.skd_anchor if config.skd_anchor in ("hardest", "random", "mean") else "hardest"
+seed_everything(config.seed)
+where = pick_device(config.device)
+state, store = new_state(config, where), stage.pictures("train")          # encoder and optimiser; decoded pictures
+
+features = extract(config, state.encoder, store)                          # step 1: v, eval mode
+pseudo = stage.cluster(features)                                          #         y
+print(f"{pseudo.n_clusters} clusters, {100 * pseudo.outlier_fraction:.0f} % outliers.")
+
+# %%
+epoch, losses = 0, []
+if trainable:
+    v, labels = torch.from_numpy(features).to(where), torch.from_numpy(pseudo.labels).to(where)
+    memory = ClusterMemory(v, labels, momentum=config.memory_momentum, update=config.memory_update)    # step 2: C, M
+    lambda_g, lambda_s = config.loss_weights(epoch)
+    for group in state.optimiser.param_groups:
+        group["lr"] = learning_rate(config, epoch)
+    draws = generator_for(config.seed, epoch, "augmentation")
+    batches = pk_batches(pseudo.labels, images.camids, clusters_per_batch=config.batch_clusters,
+                         images_per_cluster=config.batch_images, iterations=config.iterations,
+                         sampler=config.sampler, generator=generator_for(config.seed, epoch, "sampler"))
+    state.encoder.train()
+    for batch in batches:                                                                              # step 3
+        view = augment(store.batch(batch), draws, flip=config.flip, padding=config.padding, erasing=config.erasing)
+        z, y = state.encoder(view.to(where)).float(), labels[batch]                                    # z_i, y_i
+        z_p = anchor_features(z, y, strategy=anchor, generator=draws)                                  # z_p(i)
+        loss = dkdmpl_loss(memory.logits(z, config.temperature), y,                                    # l = M z / tau
+                           teacher_logits=memory.teacher_logits(v[batch], config.teacher_temperature),  # C v / tau_t
+                           anchor_logits=memory.logits(z_p, config.temperature),                       # M z_p / tau
+                           gkd_weight=lambda_g, skd_weight=lambda_s,
+                           temperature=config.distillation_temperature, divergence=config.skd_divergence)
+        state.optimiser.zero_grad(set_to_none=True)
+        loss.total.backward()
+        state.optimiser.step()
+        memory.update(z.detach(), y)                                      # M_k <- normalise(m M_k + (1 - m) z)
+        losses.append(loss.total.item())
+    print(f"{len(losses)} batches: loss {losses[0]:.3f} in the first, {losses[-1]:.3f} in the last, {np.mean(losses):.4f} on average.")
+
+# %% [markdown]
+# That is the whole method. No engine, no hooks. An outer loop repeats it for every epoch, measures, and saves a checkpoint.
+#
+# ## The runs
+#
+# Now the kit's trainer. From the **same start**, with the **same budget** and the same seed:
+#
+# - `cluster_contrast`: the baseline, hard labels only;
+# - `dkdmpl`: the same with both distillations.
+#
+# And, as an upper row where identities are known, a *short* run on the true identities (`supervised`, half the epochs). It is the only one that may look, and its record says so.
+#
+# **Predict:** how far will the pseudo labels take us between the untrained features and the true identities?
+
+# %%
+runs = {}
+epochs = {"cluster_contrast": stage.config.epochs, "dkdmpl": stage.config.epochs}
+if stage.has_truth:
+    epochs["supervised"] = max(1, stage.config.epochs // 2)
+else:
+    print("True identities are unknown here: there is no supervised row.")
+for method in epochs if trainable else ():
+    runs[method] = stage.run(method, epochs=epochs[method], progress=False, on_epoch=lambda record: print(
+        f"  epoch {record['epoch']:3d}  loss {record['loss']:.3f}  clusters {record['n_clusters']:4d}  "
+        f"outliers {100 * record['outlier_fraction']:3.0f} %"
+        + ("" if record["ari"] is None else f"  ARI {record['ari']:.2f}")
+        + ("" if record["mAP"] is None else f"  mAP {100 * record['mAP']:.1f} %")))
+    seconds = sum(sum(record["seconds"].values()) for record in runs[method].history)
+    print(f"{method}: {len(runs[method].history)} epochs in {seconds:.0f} s.")
+
+# %% [markdown]
+# First the promise from above: does the loop that we wrote out do what the kit does? Same seed, same start: the mean loss of the first epoch must be the same number.
+
+# %%
+if trainable:
+    kit_loss, run_dir = runs["dkdmpl"].history[0]["loss"], runs["dkdmpl"].run_dir
+    made_here = read_json(run_dir / "environment.json")["threads"] == torch.get_num_threads() and where == "cpu"
+    default = config.gkd_teacher == "sample" and config.skd_anchor == anchor and config.precision == "fp32"
+    print(f"Mean loss of the first epoch: our loop {np.mean(losses):.6f}, the kit's {kit_loss:.6f}.")
+    if made_here and default:
+        np.testing.assert_allclose(np.mean(losses), kit_loss, atol=1e-4)
+        print("They agree to 1e-4.")
+    else:
+        print("They need not agree to the last digit here: other settings, device or number of threads than the loop's.")
+
+# %% [markdown]
+# ## The table
+
+# %%
+untrained = stage.out_dir / "untrained.json"
+fingerprint = stage.dataset.fingerprint()
+if not untrained.exists() or read_json(untrained)["data_fingerprint"] != fingerprint:
+    print("Measuring the untrained features ...")
+    write_json(untrained, {"run": "untrained", "settings": dataclasses.asdict(config), "history": [],
+                           "data_fingerprint": fingerprint, "final": assess_untrained(config, stage.dataset)})
+ours = {"untrained"} | {run.run_dir.name for run in runs.values()}         # not the warm run of notebooks 03 and 04
+records = [record for record in collect_runs(stage.out_dir) if record["run"] in ours]
+Markdown(markdown_table(records))
+
+# %%
+finals = {method: next(iter(found.values()))["final"] for method, found in by_method(records).items()}
+if not stage.has_test:
+    print("There is no query and gallery split with identities: retrieval (mAP, Rank-1, mINP) is not measured.")
+elif finals["untrained"]["mAP"]:
+    for method in runs:
+        print(f"{viz.METHOD_LABELS[method]}: {finals[method]['mAP'] / finals['untrained']['mAP']:.1f} times the mAP of the untrained features.")
+    if len(runs) > 1:
+        change = 100 * (finals["dkdmpl"]["mAP"] - finals["cluster_contrast"]["mAP"])
+        print(f"DKD-MPL minus cluster contrast, this seed, this budget: {change:+.1f} points of mAP. One pair of runs: not a result.")
+
+# %%
+figures = []
+if stage.has_test:
+    fig = viz.result_bars({method: final["mAP"] for method, final in finals.items()},
+                          title="mAP after the last epoch, one seed", note="Live runs of this notebook: a demonstration, not evidence.")
+    stage.save_figure(fig, "05_results")
+    figures.append("05_results")
+    display(fig)
+
+# %% [markdown]
+# Identities of the test split were never seen in training. mAP and Rank-1 measure retrieval; mINP asks how deep the *last* right picture hides. ARI compares the clustering of the training pictures with the truth, outliers left out. So read it together with the share of outliers.
+#
+# ## Watching it learn
+#
+# **Predict:** does the number of clusters approach the number of identities from above or from below?
+
+# %%
+if trainable:
+    histories = {method: run.history for method, run in runs.items() if method != "supervised"}
+    identities = stage.dataset.statistics()["train"]["identities"]
+    fig = viz.training_curves(histories, metrics=("mAP", "ari", "n_clusters", "outlier_fraction"),
+                              references={"n_clusters": identities} if identities else None,
+                              title="Retrieval and pseudo labels, epoch by epoch")
+    stage.save_figure(fig, "05_curves")
+    display(fig)
+    losses_fig = viz.training_curves(histories, metrics=("loss", "loss_cc", "loss_gkd", "loss_skd"), title="The loss and its parts")
+    stage.save_figure(losses_fig, "05_losses")
+    display(losses_fig)
+    figures += ["05_curves", "05_losses"]
+
+# %% [markdown]
+# The dotted line is the true number of identities, where it is known. Losses are comparable *within* a method only: DKD-MPL adds two terms, and every epoch has its own clusters.
+#
+# How do the labels go wrong? The kit knows four kinds: *right*; *merged* (sitting among pictures of somebody else); *split* (the identity has another, larger cluster); *outlier*.
+
+# %%
+kinds = {}
+if trainable and stage.has_truth:
+    for method in histories:
+        kinds[method] = [error_kinds(found, stage.pids) for found in stage.epoch_labels(runs[method].run_dir.name)]
+        fig = viz.error_kinds_bars(kinds[method], title=f"How pseudo labels go wrong: {viz.METHOD_LABELS[method]}")
+        stage.save_figure(fig, f"05_errors_{method}")
+        figures.append(f"05_errors_{method}")
+        display(fig)
+        first, last = ((kinds[method][k] == "right").mean() for k in (0, -1))
+        print(f"{viz.METHOD_LABELS[method]}: {100 * first:.0f} % of the labels right in the first epoch, {100 * last:.0f} % in the last.")
+elif trainable:
+    print("True identities are not known for these pictures: the kinds of error cannot be told.")
+
+# %% [markdown]
+# Merged pictures are the dangerous ones: cluster contrast pulls two people together. Split pictures push one person apart. Outliers merely wait for a later epoch.
+#
+# ## The clusters at the end
+
+# %%
+if trainable:
+    final_features = stage.features(runs["dkdmpl"].run_dir.name)
+    final_labels = stage.cluster(final_features).labels
+    fig = viz.cluster_gallery(stage.pictures("train").pixels, final_labels, stage.pids if stage.has_truth else None,
+                              features=final_features)
+    stage.save_figure(fig, "05_gallery")
+    figures.append("05_gallery")
+    display(fig)
+
+# %% [markdown]
+# Look at the most mixed clusters. Same clothes? Same camera? Same background? Then look at the outliers: what makes them hard? Notebook 06 asks the same of the rankings.
+#
+# In JupyterLab a slider steps through the epochs. First the plain function and its picture.
+
+# %%
+if trainable:
+    by_epoch = stage.epoch_labels(runs["dkdmpl"].run_dir.name)
+    gallery_at = lambda k: viz.cluster_gallery(stage.pictures("train").pixels, by_epoch[k],  # noqa: E731
+                                               stage.pids if stage.has_truth else None, clusters_each=2, per_cluster=8,
+                                               title=f"DKD-MPL, epoch {k}: {by_epoch[k].max() + 1} clusters, {int((by_epoch[k] < 0).sum())} outliers")
+    display(gallery_at(0))
+
+# %%
+if trainable and interactive:
+    from dkdmpl_kit.widgets import epoch_slider
+
+    display(epoch_slider(gallery_at, range(len(by_epoch))))
+
+# %% [markdown]
+# ## What to believe: the plateau, with several seeds
+#
+# A short run with one seed answers "does it work at all?". It cannot answer "is A better than B?", for two reasons:
+#
+# 1. **Seeds differ.** Another seed draws other batches, and clusterings amplify small differences. The spread between seeds can be as large as the effect that we look for.
+# 2. **Early is not late.** A softer target may slow down the start and pay off at the end, or the reverse. Curves can cross. Only the *plateau*, where the curves are flat, is a fair place to compare.
+#
+# The remedy: train long enough, take several seeds, and **pair** them. Both methods use the same seed, so what a seed brings to both cancels in the difference.
+#
+# `make reproduce` does this with the kit's embedded data. Its records lie in `figures/reproduce/` of the checkout. We read them here, whatever data set you chose above.
+#
+# **Predict:** how large is the spread between seeds, compared with the differences between methods?
+
+# %%
+published = Path(dkdmpl_kit.__file__).resolve().parent.parent / "figures" / "reproduce" / "records.json"
+plateau = read_json(published) if published.exists() else []
+if plateau:
+    setting = next(record["settings"] for record in plateau if record["run"] != "untrained")
+    print(f"{len(plateau)} records: {setting['data']}, {setting['n_train_ids']} identities, {setting['epochs']} epochs of {setting['iterations']} batches.")
+    display(Markdown(markdown_table(plateau)))
+else:
+    print("There are no records of longer runs in this checkout (figures/reproduce/records.json): `make reproduce` makes them.")
+
+# %%
+if plateau:
+    table = by_method(plateau)
+    fig = viz.training_curves({m: [r["history"] for r in found.values()] for m, found in table.items() if m not in ("untrained", "supervised")},
+                              metrics=("mAP", "ari", "n_clusters", "outlier_fraction"), title="To the plateau: mean and range over the seeds")
+    stage.save_figure(fig, "05_plateau_curves")
+    display(fig)
+    bars = viz.result_bars({m: [r["final"]["mAP"] for r in found.values()] for m, found in table.items()},
+                           title="mAP of the last epoch, one dot a seed")
+    stage.save_figure(bars, "05_plateau_results")
+    display(bars)
+    figures += ["05_plateau_curves", "05_plateau_results"]
+
+# %%
+differences = {m: [100 * d for d in found.values()] for m, found in paired_differences(plateau).items() if found}
+if differences:
+    fig = viz.paired_differences(differences)
+    stage.save_figure(fig, "05_plateau_pairs")
+    figures.append("05_plateau_pairs")
+    display(fig)
+    base = summary(plateau)["cluster_contrast"]["mAP"]
+    if base.deviation is not None:
+        print(f"Spread of cluster contrast between its {len(base.values)} seeds: standard deviation {100 * base.deviation:.1f} points of mAP.")
+    for m, points in differences.items():
+        n, mean, ahead = len(points), np.mean(points), sum(d > 0 for d in points)
+        sentence = f"{viz.METHOD_LABELS[m]} against cluster contrast: {mean:+.1f} points on average, ahead in {ahead} of {n} seeds"
+        if n >= 3:
+            half = stats.t.ppf(0.975, n - 1) * np.std(points, ddof=1) / np.sqrt(n)
+            sentence += f"; 95 % interval {mean - half:+.1f} to {mean + half:+.1f}, so " + (
+                "the sign is undecided" if abs(mean) <= half else "it helps here" if mean > 0 else "it harms here")
+        print(sentence + ".")
+
+# %% [markdown]
+# Read the sentences above as they are printed: they come from the records, not from us. "Undecided" means that more seeds or longer runs are needed, not that there is no effect. "Here" means: on these rendered people, with this encoder and these settings.
+# Several methods compared with one baseline also means several chances to be lucky. Settings should have been chosen on *other* seeds or identities than those reported; the README says how the kit's were.
+#
+# ## Exercises
+#
+# **1. Why is the loss not the goal?** With $K$ clusters, guessing costs $\log K$ nats. Print $L_{\mathrm{CC}}/\log K$ for every epoch beside the ARI of its labels. Can the loss fall while the labels stay bad?
+
+# %% tags=["solution"]
+if trainable:
+    for record in runs["cluster_contrast"].history:
+        share = record["loss_cc"] / np.log(record["n_clusters"])
+        print(f"epoch {record['epoch']:3d}: L_CC is {100 * share:4.0f} % of guessing; "
+              + ("ARI unknown" if record["ari"] is None else f"ARI {record['ari']:.2f}"))
+    print("The loss measures how well the labels are learnt, not how true they are: wrong labels can be learnt too.")
+
+# %% [markdown]
+# **2. What does the camera sampler do?** Draw 50 batches with `sampler="camera"` and 50 with `"random"` from the last labels. In what share of the pairs within a cluster do the two pictures come from different cameras?
+
+# %% tags=["solution"]
+if trainable and stage.has_cameras and final_labels.max() >= 1:
+    for sampler in ("camera", "random"):
+        shares = []
+        for b in pk_batches(final_labels, stage.camids, clusters_per_batch=config.batch_clusters, images_per_cluster=config.batch_images,
+                            iterations=50, sampler=sampler, generator=generator_for(seed, 0, "exercise")):
+            same = (final_labels[b][:, None] == final_labels[b]) & ~np.eye(len(b), dtype=bool)
+            shares.append((stage.camids[b][:, None] != stage.camids[b])[same].mean())
+        print(f"{sampler:6s} sampler: {100 * np.mean(shares):.0f} % of the pairs join two cameras.")
+else:
+    print("This needs known cameras and a clustering with at least two clusters.")
+
+# %% [markdown]
+# **3. How many seeds?** Suppose a method truly gains 2 points of mAP, and the paired differences scatter with a standard deviation of 3. How often does *one* pair of runs show the wrong sign? How many pairs until the mean shows it in fewer than 5 % of the cases? If the records are there: in what share of the seeds does the sign differ from that of the mean?
+
+# %% tags=["solution"]
+rng = np.random.default_rng(seed)
+for n in (1, 3, 5, 7, 10):
+    wrong_sign = (rng.normal(2.0, 3.0, size=(20000, n)).mean(axis=1) < 0).mean()
+    print(f"{n:2d} pair(s): the wrong sign in {100 * wrong_sign:.0f} % of the cases")
+for m, points in differences.items():
+    against = np.mean(np.sign(points) != np.sign(np.mean(points)))
+    print(f"Records, {viz.METHOD_LABELS[m]}: {100 * against:.0f} % of the seeds contradict the sign of the mean.")
+
+# %%
+columns = ("mAP", "rank1", "mINP", "ari", "n_clusters", "outlier_fraction")
+metrics = {f"{method}_{name}": final.get(name) for method, final in finals.items() for name in columns}
+metrics |= {f"plateau_{m}_minus_cluster_contrast": float(np.mean(points)) for m, points in differences.items()}
+stage.write_metrics(metrics, figures=figures, table={
+    "columns": ["method", *columns],
+    "rows": [[viz.METHOD_LABELS[method], *(final.get(name) for name in columns)] for method, final in finals.items()]})
