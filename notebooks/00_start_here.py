@@ -40,7 +40,7 @@ interactive = True
 # %%
 import numpy as np
 import torch
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from dkdmpl_kit import viz
 from dkdmpl_kit.data import arrays_of

@@ -39,7 +39,7 @@ import shutil
 
 import numpy as np
 import torch
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from dkdmpl_kit import viz
 from dkdmpl_kit.data import augment, pk_batches, read_dataset

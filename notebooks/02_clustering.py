@@ -40,7 +40,7 @@ interactive = True
 
 # %%
 import numpy as np
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from dkdmpl_kit import viz
 from dkdmpl_kit.clustering import centre_by_camera, jaccard_distances, pseudo_labels
@@ -105,14 +105,15 @@ k2, half = min(config.k2, k1), min(k1, round(config.k1 / 2) + 1)
 
 
 def reciprocal(j: int, k: int) -> set[int]:
-    """{ l in the first k neighbours of j : j is in the first k of l }"""
-    return {int(l) for l in graph.indices[j, :k] if j in graph.indices[l, :k]}
+    """{ n in the first k neighbours of j : j is in the first k of n }"""
+    return {int(n) for n in graph.indices[j, :k] if j in graph.indices[n, :k]}
 
 
 def expanded(j: int) -> set[int]:
-    """P_j, and the close circle Q_l of each member l if more than two thirds of it lie in P_j."""
+    """P_j, and the close circle Q_n of each member n if more than two thirds of it lie in P_j."""
     circle = reciprocal(j, k1)
-    return circle.union(*(q for l in circle if len((q := reciprocal(l, half)) & circle) > 2 / 3 * len(q)))
+    close = [reciprocal(n, half) for n in circle]
+    return circle.union(*(q for q in close if len(q & circle) > 2 / 3 * len(q)))
 
 
 def encode(j: int) -> np.ndarray:
@@ -124,7 +125,7 @@ def encode(j: int) -> np.ndarray:
 
 def jaccard(a: int, b: int) -> float:
     """1 - m / (2 - m), after query expansion of both rows."""
-    row_a, row_b = (np.mean([encode(l) for l in graph.indices[j, :k2]], axis=0) for j in (a, b))
+    row_a, row_b = (np.mean([encode(n) for n in graph.indices[j, :k2]], axis=0) for j in (a, b))
     m = np.minimum(row_a, row_b).sum()  # m_ij = sum_l min(V_il, V_jl)
     return max(0.0, 1 - m / (2 - m))
 
@@ -147,7 +148,7 @@ for j in some:
     print(f"d({i}, {j}) by hand {by_hand:.5f}, by the kit {f'{by_kit[j]:.5f}' if j in by_kit else f'above {config.max_distance}'}")
 
 # %%
-sets = {"1 nearest": list(graph.indices[i]), "2 reciprocal": sorted(reciprocal(i, k1)), "3 expanded": sorted(expanded(i))}
+sets = {"1 nearest": graph.indices[i].tolist(), "2 reciprocal": sorted(reciprocal(i, k1)), "3 expanded": sorted(expanded(i))}
 members = np.array([j for group in sets.values() for j in group])
 names = np.array([name for name, group in sets.items() for _ in group])
 frames = None if truth is None else [viz.PALETTE["right" if pids[j] == pids[i] else "wrong"] for j in members]
@@ -218,8 +219,6 @@ if pseudo.n_clusters < 2:
 
 # %%
 if interactive:
-    from IPython.display import display
-
     from dkdmpl_kit import widgets
 
     def recluster(eps: float) -> tuple[np.ndarray, dict]:
@@ -238,16 +237,11 @@ if interactive:
 # **Predict:** how often was the nearest neighbour taken by the same camera, and how often would that happen by chance?
 
 # %%
-def camera_share(of_graph) -> float:
-    """How often the nearest neighbour was taken by the same camera."""
-    return float(np.mean(camids[of_graph.indices[:, 1]] == camids))
-
-
 shares = {}
 if stage.has_cameras:
     sizes = np.bincount(camids)
     chance = float(np.mean((sizes[camids] - 1) / (len(camids) - 1)))  # of a neighbour drawn at random
-    shares["untrained"] = camera_share(graph)
+    shares["untrained"] = float(np.mean(camids[graph.indices[:, 1]] == camids))
     print(f"The nearest neighbour comes from the same camera in {shares['untrained']:.1%} of the cases; by chance it would "
           f"in {chance:.1%}.")
     clustered = [np.flatnonzero(pseudo.labels == k) for k in range(pseudo.n_clusters)]
@@ -273,11 +267,13 @@ if stage.has_cameras and len(np.unique(camids)) > 1:
     else:
         centred_graph = knn_graph(centred, k1)
         found = stage.cluster(features, centre_cameras=True)
-        shares["centred"] = camera_share(centred_graph)
+        shares["centred"] = float(np.mean(camids[centred_graph.indices[:, 1]] == camids))
         rows.append(("centred by camera", found, cluster_agreement(found.labels, pids), shares["centred"]))
-text = lambda value, form: "–" if value is None else format(value, form)
-lines = [f"| {name} | {text(share, '.1%')} | {p.n_clusters} | {p.outlier_fraction:.1%} | {text(a.ari, '.3f')} | "
-         f"{text(a.purity, '.1%')} |" for name, p, a, share in rows]
+lines = []
+for name, p, a, share in rows:
+    cells = [None if share is None else f"{share:.1%}", p.n_clusters, f"{p.outlier_fraction:.1%}",
+             None if a.ari is None else f"{a.ari:.3f}", None if a.purity is None else f"{a.purity:.1%}"]
+    lines.append(f"| {name} | " + " | ".join("–" if cell is None else str(cell) for cell in cells) + " |")
 Markdown("\n".join(["| features | nearest from the same camera | clusters | outliers | ARI | purity |",
                     "|---|---|---|---|---|---|", *lines]))
 
@@ -369,8 +365,9 @@ Markdown(table)
 # %% tags=["solution"]
 for min_samples in (2, 4, 8):
     found = pseudo_labels(distances, eps=config.eps, min_samples=min_samples)
+    a = cluster_agreement(found.labels, pids).ari
     print(f"min_samples {min_samples}: {found.n_clusters} clusters, {found.outlier_fraction:.0%} outliers, "
-          f"ARI {text(cluster_agreement(found.labels, pids).ari, '.3f')}")
+          f"ARI {'unknown' if a is None else f'{a:.3f}'}")
 
 # %% [markdown]
 # **2.** Does the Jaccard distance earn its keep? Give DBSCAN the plain distance $1 - v_i^\top v_j$ instead, with a radius
@@ -384,9 +381,10 @@ plain = np.clip(1 - features[chosen] @ features[chosen].T, 0, None)
 tries = [DBSCAN(eps=radius, min_samples=config.min_samples, metric="precomputed").fit_predict(plain)
          for radius in np.quantile(plain[plain > 1e-6], np.linspace(0.0005, 0.1, 25))]
 closest = min(tries, key=lambda labels: abs(np.mean(labels < 0) - pseudo.outlier_fraction))
-print(f"plain distance: {closest.max() + 1} clusters, {np.mean(closest < 0):.0%} outliers, "
-      f"ARI {text(cluster_agreement(closest, pids[chosen]).ari, '.3f')}; Jaccard: {pseudo.n_clusters} clusters, "
-      f"{pseudo.outlier_fraction:.0%} outliers, ARI {text(agreement.ari, '.3f')}")
+for name, labels in (("plain", closest), ("Jaccard", pseudo.labels)):
+    a = cluster_agreement(labels, pids[:len(labels)]).ari
+    print(f"{name} distance: {labels.max() + 1} clusters, {np.mean(labels < 0):.0%} outliers, "
+          f"ARI {'unknown' if a is None else f'{a:.3f}'}")
 
 # %% [markdown]
 # **3.** How does the length of the neighbour lists matter? Re-cluster with half of `k1`, and with twice as much. (Think first:
@@ -395,8 +393,9 @@ print(f"plain distance: {closest.max() + 1} clusters, {np.mean(closest < 0):.0%}
 # %% tags=["solution"]
 for k in (max(2, config.k1 // 2), config.k1, min(2 * config.k1, len(features))):
     found = stage.cluster(features, k1=k, k2=min(config.k2, k))
+    a = cluster_agreement(found.labels, pids).ari
     print(f"k1 {k}: {found.n_clusters} clusters, {found.outlier_fraction:.0%} outliers, "
-          f"ARI {text(cluster_agreement(found.labels, pids).ari, '.3f')}")
+          f"ARI {'unknown' if a is None else f'{a:.3f}'}")
 
 # %%
 stage.write_metrics(

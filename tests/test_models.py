@@ -209,8 +209,9 @@ def test_files_that_hold_no_weights_are_refused(tmp_path):
     (tmp_path / "text.safetensors").write_text("no weights")
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"layer": "a string"}, tmp_path / "strings.pth")
-    for name, message in (("text.pth", "cannot be read"), ("text.safetensors", "cannot be read"), ("list.pth", "no state"),
-                          ("strings.pth", "no state dict"), ("absent.pth", "is no file")):
+    messages = {"text.pth": "cannot be read", "text.safetensors": "cannot be read", "list.pth": "no state dict",
+                "strings.pth": "no state dict", "absent.pth": "is no file"}
+    for name, message in messages.items():
         with pytest.raises(KitError, match=message):
             build_encoder("resnet18", weights=tmp_path / name)
 

@@ -88,7 +88,7 @@ class Vehicle:
     def steps(self, vector, metres: float) -> int:
         """How many samples along `vector` leave no pixel out."""
         across, down, _ = self.turn(np.asarray(vector, float))
-        return max(3, math.ceil(metres * self.scale * math.hypot(float(across), float(down)) / 0.92) + 1)
+        return max(3, math.ceil(metres * self.scale * math.hypot(float(across), float(down)) / 0.85) + 1)
 
 
 def draw_vehicle(canvas: Canvas, identity: dict, picture: dict, camera: dict) -> None:
@@ -128,7 +128,7 @@ def _ribbon(car: Vehicle):
     (x, y), part = car.outline.T, car.part
     across, down, _ = car.turn(np.stack([x, y, np.zeros_like(x)], -1))
     travelled = np.concatenate([[0], np.cumsum(np.hypot(np.diff(across), np.diff(down)) + 1e-4)])
-    even = np.linspace(0, travelled[-1], math.ceil(travelled[-1] * car.scale / 0.92) + 2)
+    even = np.linspace(0, travelled[-1], math.ceil(travelled[-1] * car.scale / 0.85) + 2)
     x, y, part = (np.interp(even, travelled, values) for values in (x, y, part))
     lateral = np.linspace(-1, 1, car.steps((0, 0, 1), 2 * car.half_width))
     tx, ty = np.gradient(car.outline[:, 0]), np.gradient(car.outline[:, 1])
@@ -185,7 +185,7 @@ def _side(car: Vehicle, side: int):
     order = np.argsort(car.outline[upper, 0], kind="stable")
     top = np.interp(x, car.outline[upper, 0][order], car.outline[upper, 1][order])
     floor = np.interp(x, (car.rear, car.rear + 0.1, car.front - 0.1, car.front), (car.sill + 0.3, car.sill, car.sill, car.sill + 0.3))
-    rise = np.linspace(0, 1, car.steps((0, 1, 0), car.top - car.sill))
+    rise = np.linspace(0, 1, car.steps((0, 1, 0), 1.3 * (car.top - car.sill)))
     y = floor[:, None] + rise[None, :] * (top - floor)[:, None]
     grid = np.broadcast_to(x[:, None], y.shape)
     points = np.stack([grid, y, side * car.width_at(grid, y)], -1)
@@ -237,7 +237,7 @@ def _paint_side(car: Vehicle, points: np.ndarray, top: np.ndarray, side: int):
 def _wheel(car: Vehicle, x: float, side: int):
     """Tyre and rim at one end of an axle: a disc and the tread around it."""
     who, radius, outer = car.who, car.wheel, side * car.half_width * 0.965
-    count = max(8, math.ceil(radius * car.scale / 0.92))
+    count = max(8, math.ceil(radius * car.scale / 0.85))
     r, turn = np.meshgrid(np.linspace(0.02, 1, count), np.linspace(0, 2 * math.pi, 7 * count), indexing="ij")
     disc = np.stack([x + radius * r * np.cos(turn), radius + radius * r * np.sin(turn), np.full_like(r, outer)], -1)
     spoke = np.cos((turn + car.phase) * {"five spokes": 5, "many spokes": 11}.get(who["wheel_style"], 0))

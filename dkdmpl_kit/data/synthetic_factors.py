@@ -39,7 +39,7 @@ VIEWS = {"front": 0.0, "right": 90.0, "back": 180.0, "left": 270.0}
 # pixels): how much their backgrounds show; lookalikes, occlusion: shares of identities and of pictures.
 DIFFICULTIES = {
     "easy": {"camera_shift": 0.1, "scene_contrast": 0.3, "scene_blur": 6.0, "lookalikes": 0.03, "occlusion": 0.04},
-    "medium": {"camera_shift": 0.6, "scene_contrast": 0.65, "scene_blur": 4.0, "lookalikes": 0.15, "occlusion": 0.15},
+    "medium": {"camera_shift": 0.5, "scene_contrast": 0.6, "scene_blur": 4.2, "lookalikes": 0.15, "occlusion": 0.15},
     "hard": {"camera_shift": 0.9, "scene_contrast": 0.85, "scene_blur": 3.0, "lookalikes": 0.35, "occlusion": 0.3},
 }
 
