@@ -183,12 +183,16 @@ _PAPER = {  # method: "The recipe around it" (Cluster Contrast's); the presets d
     "batch_clusters": 16, "batch_images": 16, "epochs": 50, "iterations": 200, "schedule": "step", "step_epochs": 20,
     "keep_features": False, "precision": "bf16", "evaluate_every": 10, "device": "auto",
 }
+_SMALL = {  # the embedded pictures on two CPU cores: a plateau within minutes (see grids/reproduce.yml)
+    "height": 96, "width": 48, "padding": 8, "freeze_stages": 2, "learning_rate": 1e-3, "k1": 15, "k2": 4, "eps": 0.5,
+    "gkd_weight": 0.3, "skd_weight": 0.5, "teacher_temperature": 0.03, "warmup_epochs": 8,
+}
 PRESETS: dict[str, dict[str, object]] = {
     "smoke": {"n_train_ids": 10, "n_test_ids": 6, "n_cameras": 3, "images_per_camera": 3, "height": 64, "width": 32,
               "padding": 4, "k1": 8, "k2": 3, "min_samples": 2, "epochs": 2, "iterations": 3, "batch_clusters": 4,
               "evaluate_every": 1, "difficulty": "easy"},
-    "demo": {},
-    "teach": {"epochs": 30},
+    "demo": {**_SMALL, "epochs": 10, "warmup_epochs": 4},
+    "teach": {**_SMALL, "epochs": 20, "evaluate_every": 2, "keep_features": False},
     "paper-market1501": {**_PAPER, "data": "market1501"},
     "paper-dukemtmcreid": {**_PAPER, "data": "dukemtmcreid"},
     "paper-msmt17": {**_PAPER, "data": "msmt17", "iterations": 400},

@@ -19,7 +19,7 @@ from .experiment import Config, open_dataset, preset, write_json
 def read_grid(path: str | Path, out_dir: str | Path) -> list[Config]:
     """The configurations of a grid file: `preset`, `settings` {name: value} and `axes` {name: [values]}.
 
-    A run is named by its axes' values. Unknown keys and settings raise `KitError`.
+    A run is named by its method, its seed and the values of the other axes. Unknown keys and settings raise `KitError`.
     """
     import yaml
 
@@ -35,8 +35,12 @@ def read_grid(path: str | Path, out_dir: str | Path) -> list[Config]:
         raise KitError(f"The grid {path} has unknown entries {sorted(unknown)}; it knows about, preset, settings, axes.")
     base = preset(grid.get("preset", "demo"), out_dir=str(out_dir)).replace(**grid.get("settings", {}))
     cells = [dict(zip(grid["axes"], values)) for values in itertools.product(*grid["axes"].values())]
-    return [base.replace(**cell, run_name="-".join(f"{k}{v}" if k == "seed" else str(v) for k, v in cell.items()))
-            for cell in cells]
+    return [base.replace(**cell, run_name=_cell_name(base.replace(**cell), cell)) for cell in cells]
+
+
+def _cell_name(config: Config, cell: dict) -> str:
+    """The method and the seed, after the values of the other axes."""
+    return "-".join([f"{k}={v}" for k, v in cell.items() if k not in ("method", "seed")] + [f"{config.method}-seed{config.seed}"])
 
 
 def run_grid(configs: list[Config], *, jobs: int = 1, threads: int = 1, progress: bool = True) -> list[str]:

@@ -46,9 +46,13 @@ def read_run(run_dir: Path) -> dict:
 
 
 def collect_runs(out_dir: str | Path) -> list[dict]:
-    """Every run below out_dir/runs, sorted by name; with untrained.json, the row of the untrained encoder, first."""
+    """Every run below out_dir/runs, sorted by name; with untrained.json, the row of the untrained encoder, first.
+
+    The short warm-up runs that lessons start from (`warm-*`) are no results and are left out.
+    """
     out_dir = Path(out_dir)
-    runs = [read_run(marker.parent) for marker in sorted(out_dir.glob("runs/*/config.json"))]
+    markers = sorted(out_dir.glob("runs/*/config.json"))
+    runs = [read_run(marker.parent) for marker in markers if not marker.parent.name.startswith("warm-")]
     if (out_dir / "untrained.json").exists():
         runs.insert(0, read_json(out_dir / "untrained.json"))
     return runs

@@ -49,7 +49,7 @@ class Monitor:
     def __init__(self, config: Config, dataset: ReIDDataset) -> None:
         self.pids = arrays_of(dataset.train)[1]
         self.config, self.splits, self.stores = config, (dataset.query, dataset.gallery), None
-        self.blind: str | None = None  # why the ranking cannot be measured, once that is known
+        self.blind = _why_blind(dataset)
 
     def agreement(self, labels: np.ndarray) -> dict:
         """ARI, NMI and purity of labels (N,) against the true identities, None where those are unknown."""
@@ -58,8 +58,6 @@ class Monitor:
 
     def ranking(self, encoder: Encoder) -> dict:
         """mAP, Rank-1 and mINP of the query and gallery splits; None where there are none or nothing can be matched."""
-        if self.blind is None and not all(self.splits):
-            self.blind = "no query or gallery split with known identities: rankings are not measured"
         if self.blind:
             return dict(UNMEASURED)
         config = self.config
@@ -149,15 +147,14 @@ def train_epoch(config: Config, state: TrainingState, store: ImageStore, images:
         y = labels[batch]
         with autocast(config, device):
             z = state.encoder(view).float()
+        _require_finite(z, "features", state.epoch)
         anchor_logits = None
         if skd_weight:
             anchor_logits = memory.logits(_anchors(config, state, store, batch, view, z, y, draws), config.temperature)
         loss = dkdmpl_loss(memory.logits(z, config.temperature), y, teacher_logits=teach(batch) if teach else None,
                            anchor_logits=anchor_logits, gkd_weight=gkd_weight, skd_weight=skd_weight,
                            temperature=config.distillation_temperature, divergence=config.skd_divergence)
-        if not torch.isfinite(loss.total):
-            raise KitError(f"The loss of epoch {state.epoch} is not finite; the last good checkpoint is kept: "
-                           "lower learning_rate, or use precision=fp32, and resume.")
+        _require_finite(loss.total, "loss", state.epoch)
         state.optimiser.zero_grad(set_to_none=True)
         loss.total.backward()
         state.optimiser.step()
@@ -168,6 +165,12 @@ def train_epoch(config: Config, state: TrainingState, store: ImageStore, images:
             sums[name] = sums.get(name, 0.0) + float(value.detach())
     return {**{name: value / config.iterations for name, value in sums.items()}, "learning_rate": rate,
             "gkd_weight": gkd_weight, "skd_weight": skd_weight}
+
+
+def _require_finite(value: torch.Tensor, what: str, epoch: int) -> None:
+    if not torch.isfinite(value).all():
+        raise KitError(f"The {what} of epoch {epoch} is not finite; the last good checkpoint is kept: "
+                       "lower learning_rate, or use precision=fp32, and start a new run.")
 
 
 def _teacher(config: Config, state: TrainingState, memory: ClusterMemory, v: torch.Tensor,
@@ -237,6 +240,18 @@ def new_state(config: Config, device: str) -> TrainingState:
     trained = [p for p in encoder.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
     return TrainingState(encoder, optimiser, ema)
+
+
+def _why_blind(dataset: ReIDDataset) -> str | None:
+    """The sentence that says why no ranking can be measured on this data set, or None where it can."""
+    if not dataset.query or not dataset.gallery:
+        return "no query or gallery split with known identities: rankings are not measured"
+    seen: dict[int, set[int]] = {}
+    for image in dataset.gallery:
+        seen.setdefault(image.pid, set()).add(image.camid)
+    if any(seen.get(image.pid, set()) - ({image.camid} if image.camid is not None else set()) for image in dataset.query):
+        return None
+    return "nothing can be matched: no query has a picture from another camera in the gallery, so rankings are not measured"
 
 
 def _store(config: Config, paths, **options) -> ImageStore:

@@ -110,16 +110,18 @@ camera_of = stage.camids if stage.has_cameras else np.zeros(len(stage.paths), dt
 means = np.stack([stage.pictures().batch(np.flatnonzero(camera_of == c)).float().mean(0).numpy() for c in cameras])
 fig = viz.contact_sheet(means.round().astype(np.uint8), rows=np.full(len(cameras), "mean"), columns=cameras,
                         row_name="the", column_name="camera" if stage.has_cameras else "all", max_columns=20,
-                        title="The mean picture of each camera: what stays when the people are washed out")
+                        title="Mean pictures: what stays when the people are washed out")
 stage.save_figure(fig, "01_mean_pictures", caption="Mean picture of each camera.")
 fig
 
 # %%
 colours = means.mean(axis=(2, 3))  # (cameras, 3): mean red, green, blue, 0 to 255
-lines = [f"| {camera + 1} | {(camera_of == camera).sum()} | {r:.0f} | {g:.0f} | {b:.0f} | {(r + g + b) / 3:.0f} |"
-         for camera, (r, g, b) in zip(cameras, colours)]
+names = [f"{camera + 1}" for camera in cameras] if stage.has_cameras else ["all pictures"]
+lines = [f"| {name} | {(camera_of == camera).sum()} | {r:.0f} | {g:.0f} | {b:.0f} | {(r + g + b) / 3:.0f} |"
+         for name, camera, (r, g, b) in zip(names, cameras, colours)]
 between = colours.mean(axis=1).std()
-print(f"Mean brightness differs between the cameras by {between:.1f} of 255 grey levels (standard deviation).")
+if stage.has_cameras:
+    print(f"Mean brightness differs between the cameras by {between:.1f} of 255 grey levels (standard deviation).")
 Markdown("\n".join(["| camera | pictures | red | green | blue | brightness |", "|---|---|---|---|---|---|", *lines]))
 
 # %% [markdown]

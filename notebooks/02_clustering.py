@@ -19,7 +19,7 @@
 # - what DBSCAN makes of it, and what its radius `eps` does;
 # - in which ways pseudo labels are wrong, and how much of that is the cameras' doing.
 #
-# **Time** on 2 CPU cores: about a minute and a half, most of it for the map. **Reads** the data set and the untrained
+# **Time** on 2 CPU cores: about a minute, most of it for the map. **Reads** the data set and the untrained
 # features in `out_dir/artefacts` (made if missing). **Writes** pictures to `out_dir/figures`, numbers to
 # `out_dir/metrics/02_clustering`.
 #
@@ -48,6 +48,7 @@ from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.neighbors import knn_graph
 from dkdmpl_kit.noise import ERROR_KINDS, cluster_agreement, error_kinds
 from dkdmpl_kit.stages import Stage
+from dkdmpl_kit.viz.style import count
 
 stage = Stage("02_clustering", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
               pattern=pattern, out_dir=out_dir, settings=settings)
@@ -148,7 +149,9 @@ for j in some:
     print(f"d({i}, {j}) by hand {by_hand:.5f}, by the kit {f'{by_kit[j]:.5f}' if j in by_kit else f'above {config.max_distance}'}")
 
 # %%
-sets = {"1 nearest": graph.indices[i].tolist(), "2 reciprocal": sorted(reciprocal(i, k1)), "3 expanded": sorted(expanded(i))}
+closeness = features @ features[i]
+sets = {"1 nearest": graph.indices[i].tolist(), "2 reciprocal": sorted(reciprocal(i, k1), key=lambda j: -closeness[j]),
+        "3 expanded": sorted(expanded(i), key=lambda j: -closeness[j])}
 members = np.array([j for group in sets.values() for j in group])
 names = np.array([name for name, group in sets.items() for _ in group])
 frames = None if truth is None else [viz.PALETTE["right" if pids[j] == pids[i] else "wrong"] for j in members]
@@ -160,11 +163,12 @@ fig
 # %%
 for name, group in sets.items():
     right = "" if truth is None else f", {np.mean(pids[group] == pids[i]):.0%} of them the same person"
-    print(f"{name[2:]:>10}: {len(group):2d} pictures{right}")
+    print(f"{name[2:]:>10}: {count(len(group), 'picture')}{right}")
 
 # %% [markdown]
 # Compare the share of the right person in the three sets: the reciprocal test aims at a purer set, the expansion at a
-# fuller one. (The rows of the picture show the first pictures of each set only.)
+# fuller one. (Each row of the picture starts with the most similar ones, and stops where the
+# sheet is full.)
 #
 # ## 3. The distances as a picture
 #

@@ -57,7 +57,7 @@ print(stage.dataset.summary())
 # %% [markdown]
 # ## Where we start
 #
-# An untrained encoder makes hopeless clusters, a finished one makes clean clusters. For this lesson we want something in between.
+# An untrained encoder usually makes poor clusters, a well-trained one mostly clean ones. For this lesson we want something in between.
 # So we take an encoder after a few epochs of *cluster contrast*, the baseline, and cluster its features once more.
 
 # %%
@@ -89,9 +89,9 @@ e_all = torch.softmax(v @ C.T / tau_t, dim=1)                             # e_i 
 
 own = e_all[clustered, labels[clustered]]
 favourite = e_all[clustered].argmax(dim=1) == labels[clustered]
-print(f"C is {C.shape[0]} clusters x {C.shape[1]} numbers; e is {e_all.shape[0]} pictures x {e_all.shape[1]} clusters.")
-print(f"The teacher's favourite is the picture's own cluster for {100 * favourite.float().mean():.0f} % of the clustered "
-      f"pictures, with a mean probability of {own.mean():.2f}.")
+print(f"C is {C.shape[0]} clusters x {C.shape[1]} numbers; e is {len(e_all)} pictures x {len(C)} clusters.")
+print(f"The teacher's favourite is the picture's own cluster for {100 * favourite.float().mean():.0f} % of the "
+      f"clustered pictures, with a mean probability of {own.mean():.2f}.")
 
 # %% [markdown]
 # **The query view: the student.** During training a picture comes back *augmented* (shifted, mirrored, partly erased) and goes through the encoder in *train mode*. Call its feature $z_i$.
@@ -127,15 +127,15 @@ fig
 # Below are the calmest picture of the batch (the one on which the teacher is surest) and the most contested one (on which it is least sure). The black outline is the hard label.
 
 # %%
-disagreement = (e * (e.clamp_min(1e-12).log() - q.clamp_min(1e-12).log())).sum(dim=1)   # KL(e || q), one number a picture
+disagreement = (e * (e.clamp_min(1e-12).log() - q.clamp_min(1e-12).log())).sum(dim=1)   # KL(e || q), (B,)
 doubt = -(e * e.clamp_min(1e-12).log()).sum(dim=1)                                      # entropy of e, nats
 calm, contested = int(doubt.argmin()), int(doubt.argmax())
 for name, i in (("calm", calm), ("contested", contested)):
     fig = viz.label_views(int(y[i]), e[i], q[i], None, picture=pixels[batch[i]])
     stage.save_figure(fig, f"03_views_{name}")
     display(fig)
-    print(f"The {name} picture: entropy of e {doubt[i]:.2f} nats, KL(e || q) {disagreement[i]:.2f} nats. Own cluster {int(y[i])}: "
-          f"teacher {e[i, y[i]]:.2f}, student {q[i, y[i]]:.2f}.")
+    print(f"The {name} picture: entropy of e {doubt[i]:.2f} nats, KL(e || q) {disagreement[i]:.2f} nats. "
+          f"Own cluster {int(y[i])}: teacher {e[i, y[i]]:.2f}, student {q[i, y[i]]:.2f}.")
 
 # %% [markdown]
 # Read the two pictures together. The hard label speaks for one cluster only. Orange bars outside the black outline are what the hard label throws away: likeness to other clusters. If you see none, the teacher says the same as the hard label.
@@ -182,11 +182,11 @@ for T in (1.0, 2.0, 5.0):
 # In words: adding GKD (at $T=1$) is *exactly* the same as training on the softened label $r$. Let us not believe it, but measure it.
 
 # %%
-l = student.double().requires_grad_()
-loss = cluster_contrast_loss(l, y) + lam * gkd_loss(l, teacher.double())
-(gradient,) = torch.autograd.grad(loss, l)
-r = mixed_target(y, e.double(), torch.zeros_like(l), lam, 0.0)            # r = (1_y + lambda_g e) / (1 + lambda_g)
-by_hand = (1 + lam) * (torch.softmax(l.detach(), dim=1) - r) / len(y)     # (1 + lambda_g)(q - r); / B for the mean
+leaf = student.double().requires_grad_()                                  # the logits l
+loss = cluster_contrast_loss(leaf, y) + lam * gkd_loss(leaf, teacher.double())
+(gradient,) = torch.autograd.grad(loss, leaf)
+r = mixed_target(y, e.double(), torch.zeros_like(leaf), lam, 0.0)         # r = (1_y + lambda_g e) / (1 + lambda_g)
+by_hand = (1 + lam) * (torch.softmax(leaf.detach(), dim=1) - r) / len(y)  # (1 + lambda_g)(q - r); / B for the mean
 torch.testing.assert_close(gradient, by_hand)
 print(f"Largest difference between autograd and (1 + lambda_g)(q - r): {(gradient - by_hand).abs().max():.1e}")
 
@@ -289,11 +289,13 @@ for name, e_of in teachers.items():
     display(fig)
 
 # %%
-rows = ["| teacher | entropy (nats) | mass on the hard label | favourite is the hard label | different soft labels |", "|---|---|---|---|---|"]
+rows = ["| teacher | entropy (nats) | mass on the hard label | favourite is the hard label | different soft labels |",
+        "|---" * 5 + "|"]
 for name, e_of in teachers.items():
     entropy = -(e_of * e_of.clamp_min(1e-12).log()).sum(dim=1).mean()
     rows.append(f"| {name} | {entropy:.2f} | {e_of[torch.arange(len(yc)), yc].mean():.2f} | "
-                f"{100 * (e_of.argmax(1) == yc).float().mean():.0f} % | {len(torch.unique(e_of.round(decimals=5), dim=0))} |")
+                f"{100 * (e_of.argmax(1) == yc).float().mean():.0f} % | "
+                f"{len(torch.unique(e_of.round(decimals=5), dim=0))} |")
 Markdown("\n".join(rows))
 
 # %% [markdown]
@@ -335,7 +337,8 @@ else:
 break_even = {}
 if y_star is not None and judged.any():
     eta = float(wrong.float().sum() / judged.sum())
-    rows = ["| teacher | tau_t | η | e_c | e_w | repaired: η e_w | spoilt: (1−η)(1−e_c) | repaired − spoilt |", "|---" * 8 + "|"]
+    rows = ["| teacher | tau_t | η | e_c | e_w | repaired: η e_w | spoilt: (1−η)(1−e_c) | repaired − spoilt |",
+            "|---" * 8 + "|"]
     cells = [(name, tau_t, e_of) for name, e_of in teachers.items()]
     cells += [("sample", t, torch.softmax(v[index] @ C.T / t, dim=1)) for t in (tau_t / 4, tau_t / 2, 2 * tau_t)]
     for name, t, e_of in cells:
@@ -344,7 +347,8 @@ if y_star is not None and judged.any():
         e_w = float(mass[wrong].mean()) if wrong.any() else 0.0
         repaired, spoilt = eta * e_w, (1 - eta) * (1 - e_c)
         break_even[name, t] = repaired - spoilt
-        rows.append(f"| {name} | {t:.4g} | {eta:.2f} | {e_c:.2f} | {e_w:.2f} | {repaired:.3f} | {spoilt:.3f} | {repaired - spoilt:+.3f} |")
+        rows.append(f"| {name} | {t:.4g} | {eta:.2f} | {e_c:.2f} | {e_w:.2f} | "
+                    f"{repaired:.3f} | {spoilt:.3f} | {repaired - spoilt:+.3f} |")
 
         truth = F.one_hot(y_star[judged], len(C)).double()                # check P2 against the definition
         target = mixed_target(yc[judged], e_of[judged].double(), torch.zeros_like(truth), lam, 0.0)
@@ -386,7 +390,8 @@ if y_star is not None and wrong.any():
                               title=f"Labelled {int(yc[i])}, truly {int(y_star[i])}: the teacher's {name} wrong label")
         stage.save_figure(fig, f"03_wrong_{name}")
         display(fig)
-        print(f"Probability of the true cluster {int(y_star[i])}: {mass[i]:.2f}; of the wrong one {int(yc[i])}: {e_of[i, yc[i]]:.2f}.")
+        print(f"Probability of the true cluster {int(y_star[i])}: {mass[i]:.2f}; "
+              f"of the wrong one {int(yc[i])}: {e_of[i, yc[i]]:.2f}.")
     figures += ["03_wrong_best", "03_wrong_worst"]
 else:
     print("There is no label known to be wrong here: nothing to show.")
@@ -403,7 +408,8 @@ if y_star is not None and wrong.any():
     stage.save_figure(fig, "03_wrong_neighbours")
     figures.append("03_wrong_neighbours")
     display(fig)
-    print("Green frames: the same identity as the picture. Vermillion frames: somebody else.")
+    print("Green frames: the same identity as the picture. Vermillion frames: somebody else. "
+          "The true cluster is the one in which the identity is the largest group: strangers may sit there too.")
 
 # %% [markdown]
 # ## Turn the temperature yourself
@@ -412,8 +418,9 @@ if y_star is not None and wrong.any():
 
 # %%
 hardest = int(index[cases["best"]]) if y_star is not None and wrong.any() else int(batch[contested])
-at = lambda t: viz.label_views(int(labels[hardest]), torch.softmax(v[hardest] @ C.T / t, dim=0), None, None,  # noqa: E731
-                               picture=pixels[hardest], title=f"The teacher's label at tau_t = {t:.3f}")
+at = lambda t: viz.label_views(  # noqa: E731
+    int(labels[hardest]), torch.softmax(v[hardest] @ C.T / t, dim=0), None, None, picture=pixels[hardest],
+    title=f"The teacher's label at tau_t = {t:.3f}")
 at(tau_t)
 
 # %%
@@ -460,17 +467,20 @@ for name, e_of in (("with itself", teachers["sample"]), ("left out", e_loo)):
 out = (~clustered).nonzero()[:, 0]
 if len(out):
     top, guess = e_all[out].max(dim=1)
-    print(f"{len(out)} outliers; mean probability of the favourite {top.mean():.2f} (clustered pictures: {e_all[index].max(1).values.mean():.2f}).")
+    print(f"{len(out)} outliers; mean probability of the favourite {top.mean():.2f} "
+          f"(clustered pictures: {e_all[index].max(1).values.mean():.2f}).")
     if stage.has_truth:
         hit = ids[counts.argmax(axis=0)][guess] == stage.pids[out]
         print(f"The favourite belongs to the outlier's identity for {100 * hit.mean():.0f} % of them; "
-              f"of those with a probability above 0.5: {int(hit[(top > 0.5).numpy()].sum())} of {int((top > 0.5).sum())}.")
+              "of those with a probability above 0.5: "
+              f"{int(hit[(top > 0.5).numpy()].sum())} of {int((top > 0.5).sum())}.")
 else:
     print("There are no outliers in this clustering.")
 
 # %%
-metrics = {"n_clusters": pseudo.n_clusters, "outlier_fraction": pseudo.outlier_fraction, "L_GKD": float(gkd_loss(student, teacher)),
-           "teacher_mass_on_hard_label": float(own.mean()), "teacher_favourite_is_hard_label": float(favourite.float().mean())}
+metrics = {"n_clusters": pseudo.n_clusters, "outlier_fraction": pseudo.outlier_fraction,
+           "L_GKD": float(gkd_loss(student, teacher)), "teacher_mass_on_hard_label": float(own.mean()),
+           "teacher_favourite_is_hard_label": float(favourite.float().mean())}
 if break_even:
     metrics |= {"wrong_label_share": eta} | {f"break_even_{name}": break_even[name, tau_t] for name in teachers}
 stage.write_metrics(metrics, figures=figures)

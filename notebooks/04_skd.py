@@ -132,7 +132,8 @@ anchors = {
     "augmentation": z_again,
     "ema": z_ema,
 }
-views = {name: torch.softmax(memory.logits(z_p, tau), dim=1) for name, z_p in anchors.items()}   # a_i = softmax(M z_p(i) / tau)
+views = {name: torch.softmax(memory.logits(z_p, tau), dim=1)             # a_i = softmax(M z_p(i) / tau)
+         for name, z_p in anchors.items()}
 
 # %%
 seen, again = ((255 * view).to(torch.uint8) for view in two_views)
@@ -176,7 +177,8 @@ for name in ("hardest", "random", "mean"):
     stage.save_figure(fig, f"04_views_{name}")
     display(fig)
 for name in anchors:
-    print(f"{name:13s} symmetric KL of query and anchor view: {gap[name].mean():.2f} nats on average, {gap[name][far]:.2f} for this query.")
+    print(f"{name:13s} symmetric KL of query and anchor view: {gap[name].mean():.2f} nats on average, "
+          f"{gap[name][far]:.2f} for this query.")
 
 # %% [markdown]
 # ## The loss, in three flavours
@@ -258,14 +260,15 @@ Markdown("\n".join(rows[:12]))
 # %%
 teacher = memory.teacher_logits(v[batch], tau_t)                          # C v / tau_t
 e, a = torch.softmax(teacher, dim=1), views["hardest"]
-l = logits.double().requires_grad_()
-loss = dkdmpl_loss(l, y, teacher_logits=teacher.double(), anchor_logits=anchor_logits.double(), gkd_weight=lam_g,
-                   skd_weight=lam_s, temperature=1.0, divergence="kl")
-(gradient,) = torch.autograd.grad(loss.total, l)
+leaf = logits.double().requires_grad_()                                   # the logits l
+loss = dkdmpl_loss(leaf, y, teacher_logits=teacher.double(), anchor_logits=anchor_logits.double(),
+                   gkd_weight=lam_g, skd_weight=lam_s, temperature=1.0, divergence="kl")
+(gradient,) = torch.autograd.grad(loss.total, leaf)
 r3 = mixed_target(y, e.double(), a.double(), lam_g, lam_s)                # r3 = (1_y + lg e + ls a) / (1 + lg + ls)
-by_hand = (1 + lam_g + lam_s) * (torch.softmax(l.detach(), dim=1) - r3) / len(y)
+by_hand = (1 + lam_g + lam_s) * (torch.softmax(leaf.detach(), dim=1) - r3) / len(y)
 torch.testing.assert_close(gradient, by_hand, rtol=1e-5, atol=1e-8)
-print(f"Largest difference between autograd and (1 + lambda_g + lambda_s)(q - r3): {(gradient - by_hand).abs().max():.1e}")
+print("Largest difference between autograd and (1 + lambda_g + lambda_s)(q - r3): "
+      f"{(gradient - by_hand).abs().max():.1e}")
 
 # %% [markdown]
 # **Predict:** in the picture below, can $r_3$ ever give the hard label less than $1/(1+\lambda_g+\lambda_s)$?
@@ -292,8 +295,8 @@ fig
 # %%
 pull_hard, pull_skd = q[far] - F.one_hot(y[far], q.shape[1]), q[far] - a[far]
 agree = float(F.cosine_similarity(pull_hard, pull_skd, dim=0))
-print(f"For this query the gradients of the hard label and of SKD {'point the same way' if agree > 0 else 'oppose each other'} "
-      f"(cosine {agree:+.2f}).")
+print("For this query the gradients of the hard label and of SKD "
+      f"{'point the same way' if agree > 0 else 'oppose each other'} (cosine {agree:+.2f}).")
 everywhere = F.cosine_similarity(q - F.one_hot(y, q.shape[1]), q - a, dim=1)
 print(f"Over the batch they oppose each other for {100 * (everywhere < 0).float().mean():.0f} % of the queries.")
 
@@ -310,9 +313,9 @@ print(f"Over the batch they oppose each other for {100 * (everywhere < 0).float(
 counts, wrong_gap, example = {}, {}, None
 if stage.has_truth:
     hits = {"hardest": [], "random": []}
-    spread = {True: [], False: []}                                        # symmetric KL of wrong and right hardest anchors
+    spread = {True: [], False: []}                                    # symmetric KL of wrong and right hardest anchors
     encoder.train()
-    for number, indices in enumerate(batches):
+    for indices in batches:
         with torch.no_grad():
             z_b = encoder(augment(store.batch(indices), draws, flip=config.flip, padding=config.padding,
                                   erasing=config.erasing)).float()
@@ -328,11 +331,13 @@ if stage.has_truth:
     counts = {name: float(torch.cat(found).float().mean()) for name, found in hits.items()}
     wrong_gap = {side: torch.cat(found) for side, found in spread.items()}
     verdict = "more often" if counts["hardest"] > counts["random"] else "not more often"
-    print(f"Over {len(batches)} batches: {100 * counts['hardest']:.0f} % of the hardest anchors and {100 * counts['random']:.0f} % "
-          f"of the random ones show somebody else. Here the hardest is wrong {verdict} than the random one.")
+    print(f"Over {len(batches)} batches: {100 * counts['hardest']:.0f} % of the hardest anchors and "
+          f"{100 * counts['random']:.0f} % of the random ones show somebody else. "
+          f"Here the hardest is wrong {verdict} than the random one.")
     for side, name in ((True, "wrong"), (False, "right")):
         if len(wrong_gap[side]):
-            print(f"Hardest anchors of the {name} person: symmetric KL {wrong_gap[side].mean():.2f} nats on average ({len(wrong_gap[side])}).")
+            print(f"Hardest anchors of the {name} person: symmetric KL {wrong_gap[side].mean():.2f} nats on average "
+                  f"({len(wrong_gap[side])} anchors).")
 else:
     print("True identities are not known for these pictures: wrong anchors cannot be counted.")
 
@@ -366,7 +371,8 @@ def views_at(t):
     """The three views and their mixture for the query above, with temperature t for query and anchor."""
     q_t, a_t = (torch.softmax(tau / t * x[far], dim=0) for x in (logits, anchor_logits))
     mixed = mixed_target(y[far:far + 1], e[far:far + 1], a_t[None], lam_g, lam_s)[0]
-    return viz.label_views(int(y[far]), e[far], q_t, a_t, mixed, picture=seen[far], title=f"Three views at tau = {t:.3f}")
+    return viz.label_views(int(y[far]), e[far], q_t, a_t, mixed, picture=seen[far],
+                           title=f"Three views at tau = {t:.3f}")
 
 
 views_at(tau)
@@ -386,7 +392,8 @@ if interactive:
 closeness = (z @ z.T).masked_fill(~mates, -torch.inf)
 easiest = closeness.argmax(dim=1)
 q_easy = q[easiest]
-print(f"symmetric KL: easiest {(0.5 * (kl(q_easy, q) + kl(q, q_easy))).mean():.2f}, hardest {gap['hardest'].mean():.2f} nats")
+print(f"symmetric KL: easiest {(0.5 * (kl(q_easy, q) + kl(q, q_easy))).mean():.2f}, "
+      f"hardest {gap['hardest'].mean():.2f} nats")
 if stage.has_truth:
     for name, p in (("easiest", easiest), ("hardest", hardest)):
         print(f"{name}: {100 * (stage.pids[batch] != stage.pids[batch[p]]).mean():.0f} % show somebody else")
@@ -397,8 +404,10 @@ if stage.has_truth:
 # %% tags=["solution"]
 same_for_all = torch.zeros_like(logits)                                   # every label even: q = a = 1/K
 print("SKD at even labels:", float(skd_loss(same_for_all, same_for_all)))
-full = dkdmpl_loss(same_for_all, y, teacher_logits=teacher, anchor_logits=same_for_all, gkd_weight=lam_g, skd_weight=lam_s)
-print(f"Cluster contrast at even labels: {full.cluster_contrast:.2f} nats = log K = {np.log(logits.shape[1]):.2f}; it forbids the collapse.")
+full = dkdmpl_loss(same_for_all, y, teacher_logits=teacher, anchor_logits=same_for_all,
+                   gkd_weight=lam_g, skd_weight=lam_s)
+print(f"Cluster contrast at even labels: {full.cluster_contrast:.2f} nats = log K = {np.log(logits.shape[1]):.2f}; "
+      "it forbids the collapse.")
 
 # %% [markdown]
 # **3. One absurd anchor.** Replace the anchor of one query by a view that puts (almost) all its mass on a wrong cluster. How much does the batch loss rise under each divergence? Which one is robust, and why?

@@ -58,8 +58,8 @@ from dkdmpl_kit.seeding import generator_for, seed_everything
 from dkdmpl_kit.stages import Stage
 from dkdmpl_kit.training import Monitor, assess_untrained, extract, learning_rate, new_state
 
-stage = Stage("05_training", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, pattern=pattern,
-              out_dir=out_dir, settings=settings)
+stage = Stage("05_training", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
+              pattern=pattern, out_dir=out_dir, settings=settings)
 print(stage.dataset.summary())
 
 # %% [markdown]
@@ -131,7 +131,8 @@ if trainable:
         state.optimiser.step()
         memory.update(z.detach(), y)                                      # M_k <- normalise(m M_k + (1 - m) z)
         losses.append(loss.total.item())
-    print(f"{len(losses)} batches: loss {losses[0]:.3f} in the first, {losses[-1]:.3f} in the last, {np.mean(losses):.4f} on average.")
+    print(f"{len(losses)} batches: loss {losses[0]:.3f} in the first, {losses[-1]:.3f} in the last, "
+          f"{np.mean(losses):.4f} on average.")
 
 # %% [markdown]
 # That is the whole method. No engine, no hooks. An outer loop repeats it for every epoch, measures, and saves a checkpoint.
@@ -176,7 +177,8 @@ if trainable:
         np.testing.assert_allclose(np.mean(losses), kit_loss, atol=1e-4)
         print("They agree to 1e-4.")
     else:
-        print("They need not agree to the last digit here: other settings, device or number of threads than the loop's.")
+        print("They need not agree to the last digit here: "
+              "other settings, device or number of threads than the loop's.")
 
 # %% [markdown]
 # ## The table
@@ -198,16 +200,19 @@ if not stage.has_test:
     print("There is no query and gallery split with identities: retrieval (mAP, Rank-1, mINP) is not measured.")
 elif finals["untrained"]["mAP"]:
     for method in runs:
-        print(f"{viz.METHOD_LABELS[method]}: {finals[method]['mAP'] / finals['untrained']['mAP']:.1f} times the mAP of the untrained features.")
+        print(f"{viz.METHOD_LABELS[method]}: {finals[method]['mAP'] / finals['untrained']['mAP']:.1f} times the mAP "
+              "of the untrained features.")
     if len(runs) > 1:
         change = 100 * (finals["dkdmpl"]["mAP"] - finals["cluster_contrast"]["mAP"])
-        print(f"DKD-MPL minus cluster contrast, this seed, this budget: {change:+.1f} points of mAP. One pair of runs: not a result.")
+        print(f"DKD-MPL minus cluster contrast, this seed, this budget: {change:+.1f} points of mAP. "
+              "One pair of runs: not a result.")
 
 # %%
 figures = []
 if stage.has_test:
     fig = viz.result_bars({method: final["mAP"] for method, final in finals.items()},
-                          title="mAP after the last epoch, one seed", note="Live runs of this notebook: a demonstration, not evidence.")
+                          title="mAP after the last epoch, one seed",
+                          note="Live runs of this notebook: a demonstration, not evidence.")
     stage.save_figure(fig, "05_results")
     figures.append("05_results")
     display(fig)
@@ -228,7 +233,8 @@ if trainable:
                               title="Retrieval and pseudo labels, epoch by epoch")
     stage.save_figure(fig, "05_curves")
     display(fig)
-    losses_fig = viz.training_curves(histories, metrics=("loss", "loss_cc", "loss_gkd", "loss_skd"), title="The loss and its parts")
+    losses_fig = viz.training_curves(histories, metrics=("loss", "loss_cc", "loss_gkd", "loss_skd"),
+                                     title="The loss and its parts")
     stage.save_figure(losses_fig, "05_losses")
     display(losses_fig)
     figures += ["05_curves", "05_losses"]
@@ -248,7 +254,8 @@ if trainable and stage.has_truth:
         figures.append(f"05_errors_{method}")
         display(fig)
         first, last = ((kinds[method][k] == "right").mean() for k in (0, -1))
-        print(f"{viz.METHOD_LABELS[method]}: {100 * first:.0f} % of the labels right in the first epoch, {100 * last:.0f} % in the last.")
+        print(f"{viz.METHOD_LABELS[method]}: {100 * first:.0f} % of the labels right in the first epoch, "
+              f"{100 * last:.0f} % in the last.")
 elif trainable:
     print("True identities are not known for these pictures: the kinds of error cannot be told.")
 
@@ -275,9 +282,10 @@ if trainable:
 # %%
 if trainable:
     by_epoch = stage.epoch_labels(runs["dkdmpl"].run_dir.name)
-    gallery_at = lambda k: viz.cluster_gallery(stage.pictures("train").pixels, by_epoch[k],  # noqa: E731
-                                               stage.pids if stage.has_truth else None, clusters_each=2, per_cluster=8,
-                                               title=f"DKD-MPL, epoch {k}: {by_epoch[k].max() + 1} clusters, {int((by_epoch[k] < 0).sum())} outliers")
+    gallery_at = lambda k: viz.cluster_gallery(  # noqa: E731
+        stage.pictures("train").pixels, by_epoch[k], stage.pids if stage.has_truth else None, clusters_each=2,
+        per_cluster=8, title=f"DKD-MPL, epoch {k}: {by_epoch[k].max() + 1} clusters, "
+                             f"{int((by_epoch[k] < 0).sum())} outliers")
     display(gallery_at(0))
 
 # %%
@@ -305,16 +313,20 @@ published = Path(dkdmpl_kit.__file__).resolve().parent.parent / "figures" / "rep
 plateau = read_json(published) if published.exists() else []
 if plateau:
     setting = next(record["settings"] for record in plateau if record["run"] != "untrained")
-    print(f"{len(plateau)} records: {setting['data']}, {setting['n_train_ids']} identities, {setting['epochs']} epochs of {setting['iterations']} batches.")
+    print(f"{len(plateau)} records: {setting['data']}, {setting['n_train_ids']} identities, "
+          f"{setting['epochs']} epochs of {setting['iterations']} batches.")
     display(Markdown(markdown_table(plateau)))
 else:
-    print("There are no records of longer runs in this checkout (figures/reproduce/records.json): `make reproduce` makes them.")
+    print("There are no records of longer runs in this checkout (figures/reproduce/records.json): "
+          "`make reproduce` makes them.")
 
 # %%
 if plateau:
     table = by_method(plateau)
-    fig = viz.training_curves({m: [r["history"] for r in found.values()] for m, found in table.items() if m not in ("untrained", "supervised")},
-                              metrics=("mAP", "ari", "n_clusters", "outlier_fraction"), title="To the plateau: mean and range over the seeds")
+    trained = {m: found for m, found in table.items() if m not in ("untrained", "supervised")}
+    fig = viz.training_curves({m: [r["history"] for r in found.values()] for m, found in trained.items()},
+                              metrics=("mAP", "ari", "n_clusters", "outlier_fraction"),
+                              title="To the plateau: mean and range over the seeds")
     stage.save_figure(fig, "05_plateau_curves")
     display(fig)
     bars = viz.result_bars({m: [r["final"]["mAP"] for r in found.values()] for m, found in table.items()},
@@ -332,10 +344,12 @@ if differences:
     display(fig)
     base = summary(plateau)["cluster_contrast"]["mAP"]
     if base.deviation is not None:
-        print(f"Spread of cluster contrast between its {len(base.values)} seeds: standard deviation {100 * base.deviation:.1f} points of mAP.")
+        print(f"Spread of cluster contrast between its {len(base.values)} seeds: standard deviation "
+              f"{100 * base.deviation:.1f} points of mAP.")
     for m, points in differences.items():
         n, mean, ahead = len(points), np.mean(points), sum(d > 0 for d in points)
-        sentence = f"{viz.METHOD_LABELS[m]} against cluster contrast: {mean:+.1f} points on average, ahead in {ahead} of {n} seeds"
+        sentence = f"{viz.METHOD_LABELS[m]} against cluster contrast: {mean:+.1f} points on average, "
+        sentence += f"ahead in {ahead} of {n} seeds"
         if n >= 3:
             half = stats.t.ppf(0.975, n - 1) * np.std(points, ddof=1) / np.sqrt(n)
             sentence += f"; 95 % interval {mean - half:+.1f} to {mean + half:+.1f}, so " + (
@@ -365,11 +379,13 @@ if trainable:
 if trainable and stage.has_cameras and final_labels.max() >= 1 and config.batch_images > 1:
     for sampler in ("camera", "random"):
         shares = []
-        for b in pk_batches(final_labels, stage.camids, clusters_per_batch=config.batch_clusters, images_per_cluster=config.batch_images,
-                            iterations=50, sampler=sampler, generator=generator_for(seed, 0, "exercise")):
-            cameras = stage.camids[b].reshape(-1, config.batch_images)    # one row a cluster, its first picture in front
+        for b in pk_batches(final_labels, stage.camids, clusters_per_batch=config.batch_clusters,
+                            images_per_cluster=config.batch_images, iterations=50, sampler=sampler,
+                            generator=generator_for(seed, 0, "exercise")):
+            cameras = stage.camids[b].reshape(-1, config.batch_images)  # one row a cluster, its first picture in front
             shares.append((cameras[:, 1:] != cameras[:, :1]).mean())
-        print(f"{sampler:6s} sampler: {100 * np.mean(shares):.0f} % of the batch mates come from another camera than the first picture.")
+        print(f"{sampler:6s} sampler: {100 * np.mean(shares):.0f} % of the batch mates come from another camera "
+              "than the first picture.")
 else:
     print("This needs known cameras and a clustering with at least two clusters.")
 

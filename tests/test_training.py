@@ -160,6 +160,23 @@ def test_without_a_test_split_rankings_are_absent_and_training_goes_on(tiny_conf
     assert "not measured" in json.loads((result.run_dir / "result.json").read_text())["note"]
 
 
+def test_features_that_are_not_finite_stop_before_the_step(tiny_config, tiny_dataset, tmp_path):
+    config = tiny_config.replace(out_dir=str(tmp_path), learning_rate=1e30, weight_decay=0.0, epochs=3)
+    with pytest.raises(KitError, match="the last good checkpoint is kept|NaN or infinity"):
+        fit(config, tiny_dataset, progress=False)
+
+
+def test_one_camera_trains_and_says_that_nothing_can_be_matched(tiny_config, tiny_dataset, tmp_path):
+    def alone(split):
+        return tuple(ReIDImage(image.path, image.pid, 0) for image in split)
+
+    one = dataclasses.replace(tiny_dataset, train=alone(tiny_dataset.train), query=alone(tiny_dataset.query),
+                              gallery=alone(tiny_dataset.gallery))
+    result = fit(tiny_config.replace(out_dir=str(tmp_path)), one, progress=False)
+    assert result.final["mAP"] is None
+    assert "nothing can be matched" in json.loads((result.run_dir / "result.json").read_text())["note"]
+
+
 def test_schedules_follow_their_formulas(tiny_config):
     cosine = tiny_config.replace(schedule="cosine", epochs=10, learning_rate=1.0)
     assert learning_rate(cosine, 0) == 1 and learning_rate(cosine, 5) == pytest.approx(0.5)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 OVERSAMPLING = 2                                 # pictures are drawn this much larger, then averaged down
 Paint = Callable[..., np.ndarray] | np.ndarray
@@ -112,11 +112,12 @@ def blob(canvas: Canvas, centre, radii, colour: Paint, *, power=2.0, angle=0.0) 
 
 def ground_shadow(canvas: Canvas, centre, radii, strength: float) -> None:
     """A soft shadow on the floor, darkest under the feet, longer away from the light."""
-    found = canvas.box(centre[0] - 3 * radii[0], centre[1] - 3 * radii[1], centre[0] + 3 * radii[0], centre[1] + 3 * radii[1])
+    (cx, cy), (rx, ry) = centre, radii
+    found = canvas.box(cx - 3 * rx, cy - 3 * ry, cx + 3 * rx, cy + 3 * ry)
     if found is None:
         return
     part, x, y = found
-    dx, dy = (x - centre[0]) / radii[0], (y - centre[1]) / radii[1]
+    dx, dy = (x - cx) / rx, (y - cy) / ry
     away = np.where(dx * canvas.light[0] < 0, 0.55, 1.3)
     canvas.pixels[part] *= (1 - strength * np.exp(-(dx * away) ** 2 - dy * dy))[..., None]
 
@@ -182,6 +183,7 @@ def add_legs(figure: Figure) -> None:
         legs.append((hip, knee, ankle, toe))
     figure.drop = min(leg[2][1] for leg in legs) - 0.035
     bare = kind in ("shorts", "skirt")
+    cover = skin if bare else cloth
     upper = {"wide trousers": 0.06, "shorts": 0.058, "skirt": 0.046}.get(kind, 0.055)
     lower = {"wide trousers": (0.05, 0.048, 0.05)}.get(kind, (0.034, 0.034, 0.022) if bare else (0.04, 0.036, 0.03))
     for leg in legs:
@@ -189,12 +191,14 @@ def add_legs(figure: Figure) -> None:
         depth = -0.02 + 0.05 * float(knee[2])
         heel = ankle + np.array([0, size * 0.012, 0])
         figure.add(depth - 0.002, limb, heel[:2], toe[:2], np.array([0.026, 0.024, 0.017]) * size, shoe)
-        calf, thigh = np.array(lower) * size * girth ** 0.7, np.array([upper + 0.004, upper, lower[0]]) * size * girth ** 0.75
+        calf = np.array(lower) * size * girth ** 0.7
+        thigh = np.array([upper + 0.004, upper, lower[0]]) * size * girth ** 0.75
         thigh[2] = calf[0]
-        figure.add(depth - 0.001, limb, hip[:2], knee[:2], thigh * (0.84, 0.84, 1) if bare else thigh, skin if bare else cloth)
-        figure.add(depth - 0.0005, limb, knee[:2], ankle[:2], calf, skin if bare else cloth, round_end=bare, joined=True)
+        figure.add(depth - 0.001, limb, hip[:2], knee[:2], thigh * (0.84, 0.84, 1) if bare else thigh, cover)
+        figure.add(depth - 0.0005, limb, knee[:2], ankle[:2], calf, cover, round_end=bare, joined=True)
         if kind == "shorts":
-            figure.add(depth, limb, hip[:2], (hip + 0.8 * (knee - hip))[:2], thigh + [0, 0, 0.016 * size], cloth, round_end=False)
+            hem = hip + 0.8 * (knee - hip)
+            figure.add(depth, limb, hip[:2], hem[:2], thigh + [0, 0, 0.016 * size], cloth, round_end=False)
     if kind == "skirt":
         top, hem = figure.project(0, 0.585, 0), figure.project(0, 0.3, 0)
         widths = [figure.width(w * girth, w * 0.8 * girth) for w in (0.075, 0.1, 0.112, 0.118)]
@@ -240,7 +244,8 @@ def add_torso(figure: Figure) -> None:
     neck, hem = figure.project(0, 0.835, -0.008), figure.project(0, 0.34 if coat else 0.48, 0.0)
     shoulder, hip = 0.098 * who["shoulders"], 0.088 * who["hips"]
     # waist and belly grow with girth, shoulders less
-    across = [0.032, shoulder * girth ** 0.5, shoulder * 1.06 * girth ** 0.7, 0.09 * girth, 0.082 * girth, hip * girth, hip * 1.03 * girth]
+    across = [0.032, shoulder * girth ** 0.5, shoulder * 1.06 * girth ** 0.7, 0.09 * girth, 0.082 * girth,
+              hip * girth, hip * 1.03 * girth]
     depth = [0.034, 0.055, 0.066 * girth, 0.066 * girth, 0.064 * girth ** 1.5, 0.07 * girth, 0.07 * girth]
     if coat:
         across, depth = across + [0.1 * girth, 0.106 * girth], depth + [0.082 * girth, 0.088 * girth]
@@ -252,7 +257,8 @@ def add_torso(figure: Figure) -> None:
 
         def paint(t, angle):
             turned = np.abs(np.remainder(angle + math.pi, 2 * math.pi) - math.pi)
-            return np.where(((np.abs(turned - 0.66) < 0.15) & (t < 0.55))[..., None], strap, plain(t, angle)).astype(np.float32)
+            straps = (np.abs(turned - 0.66) < 0.15) & (t < 0.55)
+            return np.where(straps[..., None], strap, plain(t, angle)).astype(np.float32)
     head = figure.project(0, 0.9, 0.012)
     figure.add(-0.0005, limb, head[:2], neck[:2], np.array([0.026, 0.03]) * figure.size, rgb(who["skin_rgb"]) * 0.92)
     figure.add(0.0, limb, neck[:2], hem[:2], widths, paint, round_end=False, yaw=figure.yaw)
@@ -283,7 +289,8 @@ def add_arms(figure: Figure) -> None:
         figure.add(depth - 0.0002, limb, s[:2], e[:2], np.array(upper) * thick, cover)
         figure.add(depth - 0.0001, limb, e[:2], h[:2], np.array(lower) * thick, cover, round_end=short, joined=True)
         if short:
-            figure.add(depth, limb, s[:2], (s + 0.72 * (e - s))[:2], np.array([0.032, 0.037, 0.037]) * thick, sleeve, round_end=False)
+            cuff = s + 0.72 * (e - s)
+            figure.add(depth, limb, s[:2], cuff[:2], np.array([0.032, 0.037, 0.037]) * thick, sleeve, round_end=False)
 
 
 def head_paint(who: dict, yaw: float) -> Callable:
@@ -327,7 +334,8 @@ def add_head(figure: Figure) -> None:
     figure.add(0.0009, blob, centre[:2], radii, head_paint(who, figure.yaw))
     if who["hat"] == "cap":
         peak = figure.project(0, 0.946, 0.075)
-        figure.add(0.0009 + float(peak[2]) * 0.02, blob, peak[:2], (figure.width(0.042, 0.035), 0.011 * size), rgb(who["hat_rgb"]) * 0.85)
+        size_of_peak = (figure.width(0.042, 0.035), 0.011 * size)
+        figure.add(0.0009 + float(peak[2]) * 0.02, blob, peak[:2], size_of_peak, rgb(who["hat_rgb"]) * 0.85)
 
 
 def add_bag(figure: Figure) -> None:
@@ -344,11 +352,13 @@ def add_bag(figure: Figure) -> None:
         centre, grip = figure.project(side * 0.165, 0.385, 0.02), figure.project(side * 0.155, 0.47, 0.02)
         depth = float(centre[2]) + 0.004
         for shift in (-0.028, 0.028):
-            figure.add(depth - 0.001, limb, grip[:2], centre[:2] + [shift * size, -0.045 * size], [0.006 * size] * 2, colour * 0.7)
+            ring = centre[:2] + [shift * size, -0.045 * size]
+            figure.add(depth - 0.001, limb, grip[:2], ring, [0.006 * size] * 2, colour * 0.7)
         figure.add(depth, blob, centre[:2], (figure.width(0.03, 0.07), 0.058 * size), colour, power=4)
     elif kind == "shoulder bag":
         centre = figure.project(side * 0.125, 0.47, 0.01)
-        figure.add(float(centre[2]) + 0.006, blob, centre[:2], (figure.width(0.035, 0.085), 0.062 * size), colour, power=4)
+        radii = (figure.width(0.035, 0.085), 0.062 * size)
+        figure.add(float(centre[2]) + 0.006, blob, centre[:2], radii, colour, power=4)
         for z in (0.068, -0.068):
             shoulder, hip = figure.project(-side * 0.06, 0.825, z * 0.5), figure.project(side * 0.1, 0.5, z)
             middle = figure.project(side * 0.02, 0.66, z * 1.15)
@@ -360,25 +370,6 @@ def add_bag(figure: Figure) -> None:
         depth = float(centre[2]) - 0.004
         figure.add(depth - 0.002, limb, grip[:2], centre[:2], [0.007 * size] * 2, rgb((90, 90, 94)))
         figure.add(depth, blob, centre[:2], (figure.width(0.07, 0.05), 0.115 * size), colour, power=5)
-
-
-# ---- what the camera does ---------------------------------------------------------------------------------------
-
-def through_camera(pixels: np.ndarray, camera: dict, picture: dict, rng: np.random.Generator) -> np.ndarray:
-    """Average down, then light, blur, saturation, contrast, gain, cast and noise: (H, W, 3) uint8."""
-    height, width = pixels.shape[0] // OVERSAMPLING, pixels.shape[1] // OVERSAMPLING
-    small = pixels.reshape(height, OVERSAMPLING, width, OVERSAMPLING, 3).mean(axis=(1, 3))
-    slope = picture["light"] * (1 + picture["light_slope"] * np.linspace(-1, 1, width, dtype=np.float32))
-    small = np.clip(small * slope[None, :, None], 0, 1)
-    soft = Image.fromarray((small * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(camera["blur"]))
-    small = np.asarray(soft, np.float32) / 255
-    grey = small @ np.array([0.299, 0.587, 0.114], np.float32)
-    small = grey[..., None] + camera["saturation"] * (small - grey[..., None])
-    small = 0.5 + camera["contrast"] * (small - 0.5)
-    small = small * camera["gain"] * np.asarray(camera["cast"], np.float32)
-    small = small + camera["haze"] * (0.8 - small)
-    small = small + rng.normal(0, camera["noise"], small.shape)
-    return (np.clip(small, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def draw_person(canvas: Canvas, identity: dict, picture: dict, camera: dict) -> None:

@@ -1,4 +1,4 @@
-"""What stands behind and in front of the figures: a wide scene for each camera, and occluders."""
+"""What stands behind and in front of the figures: a wide scene for each camera, occluders; and the camera itself."""
 from __future__ import annotations
 
 import math
@@ -6,7 +6,7 @@ import math
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .rendering import Canvas, blob, limb, rgb, smooth_noise
+from .rendering import OVERSAMPLING, Canvas, blob, limb, rgb, smooth_noise
 
 
 def scene(rng: np.random.Generator, camera: dict, height: int, width: int) -> np.ndarray:
@@ -16,7 +16,7 @@ def scene(rng: np.random.Generator, camera: dict, height: int, width: int) -> np
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     picture = np.empty((height, width, 3), np.float32)
     picture[:foot] = _WALLS[camera["wall"]](rng, base, x[:foot], y[:foot] - foot, height)
-    # One over the distance below a vanishing line somewhat above the wall's foot: rows of slabs grow towards the viewer.
+    # One over the distance below a vanishing line above the wall's foot: rows of slabs grow towards the viewer.
     nearness = (y[foot:] - foot) / height + 0.22
     depth, across = 1.0 / nearness, (x[foot:] - width / 2) / height / nearness
     picture[foot:] = _FLOORS[camera["floor"]](rng, base, across, depth)
@@ -26,8 +26,8 @@ def scene(rng: np.random.Generator, camera: dict, height: int, width: int) -> np
     picture *= (1 + 0.025 * rng.standard_normal((height, width), np.float32))[..., None]
     picture = 0.52 + camera["scene_contrast"] * (picture - 0.52)
     # Out of focus, as behind a near subject. Sharp scenes drown the people in an ImageNet encoder's eyes.
-    soft = Image.fromarray((np.clip(picture, 0, 1) * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(camera["scene_blur"]))
-    return np.asarray(soft, np.float32) / 255
+    sharp = Image.fromarray((np.clip(picture, 0, 1) * 255).astype(np.uint8))
+    return np.asarray(sharp.filter(ImageFilter.GaussianBlur(camera["scene_blur"])), np.float32) / 255
 
 
 def _mix(base: np.ndarray, other, weight: np.ndarray) -> np.ndarray:
@@ -115,7 +115,8 @@ def _kerb(rng, base, x, y, height):
 # ---- floors: across and depth in picture heights at a distance, growing with perspective ------------------------
 
 def _slabs(rng, base, across, depth):
-    tone = rng.uniform(0.92, 1.07, (64, 64))[np.floor(depth * 1.6).astype(int) % 64, np.floor(across * 2.2).astype(int) % 64]
+    row, column = np.floor(depth * 1.6).astype(int) % 64, np.floor(across * 2.2).astype(int) % 64
+    tone = rng.uniform(0.92, 1.07, (64, 64))[row, column]
     colour = (base * 0.5 + 0.3) * tone[..., None]
     return _mix(colour, base * 0.5, np.maximum(_lines(across * 2.2, 1, 0.045), _lines(depth * 1.6, 1, 0.045)) * 0.7)
 
@@ -150,13 +151,14 @@ def _crossing(rng, base, across, depth):
 
 _WALLS = {"brick": _brick, "panels": _panels, "shopfront": _shopfront, "hedge": _hedge,
           "corridor": _corridor, "plaster": _plaster, "planks": _planks, "kerb": _kerb}
-_FLOORS = {"slabs": _slabs, "asphalt": _asphalt, "lawn": _lawn, "tiles": _tiles, "gravel": _gravel, "crossing": _crossing}
+_FLOORS = {"slabs": _slabs, "asphalt": _asphalt, "lawn": _lawn, "tiles": _tiles, "gravel": _gravel,
+           "crossing": _crossing}
 
 
 # ---- occluders --------------------------------------------------------------------------------------------------
 
 def occlude(canvas: Canvas, picture: dict, rng: np.random.Generator) -> None:
-    """Draw the picture's occluder (pole, bush, bin or rail) over the figure; `occluder_reach` is how far it comes in."""
+    """Draw the picture's occluder (pole, bush, bin or rail) over the figure."""
     height, width = canvas.mask.shape
     side, reach = picture["occluder_side"], picture["occluder_reach"]
     kind = picture["occluder"]
@@ -188,3 +190,22 @@ def folds(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """(H, W) float32 around 1: folds of cloth, long across and short down."""
     noise = smooth_noise(rng, height, width, (height // 13, width // 20))
     return (1 + 0.055 * np.clip(noise, -math.e, math.e)).astype(np.float32)
+
+
+# ---- what the camera does ---------------------------------------------------------------------------------------
+
+def through_camera(pixels: np.ndarray, camera: dict, picture: dict, rng: np.random.Generator) -> np.ndarray:
+    """Average down, then light, blur, saturation, contrast, gain, cast and noise: (H, W, 3) uint8."""
+    height, width = pixels.shape[0] // OVERSAMPLING, pixels.shape[1] // OVERSAMPLING
+    small = pixels.reshape(height, OVERSAMPLING, width, OVERSAMPLING, 3).mean(axis=(1, 3))
+    slope = picture["light"] * (1 + picture["light_slope"] * np.linspace(-1, 1, width, dtype=np.float32))
+    small = np.clip(small * slope[None, :, None], 0, 1)
+    soft = Image.fromarray((small * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(camera["blur"]))
+    small = np.asarray(soft, np.float32) / 255
+    grey = small @ np.array([0.299, 0.587, 0.114], np.float32)
+    small = grey[..., None] + camera["saturation"] * (small - grey[..., None])
+    small = 0.5 + camera["contrast"] * (small - 0.5)
+    small = small * camera["gain"] * np.asarray(camera["cast"], np.float32)
+    small = small + camera["haze"] * (0.8 - small)
+    small = small + rng.normal(0, camera["noise"], small.shape)
+    return (np.clip(small, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -18,12 +18,12 @@ import numpy as np
 from PIL import Image
 
 from ..errors import KitError, check_option
-from .synthetic_factors import (DIFFICULTIES, camera_factors, generator, identity_factors, picture_factors, spoil_frame)
+from .synthetic_factors import DIFFICULTIES, camera_factors, generator, identity_factors, picture_factors, spoil_frame
 
 if TYPE_CHECKING:
     from .records import ReIDDataset
 
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 SIZES = {"person": (128, 64), "vehicle": (128, 128)}             # height, width in pixels
 SPLITS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 DISTRACTOR, JUNK = 0, -1                                         # Market-1501's special pids
@@ -52,9 +52,10 @@ class RenderSettings:
             value = getattr(self, name)
             if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
                 raise KitError(f"{name}={value!r} cannot be rendered: give a whole number of at least {least}.")
+            object.__setattr__(self, name, int(value))           # numpy's integers are no JSON
         for name in ("n_train_ids", "n_test_ids"):
             if getattr(self, name) > 4999:
-                raise KitError(f"{name}={getattr(self, name)} is too many: four-digit names hold at most 4999 identities a split.")
+                raise KitError(f"{name}={getattr(self, name)} is too many: four-digit names hold 4999 identities a split.")
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def load_factors(root: str | os.PathLike) -> dict[str, dict]:
     """{relative path: factors} of a rendered data set: pid, camera, split and the id_, cam_ and pic_ factors."""
     manifest = Path(root) / "manifest.jsonl"
     if not manifest.is_file():
-        raise KitError(f"{manifest} does not exist: only rendered data sets have factors; call synthetic_dataset first.")
+        raise KitError(f"{manifest} does not exist: only rendered data sets have factors; use synthetic_dataset.")
     with manifest.open(encoding="utf-8") as lines:
         records = [json.loads(line) for line in lines]
     return {record["path"]: record for record in records}
@@ -139,7 +140,8 @@ def draw_shot(settings: RenderSettings, shot: Shot) -> np.ndarray:
     height, width = (rendering.OVERSAMPLING * side for side in SIZES[settings.kind])
     wide = _camera_scene(settings, shot.camera)
     left = int(picture["background_x"] * (wide.shape[1] - width))
-    canvas = rendering.Canvas(wide[:, left:left + width].copy(), camera["light"], rendering_scenes.folds(rng, height, width))
+    cloth = rendering_scenes.folds(rng, height, width)
+    canvas = rendering.Canvas(wide[:, left:left + width].copy(), camera["light"], cloth)
     draw = rendering.draw_person if settings.kind == "person" else rendering_vehicles.draw_vehicle
     draw(canvas, identity, picture, camera)
     if picture["occluder"] == settings.kind:
@@ -147,7 +149,7 @@ def draw_shot(settings: RenderSettings, shot: Shot) -> np.ndarray:
         draw(canvas, other, rendering.companion(picture, rng), camera)
     elif picture["occluder"] != "none":
         rendering_scenes.occlude(canvas, picture, rng)
-    return rendering.through_camera(canvas.pixels, camera, picture, rng)
+    return rendering_scenes.through_camera(canvas.pixels, camera, picture, rng)
 
 
 @lru_cache(maxsize=64)
@@ -178,14 +180,15 @@ def _is_complete(root: Path, settings: RenderSettings, shots: list[Shot]) -> boo
         return False
     if marker != "dataset.json" or not (root / "manifest.jsonl").is_file():
         return False
-    present = {f"{folder}/{name}" for folder in SPLITS.values() if (root / folder).is_dir() for name in os.listdir(root / folder)}
+    folders = [folder for folder in SPLITS.values() if (root / folder).is_dir()]
+    present = {f"{folder}/{name}" for folder in folders for name in os.listdir(root / folder)}
     return present.issuperset(shot.relative_path() for shot in shots)
 
 
 def _require_same(root: Path, marker: str, settings: RenderSettings) -> None:
     try:
-        found = json.loads((root / marker).read_text(encoding="utf-8"))["settings"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        found = dict(json.loads((root / marker).read_text(encoding="utf-8"))["settings"])
+    except (ValueError, KeyError, TypeError) as error:
         raise KitError(f"{root / marker} cannot be read: delete the folder {root} to render it anew.") from error
     differ = [f"{name} {found.get(name)!r} there, {value!r} wanted" for name, value in asdict(settings).items()
               if found.get(name) != value]

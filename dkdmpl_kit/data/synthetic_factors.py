@@ -38,9 +38,9 @@ VIEWS = {"front": 0.0, "right": 90.0, "back": 180.0, "left": 270.0}
 # camera_shift: how far optics, colours and light of cameras differ; scene_contrast and scene_blur (of the canvas, in
 # pixels): how much their backgrounds show; lookalikes, occlusion: shares of identities and of pictures.
 DIFFICULTIES = {
-    "easy": {"camera_shift": 0.1, "scene_contrast": 0.3, "scene_blur": 6.0, "lookalikes": 0.03, "occlusion": 0.04},
-    "medium": {"camera_shift": 0.5, "scene_contrast": 0.6, "scene_blur": 4.2, "lookalikes": 0.15, "occlusion": 0.15},
-    "hard": {"camera_shift": 0.9, "scene_contrast": 0.85, "scene_blur": 3.0, "lookalikes": 0.35, "occlusion": 0.3},
+    "easy": {"camera_shift": 0.05, "scene_contrast": 0.2, "scene_blur": 8.0, "lookalikes": 0.03, "occlusion": 0.04},
+    "medium": {"camera_shift": 0.15, "scene_contrast": 0.35, "scene_blur": 6.0, "lookalikes": 0.1, "occlusion": 0.12},
+    "hard": {"camera_shift": 0.5, "scene_contrast": 0.6, "scene_blur": 4.2, "lookalikes": 0.2, "occlusion": 0.2},
 }
 
 
@@ -73,7 +73,7 @@ def _colour(rng: np.random.Generator, prefix: str, palette: dict) -> dict:
 def identity_factors(seed: int, kind: str, number: int, difficulty: str) -> dict:
     """Factors of identity `number` (its pid; numbers above 9999 are passers-by, who are nobody's match).
 
-    A look-alike takes the clothes (a vehicle: model and paint) of an earlier identity of its split, with one difference.
+    A look-alike takes the clothes (a vehicle: model and paint) of an earlier identity of its split, but for one thing.
     """
     rng = generator(seed, f"{kind} identity", number)
     own = _person_identity(rng) if kind == "person" else _vehicle_identity(rng)
@@ -113,7 +113,8 @@ def _person_identity(rng: np.random.Generator) -> dict:
     factors |= _colour(rng, "top_", PERSON_COLOURS) | _colour(rng, "top_second_", PERSON_COLOURS)
     factors |= {"top_pattern": _choice(rng, TOP_PATTERNS, TOP_PATTERN_SHARES),
                 "top_pattern_scale": _number(rng.uniform(0.7, 1.4)),
-                "top_logo": _choice(rng, ("none", "chest", "back"), (0.6, 0.2, 0.2))} | _colour(rng, "top_logo_", PERSON_COLOURS)
+                "top_logo": _choice(rng, ("none", "chest", "back"), (0.6, 0.2, 0.2))}
+    factors |= _colour(rng, "top_logo_", PERSON_COLOURS)
     factors |= {"bottom_kind": _choice(rng, ("trousers", "wide trousers", "shorts", "skirt"), (0.52, 0.16, 0.18, 0.14))}
     factors |= _colour(rng, "bottom_", PERSON_COLOURS) | _colour(rng, "shoes_", PERSON_COLOURS)
     factors |= {"bag_kind": _choice(rng, BAGS, (0.4, 0.24, 0.13, 0.15, 0.08)), "bag_side": int(rng.choice((-1, 1)))}
@@ -124,10 +125,10 @@ def _vehicle_identity(rng: np.random.Generator) -> dict:
     factors = {"body_kind": _choice(rng, VEHICLES, (0.27, 0.22, 0.13, 0.2, 0.11, 0.07)),
                "body_length": _number(rng.uniform(0.94, 1.06)), "body_height": _number(rng.uniform(0.95, 1.06))}
     factors |= _colour(rng, "paint_", VEHICLE_COLOURS) | _colour(rng, "paint_second_", VEHICLE_COLOURS)
-    factors |= {"paint_scheme": _choice(rng, ("plain", "two tone", "side stripe", "dark roof"), (0.58, 0.12, 0.15, 0.15))}
+    schemes, loads = ("plain", "two tone", "side stripe", "dark roof"), ("none", "rack", "box", "taxi sign")
+    factors |= {"paint_scheme": _choice(rng, schemes, (0.58, 0.12, 0.15, 0.15))}
     factors |= {"wheel_style": _choice(rng, ("five spokes", "disc", "many spokes", "black"), (0.35, 0.2, 0.25, 0.2))}
-    factors |= {"window_tint": _number(rng.uniform(0.0, 1.0)), "roof": _choice(rng, ("none", "rack", "box", "taxi sign"),
-                                                                           (0.62, 0.18, 0.1, 0.1)),
+    factors |= {"window_tint": _number(rng.uniform(0.0, 1.0)), "roof": _choice(rng, loads, (0.62, 0.18, 0.1, 0.1)),
                 "lamp_shape": _choice(rng, ("wide", "round", "slim"), (0.4, 0.3, 0.3)),
                 "sticker": _choice(rng, ("none", "door", "rear window"), (0.55, 0.25, 0.2)),
                 "plate": _choice(rng, ("white", "yellow", "blue"), (0.5, 0.25, 0.25))}
@@ -143,8 +144,9 @@ def camera_factors(seed: int, kind: str, camera: int, difficulty: str) -> dict:
     """
     rng = generator(seed, f"{kind} camera", camera)
     first = int(generator(seed, f"{kind} scenes").integers(len(WALLS)))
-    shift = DIFFICULTIES[difficulty]
-    strength = shift["camera_shift"]
+    # A car fills less of its box, and turns it more, than a person: the same shift would drown it.
+    strength, contrast = (DIFFICULTIES[difficulty][name] * (1.0 if kind == "person" else 0.6)
+                          for name in ("camera_shift", "scene_contrast"))
     scene = (first + camera) % len(WALLS)
     # Golden-angle steps keep the casts of neighbouring camera numbers far apart, whatever their count.
     hue = 2 * math.pi * (camera * 0.618034 + rng.uniform(-0.06, 0.06))
@@ -154,7 +156,7 @@ def camera_factors(seed: int, kind: str, camera: int, difficulty: str) -> dict:
     return {
         "wall": WALLS[scene], "floor": FLOORS[int(rng.integers(len(FLOORS)))],
         "scene_rgb": [int(v) for v in np.clip(rng.normal(150, 34) + rng.normal(0, 15, 3), 70, 215)],
-        "scene_contrast": shift["scene_contrast"], "scene_blur": shift["scene_blur"],
+        "scene_contrast": _number(contrast), "scene_blur": DIFFICULTIES[difficulty]["scene_blur"],
         "horizon": _number(rng.uniform(0.18, 0.58)), "pitch": _number(rng.uniform(4, 20), 1),
         "gain": _number(gain), "cast": [_number(v) for v in cast],
         "contrast": _number(1.0 + strength * rng.uniform(-0.22, 0.16)),
@@ -200,5 +202,6 @@ def spoil_frame(seed: int, factors: dict, number: int) -> dict:
     """A detector's bad box (Market-1501's junk, pid -1): the same picture, cut far off or much too wide."""
     rng = generator(seed, "junk", number)
     if rng.random() < 0.5:
-        return factors | {"x": _number(rng.choice((-1, 1)) * rng.uniform(0.3, 0.45)), "scale": _number(rng.uniform(0.9, 1.3))}
+        aside = rng.choice((-1, 1)) * rng.uniform(0.3, 0.45)
+        return factors | {"x": _number(aside), "scale": _number(rng.uniform(0.9, 1.3))}
     return factors | {"scale": _number(rng.uniform(1.6, 2.1)), "y": _number(rng.uniform(0.2, 0.6))}

@@ -1,0 +1,1 @@
+"""Speed and memory of the kit, measured as ratios within one run: `python -m benchmarks`."""
