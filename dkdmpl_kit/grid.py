@@ -40,7 +40,8 @@ def read_grid(path: str | Path, out_dir: str | Path) -> list[Config]:
 
 def _cell_name(config: Config, cell: dict) -> str:
     """The method and the seed, after the values of the other axes."""
-    return "-".join([f"{k}={v}" for k, v in cell.items() if k not in ("method", "seed")] + [f"{config.method}-seed{config.seed}"])
+    others = [f"{k}={v}" for k, v in cell.items() if k not in ("method", "seed")]
+    return "-".join([*others, f"{config.method}-seed{config.seed}"])
 
 
 def run_grid(configs: list[Config], *, jobs: int = 1, threads: int = 1, progress: bool = True) -> list[str]:
