@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help demo test lab bench reproduce notebooks lint clean
+.PHONY: help demo test lab bench reproduce figures notebooks lint clean
 
 help:
 	@echo "make demo       run all notebooks on the embedded pictures, write runs/demo/report.html"
@@ -11,6 +11,7 @@ help:
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make bench      measure speed and memory against naive references"
 	@echo "make reproduce  train the ablation to its plateau, several seeds (resumable)"
+	@echo "make figures    copy the README's pictures from the last demo to figures/"
 	@echo "make notebooks  rebuild notebooks/*.ipynb from their .py sources"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -33,6 +34,12 @@ bench: $(STAMP)
 reproduce: $(STAMP)
 	$(BIN)/dkdmpl grid grids/reproduce.yml --out runs/reproduce --jobs 2 --threads 1
 	$(BIN)/dkdmpl report runs/reproduce --publish figures/reproduce
+
+# the pictures that the README shows, from the last `make demo`
+figures:
+	mkdir -p figures/demo
+	for name in 01_contact_sheet 05_results 06_maps 06_ranking_dkdmpl; do \
+	  cp runs/demo/figures/$$name.png runs/demo/figures/$$name.json figures/demo/; done
 
 notebooks: $(STAMP)
 	$(BIN)/dkdmpl notebooks build

@@ -175,10 +175,12 @@ def _hub_backbone(backbone: str) -> nn.Module:
     offline = constants.HF_HUB_OFFLINE
     try:
         urllib.request.urlopen(constants.ENDPOINT, timeout=HUB_TIMEOUT_SECONDS).close()
-    except urllib.error.HTTPError:  # it answers
-        pass
+        reachable = True
+    except urllib.error.HTTPError:
+        reachable = True  # it refuses, but it answers
     except OSError:
-        constants.HF_HUB_OFFLINE = True  # the cache still serves
+        reachable = False
+    constants.HF_HUB_OFFLINE = offline or not reachable  # offline, the cache still serves
     try:
         return timm.create_model(backbone, pretrained=True, **_HEADLESS)
     except Exception as error:  # the hub's client raises many kinds; all mean the same to the user
