@@ -1,4 +1,4 @@
-# Each target sets up .venv itself; nothing but Python 3.10+, make and git is needed.
+# Each target sets up .venv itself; nothing but Python 3.11+, make and git is needed.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
