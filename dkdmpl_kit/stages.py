@@ -141,7 +141,8 @@ class Stage:
         return write_json(self.out_dir / "metrics" / self.notebook / "metrics.json", content)
 
     def _provenance(self) -> dict:
-        return {"notebook": self.notebook, "seed": self.config.seed, "settings": dataclasses.asdict(self.config),
+        settings = {k: v for k, v in dataclasses.asdict(self.config).items() if k not in ("out_dir", "data_root")}
+        return {"notebook": self.notebook, "seed": self.config.seed, "settings": settings,  # no folders of this machine
                 "data_fingerprint": self.dataset.fingerprint(), "environment": environment()}
 
     def _run_name(self, run: str) -> str:
