@@ -1,6 +1,6 @@
 """`python -m benchmarks [--size small|full]`: each row is measured twice in this run, the kit and a naive reference.
 
-Ratios travel between machines better than seconds do. Small takes about two minutes; full is Market-1501's size, for the
+Ratios travel between machines better than seconds do. Small takes seconds; full is Market-1501's size, for the
 kit alone where the naive reference would need hours. Writes figures/benchmarks.md and .json.
 """
 from __future__ import annotations
