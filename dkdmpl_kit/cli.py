@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import json
 import sys
 from collections.abc import Sequence
@@ -14,8 +15,10 @@ from .experiment import OPTIONS, PRESETS, Config, open_dataset, preset, read_jso
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse and run one command; `KitError` becomes one sentence on standard error and exit code 2."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args, unknown = parser.parse_known_args(argv)
     try:
+        _refuse_unknown(unknown)
         return args.run(args) or 0
     except KitError as error:
         print(f"dkdmpl: {error}", file=sys.stderr)
@@ -23,6 +26,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("dkdmpl: interrupted; whole epochs are kept: the same command with --resume goes on.", file=sys.stderr)
         return 130
+
+
+def _refuse_unknown(flags: Sequence[str]) -> None:
+    """A misspelt flag is one sentence with the close ones."""
+    if not flags:
+        return
+    known = ["--" + field.name.replace("_", "-") for field in dataclasses.fields(Config)]
+    close = difflib.get_close_matches(flags[0], known, 3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "see dkdmpl COMMAND --help."
+    raise KitError(f"There is no option {flags[0]}: {hint}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_settings(sub: argparse.ArgumentParser) -> None:
     """Every field of `Config` as a flag; what is not given comes from the preset."""
-    sub.add_argument("--preset", default="demo", choices=sorted(PRESETS), help="where unset settings come from")
+    sub.add_argument("--preset", default="demo", choices=sorted(PRESETS),
+                     help="where unset settings come from (default: %(default)s)")
     sub.add_argument("--skip-corrupt", action="store_true", help="go on without unreadable pictures, and count them")
     sub.add_argument("--allow-withdrawn", action="store_true", help="read DukeMTMC-reID although it was withdrawn")
     sub.add_argument("--quiet", action="store_true", help="no tables and progress bars")
@@ -91,7 +105,7 @@ def _add_settings(sub: argparse.ArgumentParser) -> None:
     for field in dataclasses.fields(Config):
         if field.name != "preset":
             group.add_argument("--" + field.name.replace("_", "-"), dest="set_" + field.name, metavar="VALUE",
-                               help=" | ".join(OPTIONS[field.name]) if field.name in OPTIONS else argparse.SUPPRESS)
+                               help=" | ".join(OPTIONS.get(field.name, (type(field.default).__name__,))))
 
 
 def _settings(args: argparse.Namespace) -> dict:

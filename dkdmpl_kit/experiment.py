@@ -34,7 +34,7 @@ OPTIONS = {  # every setting that is a name, with its valid names
 class Config:
     """All settings of a run: flat scalars, so that each is a command-line flag, a notebook parameter and a JSON field.
 
-    The defaults are the recipe of Cluster Contrast (see method, "The recipe around it") on the embedded data;
+    The defaults are the recipe of Cluster Contrast (METHOD.md, "The recipe around it") on the embedded data;
     `preset(name)` returns complete configurations. Lengths are pixels, times are epochs or iterations.
     """
 
@@ -292,7 +292,7 @@ def open_run(config: Config, data_fingerprint: str, *, resume: bool) -> Path:
     if marker.exists():
         found = read_json(marker)
         if not resume:
-            raise KitError(f"{run_dir} already holds a run: --resume it, or choose another out_dir or run_name.")
+            raise KitError(f"{run_dir} already holds a run: resume it (--resume), or choose another out_dir or run_name.")
         if found["fingerprint"] != config.fingerprint() or found["data_fingerprint"] != data_fingerprint:
             now = dataclasses.asdict(config)
             changed = [f"{k}={v!r} (now {now.get(k)!r})" for k, v in found["settings"].items() if now.get(k) != v]

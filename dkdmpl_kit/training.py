@@ -79,10 +79,14 @@ def fit(config: Config, dataset: ReIDDataset, *, resume: bool = False, progress:
     Only `method="supervised"`, the reference row, trains on true identities, and its record says so.
     Raises `KitError` for settings and data that cannot be trained on, and when the loss is no longer finite.
     """
+    images = dataset.unlabelled()
+    if config.sampler == "camera" and (images.camids < 0).any():
+        raise KitError(f"sampler=camera needs every camera, and {int((images.camids < 0).sum())} are unknown: "
+                       "use sampler=random (--sampler random), or a pattern with the group camid.")
     run_dir = open_run(config, dataset.fingerprint(), resume=resume)
     seed_everything(config.seed)
     device = pick_device(config.device)
-    images, monitor = dataset.unlabelled(), Monitor(config, dataset)
+    monitor = Monitor(config, dataset)
     true_labels = _identity_labels(dataset) if config.method == "supervised" else None
     state = new_state(config, device)
     load_checkpoint(run_dir, state)

@@ -68,7 +68,7 @@ labels = torch.from_numpy(pseudo.labels)        # (N,), -1 for an outlier
 clustered = labels >= 0
 config, pixels = stage.config, stage.pictures("train").pixels
 tau, tau_t = config.temperature, config.teacher_temperature
-lam = config.gkd_weight or 0.5                  # lambda_g, the weight of the distillation
+lam = config.gkd_weight or 0.5                  # lambda_g; this lesson takes 0.5 where the setting is 0
 print(f"{len(v)} pictures, features of {v.shape[1]} numbers, {pseudo.n_clusters} clusters, "
       f"{100 * pseudo.outlier_fraction:.0f} % outliers. tau = {tau}, tau_t = {tau_t}, lambda_g = {lam}.")
 
@@ -139,7 +139,7 @@ for name, i in (("calm", calm), ("contested", contested)):
 
 # %% [markdown]
 # Read the two pictures together. The hard label speaks for one cluster only. Orange bars outside the black outline are what the hard label throws away: likeness to other clusters. If you see none, the teacher says the same as the hard label.
-# Where teacher and student differ, ask which of the two you would trust. The student saw a cropped, perhaps half-erased picture. The teacher saw the whole one.
+# Where teacher and student differ, ask which of the two you would trust. The student saw a shifted, mirrored, perhaps half-erased picture. The teacher saw the whole one.
 #
 # ## The loss
 #
@@ -315,7 +315,7 @@ Markdown("\n".join(rows))
 # GKD lowers the expected error exactly when $\eta\,e_w > (1-\eta)(1-e_c)$: what it repairs on wrong labels must outweigh what it spoils on right ones.
 # A teacher that only repeats the hard label ($e_c=1$, $e_w=0$) scores exactly zero: it changes nothing.
 #
-# **Predict:** if 30 % of the labels are wrong, how sure must the teacher be on the right ones?
+# **Predict:** if 30 % of the labels are wrong and the teacher puts no mass on the truth there, can it still help? ($e_w = 0$: look at the condition above.)
 
 # %%
 y_star = None
@@ -370,7 +370,7 @@ else:
 
 # %% [markdown]
 # Do not read this number as a verdict on GKD. It compares *targets* at one moment, with an $\ell_1$ distance. Training is longer than one moment: a softer target may also make overconfident mistakes cheaper, and clusters change every epoch.
-# The verdict is a training run to its plateau, with several seeds. Notebook 05 shows it.
+# The verdict is a training run to its plateau, with several seeds. Notebook 05 shows the records of such runs beside its own short ones.
 #
 # ## Look at the wrong labels
 #

@@ -161,6 +161,15 @@ def test_a_folder_without_identities_and_cameras_trains(capsys, tmp_path, tiny_d
     assert "not measurable here: mAP" in capsys.readouterr().out
 
 
+def test_unknown_cameras_are_refused_before_anything_is_decoded(capsys, tmp_path, crops):
+    error = refused(capsys, *train(tmp_path, "--data", "folder", "--data-root", crops))
+    assert "--sampler random" in error and not (tmp_path / "out").exists()
+
+
+def test_a_misspelt_flag_names_the_close_one(capsys, tmp_path):
+    assert "--sampler" in refused(capsys, *train(tmp_path, "--smapler", "random"))
+
+
 def test_data_check_counts_and_names(capsys, tmp_path, tiny_dataset):
     root = market(tiny_dataset, tmp_path)
     assert main(["data", "check", "--data", "market1501", "--data-root", str(root), "--quiet"]) == 0
