@@ -22,22 +22,71 @@ def dot(x, y):
 
 
 @compiled
-def rerank(features, rows, columns, indices, similarities):
+def select(bits, rows, names, start, stop, width, kept, sizes, bars):
+    """Offer rows start..stop of a tile of similarities to the lists of the largest so far of `rows`.
+
+    `bits` are floats seen as integers of their size, names (c,) what the tile's columns are called. kept (n, 2 width +
+    128), sizes (n,), bars (n,): the lists, an entry being a similarity's rank above the complement of its name, so that
+    equal ones prefer the smaller name; nothing at or below the bar can enter. 64 columns that hold nothing above it are
+    passed over at once: far fewer steps than a top-k of all.
+    """
+    room, n, flip = kept.shape[1], bits.shape[1], (np.int64(1) << (8 * bits.itemsize - 1)) - 1
+    for r in range(start, stop):
+        row, own, size, bar = bits[r], kept[rows[r]], sizes[rows[r]], bars[rows[r]]
+        for first in range(0, n, 64):
+            chunk = row[first:first + 64]
+            if bar >= 0:
+                highest = chunk[0]
+                for c in range(chunk.shape[0]):
+                    if chunk[c] > highest:  # not max(): that would widen the integers and halve the speed
+                        highest = chunk[c]
+                if highest <= bar:
+                    continue
+            for c in range(chunk.shape[0]):
+                value = np.int64(chunk[c])
+                value = value if value >= 0 else value ^ flip  # integers that sort as the floats do
+                if value > bar:
+                    own[size], size = value * 4294967296 + (4294967295 - names[first + c]), size + 1
+            if size > room - 64:
+                own[:width] = np.partition(own[:size], size - width)[size - width:]
+                size, bar = width, own[:width].min() >> 32
+        sizes[rows[r]], bars[rows[r]] = size, bar
+
+
+@compiled
+def unpack(kept, sizes, start, stop, columns, bits):
+    """The lists of `select` as columns (n, width), in no order and filled up with -1, and similarities' bits."""
+    width, flip = columns.shape[1], (np.int64(1) << (8 * bits.itemsize - 1)) - 1
+    for r in range(start, stop):
+        size = min(width, sizes[r])
+        best = np.partition(kept[r, :sizes[r]], sizes[r] - size)[sizes[r] - size:]
+        columns[r, size:], bits[r, size:] = -1, 0
+        for c in range(size):
+            value = best[c] >> 32
+            columns[r, c], bits[r, c] = 4294967295 - (best[c] & 0xFFFFFFFF), value if value >= 0 else value ^ flip
+
+
+@compiled
+def rerank(features, rows, candidates, ends, begin, indices, similarities):
     """Fill each row of the graph: itself, then the best of its candidate columns by exact similarity.
 
-    Ties: smaller index first. Columns of -1 are no candidates; a short list is filled with the row itself at -2.
+    Row r's candidates end at ends[r], where those of row r + 1 begin. Ties: smaller index first. A short list is filled
+    with the row itself at -2.
     """
     value = np.empty(1, np.float32)
     bits = value.view(np.int32)
-    keys = np.empty(columns.shape[1], np.int64)
+    keys = np.empty(0, np.int64)
     for r in range(rows.shape[0]):
         row, n = rows[r], 0
-        for column in columns[r]:
-            if column != row and column >= 0:
+        if keys.shape[0] < ends[r] - begin:
+            keys = np.empty(ends[r] - begin, np.int64)
+        for column in candidates[begin:ends[r]]:
+            if column != row:
                 value[0] = np.float32(dot(features[row], features[column])) + np.float32(0.0)  # + 0: no negative zero
                 order = np.int64(bits[0])
                 order = order if order >= 0 else order ^ 0x7FFFFFFF  # integers that sort as the floats do
                 keys[n], n = -order * 4294967296 + column, n + 1
+        begin = ends[r]
         keys[:n].sort()
         indices[row, 0], similarities[row, 0] = row, dot(features[row], features[row])
         indices[row, 1:], similarities[row, 1:] = row, -2.0

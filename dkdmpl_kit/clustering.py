@@ -13,6 +13,7 @@ from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.neighbors import NeighborGraph, as_features, knn_graph, map_ranges
 
 UNCLUSTERED = -1
+METHODS = ("dbscan", "hdbscan", "agglomerative")
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,18 @@ def pseudo_labels(distances: sparse.csr_array, *, method: str = "dbscan", eps: f
                   min_samples: int = 4) -> PseudoLabels:
     """Cluster a sparse (N, N) distance graph; another `eps` re-clusters it without computing a distance again.
 
-    method "dbscan" (Ester et al. 1996): an image with at least `min_samples` images within `eps`, itself included, is a
-    core; cores within `eps` of each other share a cluster; another image within `eps` of a core joins the cluster of
-    the core whose cluster starts first (scikit-learn's rule); what is left is an outlier, -1. The distances must be
-    symmetric and stored wherever at most `eps`; a stored zero counts, and the diagonal counts whether stored or not.
+    method "dbscan" (Ester et al. 1996), the published codes' choice: an image with at least `min_samples` images within
+      `eps`, itself included, is a core; cores within `eps` of each other share a cluster; another image within `eps` of
+      a core joins the cluster of the core whose cluster starts first (scikit-learn's rule); the rest are outliers, -1.
+    "hdbscan" (Campello et al. 2013; scikit-learn's): clusters of any density with at least `min_samples` (2 or more)
+      images; `eps` plays no part. What is not stored is taken to be as far as can be, 1.
+    "agglomerative": single linkage cut at `eps`, the connected components of all pairs within it; components of fewer
+      than `min_samples` images are outliers.
+
+    The distances must be symmetric and stored wherever at most `eps`; a stored zero counts, and the diagonal counts
+    whether stored or not. Labels are numbered by first appearance.
     """
-    check_option("method", method, ("dbscan",))
+    check_option("method", method, METHODS)
     if not sparse.issparse(distances) or distances.ndim != 2 or distances.shape[0] != distances.shape[1]:
         raise KitError("distances must be a square sparse array, as jaccard_distances returns it.")
     reach = getattr(distances, "max_distance", None)
@@ -80,7 +87,11 @@ def pseudo_labels(distances: sparse.csr_array, *, method: str = "dbscan", eps: f
                        "for a larger one call jaccard_distances with a larger max_distance.")
     if min_samples < 1:
         raise KitError(f"min_samples={min_samples} must be at least 1.")
-    labels = _dbscan(sparse.csr_array(distances), eps, min_samples)
+    if method == "hdbscan" and not 2 <= min_samples <= distances.shape[0]:
+        raise KitError(f"min_samples={min_samples} must lie between 2 and the number of images, {distances.shape[0]}, "
+                       "for method='hdbscan'.")
+    cluster = {"dbscan": _dbscan, "hdbscan": _hdbscan, "agglomerative": _agglomerative}[method]
+    labels = cluster(sparse.csr_array(distances), eps, min_samples)
     n_clusters, outlier_fraction = int(labels.max(initial=UNCLUSTERED)) + 1, float(np.mean(labels == UNCLUSTERED))
     return PseudoLabels(labels, n_clusters, outlier_fraction, method, float(eps), int(min_samples))
 
@@ -187,6 +198,45 @@ def _dbscan(distances: sparse.csr_array, eps: float, min_samples: int) -> np.nda
     np.minimum.at(border, columns[reached], labels[rows[reached]])
     labels[border < n] = border[border < n]
     labels[labels >= 0] = _by_first_appearance(labels[labels >= 0])
+    return labels
+
+
+def _agglomerative(distances: sparse.csr_array, eps: float, min_samples: int) -> np.ndarray:
+    """Connected components of the pairs within eps; labels (N,) int64 numbered by first appearance."""
+    rows, near = np.repeat(np.arange(distances.shape[0]), np.diff(distances.indptr)), distances.data <= eps
+    edges = sparse.csr_array((np.ones(near.sum(), np.int8), (rows[near], distances.indices[near])), distances.shape)
+    component = connected_components(edges, directed=False)[1]
+    large = np.bincount(component)[component] >= min_samples
+    labels = np.full(len(component), UNCLUSTERED, np.int64)
+    labels[large] = _by_first_appearance(component[large])
+    return labels
+
+
+def _hdbscan(distances: sparse.csr_array, eps: float, min_samples: int) -> np.ndarray:
+    """scikit-learn's HDBSCAN on the stored pairs, made one connected graph; labels as the others'.
+
+    Each image is also tied to the `min_samples` next ones at 1, the largest Jaccard distance: it stands for all pairs
+    that are not stored, connects the graph and gives every row the neighbours that scikit-learn asks for.
+    """
+    from sklearn.cluster import HDBSCAN
+
+    n = distances.shape[0]
+    rows, columns = np.repeat(np.arange(n), np.diff(distances.indptr)), distances.indices
+    tied = np.repeat(np.arange(n), min_samples)
+    others = (tied + np.tile(np.arange(1, min_samples + 1), n)) % n
+    apart, ring = rows != columns, tied != others
+    i = np.concatenate([rows[apart], tied[ring], others[ring], np.arange(n)])
+    j = np.concatenate([columns[apart], others[ring], tied[ring], np.arange(n)])
+    length = np.concatenate([np.maximum(distances.data[apart], 1e-9),  # 0 would be no edge to the spanning tree
+                             np.ones(2 * ring.sum()), np.zeros(n)])
+    order = np.lexsort((length, j, i))
+    first = np.ones(len(order), bool)  # a pair that is stored keeps its distance: it is the shorter one
+    first[1:] = (np.diff(i[order]) != 0) | (np.diff(j[order]) != 0)
+    chosen = order[first]
+    graph = sparse.csr_matrix((length[chosen], (i[chosen], j[chosen])), shape=(n, n))
+    found = HDBSCAN(min_cluster_size=min_samples, min_samples=min_samples, metric="precomputed", copy=True).fit(graph)
+    labels = np.full(n, UNCLUSTERED, np.int64)
+    labels[found.labels_ >= 0] = _by_first_appearance(found.labels_[found.labels_ >= 0])
     return labels
 
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.clustering import dense_dbscan, dense_jaccard
 from scipy import sparse
-from sklearn.cluster import DBSCAN
+from sklearn.cluster import DBSCAN, HDBSCAN, AgglomerativeClustering
+from sklearn.metrics import adjusted_rand_score
 
 from dkdmpl_kit.clustering import (
     PseudoLabels,
@@ -164,6 +165,58 @@ def test_a_chain_of_cores_worked_by_hand():
     assert pseudo_labels(chain, eps=0.5, min_samples=1).labels.tolist() == [0, 0, 0, 0, 1, 1, 2]
 
 
+@pytest.mark.parametrize("eps", [0.3, 0.5, 0.7])
+def test_agglomerative_labels_are_scikit_learns_single_linkage_less_the_small_groups(eps):
+    features = clustered_rows(120, 12, noise=0.7)
+    distances = jaccard_distances(features, k1=8, k2=2)
+    dense = np.where(np.isfinite(stored(distances)), stored(distances), 1.0)
+    linkage = AgglomerativeClustering(None, metric="precomputed", linkage="single", distance_threshold=eps + 1e-7)
+    expected = linkage.fit_predict(dense)
+    expected[np.bincount(expected)[expected] < 3] = -1
+    found = pseudo_labels(distances, method="agglomerative", eps=eps, min_samples=3)
+    assert found.labels.tolist() == renumbered(expected) and found.method == "agglomerative"
+    assert found.n_clusters == len(np.unique(expected[expected >= 0])) > 1
+
+
+def test_a_chain_joins_by_single_linkage_where_dbscan_needs_cores():
+    chain = graph_of({(0, 1): .5, (1, 2): .5, (3, 4): .0}, 6)
+    assert pseudo_labels(chain, method="agglomerative", eps=0.5, min_samples=2).labels.tolist() == [0, 0, 0, 1, 1, -1]
+    assert pseudo_labels(chain, method="agglomerative", eps=0.5, min_samples=3).labels.tolist() == [0, 0, 0, -1, -1, -1]
+    assert pseudo_labels(chain, method="agglomerative", eps=0.4, min_samples=2).labels.tolist() == [-1, -1, -1, 0, 0, -1]
+    assert pseudo_labels(chain, eps=0.5, min_samples=4).n_clusters == 0
+
+
+def test_hdbscan_finds_clusters_of_two_densities_that_no_single_eps_separates():
+    pairs = {(i, j): .1 for group in (range(0, 5), range(5, 10)) for i in group for j in group if i < j}
+    pairs |= {(i, j): .3 for i in range(0, 5) for j in range(5, 10)}  # two dense clusters, .3 apart
+    pairs |= {(i, j): .5 for i in range(10, 15) for j in range(10, 15) if i < j}  # and a loose one
+    graph = graph_of(pairs, 16)
+    assert pseudo_labels(graph, method="hdbscan", min_samples=4).labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5 + [-1]
+    assert all(pseudo_labels(graph, eps=eps, min_samples=4).n_clusters == 2 for eps in (.2, .5))
+
+
+@pytest.mark.parametrize("n, groups, noise", [(200, 14, 0.2), (400, 30, 0.6)])
+def test_hdbscan_on_the_sparse_graph_agrees_with_scikit_learns_on_the_dense_one(n, groups, noise):
+    distances = jaccard_distances(clustered_rows(n, groups, noise=noise), k1=12, k2=3)
+    before = distances.data.tobytes(), distances.indices.tobytes()
+    found = pseudo_labels(distances, method="hdbscan", min_samples=4)
+    assert (distances.data.tobytes(), distances.indices.tobytes()) == before
+    dense = np.where(np.isfinite(stored(distances)), stored(distances), 1.0)
+    expected = HDBSCAN(min_cluster_size=4, min_samples=4, metric="precomputed", copy=True).fit_predict(dense)
+    core = (dense < 1).sum(axis=1) >= 4  # the others are 1 from everything: where they go is a tie
+    assert adjusted_rand_score(expected[core], found.labels[core]) > 0.97  # equal distances leave some freedom
+    assert (found.labels[~core] == -1).all() and found.n_clusters == expected.max() + 1
+
+
+def test_hdbscan_of_identical_images_and_of_far_apart_ones():
+    with pytest.raises(KitError, match="between 2 and the number of images, 3"):
+        pseudo_labels(graph_of({(0, 1): .5}, 3), method="hdbscan", min_samples=1)
+    alone = sparse.csr_array((6, 6), dtype=np.float32)
+    assert pseudo_labels(alone, method="hdbscan", min_samples=2).n_clusters == 0
+    two = jaccard_distances(np.repeat(HAND[[0, 2]], 8, axis=0), k1=8, k2=1)
+    assert pseudo_labels(two, method="hdbscan", min_samples=4).labels.tolist() == [0] * 8 + [1] * 8
+
+
 @pytest.mark.parametrize("settings_, message", [
     ({"k2": 0}, "k2=0"), ({"k1": 5, "k2": 6}, "k1=5"), ({"k1": 0, "k2": 1}, "k1=0"),
     ({"max_distance": 1.0}, "max_distance"), ({"max_distance": 0.0}, "max_distance"),
@@ -189,7 +242,7 @@ def test_settings_of_the_clustering_that_make_no_sense_are_refused():
         pseudo_labels(distances, eps=0)
     with pytest.raises(KitError, match="min_samples=0"):
         pseudo_labels(distances, min_samples=0)
-    with pytest.raises(KitError, match="dbscan"):
+    with pytest.raises(KitError, match="dbscan, hdbscan, agglomerative"):
         pseudo_labels(distances, method="kmeans")
     with pytest.raises(KitError, match="square sparse"):
         pseudo_labels(distances.toarray())

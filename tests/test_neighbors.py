@@ -7,7 +7,7 @@ from reference.clustering import dense_neighbors
 
 from dkdmpl_kit import neighbors
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.neighbors import as_features, knn_graph
+from dkdmpl_kit.neighbors import as_features, knn_graph, recall
 
 
 def unit_rows(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -54,8 +54,9 @@ def test_neither_block_size_nor_threads_nor_kind_of_array_change_the_graph(featu
     threads = torch.get_num_threads()
     expected = knn_graph(features, 10)
     try:
-        for entries, count in [(300, 1), (7 * 300, 2), (2**24, 2)]:
+        for entries, block, count in [(300, 1, 1), (7 * 300, 64, 2), (2**24, 1024, 2)]:
             monkeypatch.setattr(neighbors, "BLOCK_ENTRIES", entries)
+            monkeypatch.setattr(neighbors, "BLOCK_ROWS", block)
             torch.set_num_threads(count)
             graph = knn_graph(torch.from_numpy(features), 10)
             assert graph.indices.tobytes() == expected.indices.tobytes()
@@ -67,11 +68,12 @@ def test_neither_block_size_nor_threads_nor_kind_of_array_change_the_graph(featu
 def test_rows_that_rounding_could_have_changed_are_searched_again(monkeypatch):
     searched = []
     again = neighbors._search_again
-    monkeypatch.setattr(neighbors, "_search_again", lambda graph, tensor, rows, slack: (
-        searched.append(len(rows)), again(graph, tensor, rows, slack)))
+    monkeypatch.setattr(neighbors, "_search_again", lambda graph, tensor, rows: (
+        searched.append(len(rows)), again(graph, tensor, rows)))
     knn_graph(unit_rows(200, 32), 10)
     assert sum(searched) == 0
-    monkeypatch.setattr(neighbors, "_rounding", lambda d: 3.0)  # nothing the product says can be believed
+    nothing_can_be_believed = neighbors.ProductError(np.full(200, 3.0), 0.0)
+    monkeypatch.setattr(neighbors, "_float32_error", lambda n, d: nothing_can_be_believed)
     graph = knn_graph(unit_rows(200, 32), 10)
     assert sum(searched) == 200
     np.testing.assert_array_equal(graph.indices, dense_neighbors(unit_rows(200, 32))[:, :10])
@@ -80,8 +82,8 @@ def test_rows_that_rounding_could_have_changed_are_searched_again(monkeypatch):
 def test_a_wrong_proposal_is_repaired_when_its_bound_admits_it(monkeypatch):
     features = unit_rows(200, 32)
 
-    def last_columns(tensor, width):
-        yield 0, np.tile(np.arange(200 - width, 200), (200, 1)), np.ones(200, np.float32)
+    def last_columns(tensor, width, reduced):
+        yield np.arange(200), np.tile(np.arange(200 - width, 200), (200, 1)), np.ones((200, width)), neighbors._float32_error(200, 32)
 
     monkeypatch.setattr(neighbors, "_torch_candidates", last_columns)
     np.testing.assert_array_equal(knn_graph(features, 10).indices, dense_neighbors(features)[:, :10])
@@ -90,25 +92,102 @@ def test_a_wrong_proposal_is_repaired_when_its_bound_admits_it(monkeypatch):
 def test_the_error_bound_covers_the_products_that_torch_computes():
     features = torch.from_numpy(unit_rows(256, 512))
     error = ((features @ features.T).double() - features.double() @ features.double().T).abs().max()
-    assert 0 < error < neighbors._rounding(512)
+    assert 0 < error < neighbors._float32_error(1, 512).by_row[0]
 
 
-def test_approximate_search_finds_nearly_all_neighbours_and_itself_first():
+@pytest.mark.parametrize("features", [unit_rows(300, 64), with_duplicates(300), -np.abs(unit_rows(2, 64))[[0, 1] * 150]],
+                         ids=["random", "duplicates", "two rows"])
+def test_bfloat16_proposals_give_the_very_graph_of_float32_ones(features, monkeypatch):
+    graphs = []
+    for reduced in (False, True):
+        candidates = neighbors._torch_candidates
+        with monkeypatch.context() as patch:
+            patch.setattr(neighbors, "_torch_candidates", lambda tensor, width, _: candidates(tensor, width, reduced))  # noqa: B023
+            graphs.append(knn_graph(features, 12))
+    assert graphs[0].indices.tobytes() == graphs[1].indices.tobytes()
+    assert graphs[0].similarities.tobytes() == graphs[1].similarities.tobytes()
+
+
+def test_neighbours_closer_together_than_bfloat16_can_tell_are_searched_again(monkeypatch):
+    """300 rows within 1e-3 of one direction: bfloat16, with its 8 bits, calls all of them equal."""
+    rng = np.random.default_rng(0)
+    features = np.eye(1, 40) + 2e-4 * rng.standard_normal((300, 40))
+    features = (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
+    searched, again, candidates = [], neighbors._search_again, neighbors._torch_candidates
+    monkeypatch.setattr(neighbors, "_torch_candidates", lambda tensor, width, _: candidates(tensor, width, True))
+    monkeypatch.setattr(neighbors, "_search_again", lambda graph, tensor, rows: (
+        searched.append(len(rows)), again(graph, tensor, rows)))
+    np.testing.assert_array_equal(knn_graph(features, 12).indices, dense_neighbors(features)[:, :12])
+    assert sum(searched) == 300
+
+
+@pytest.mark.parametrize("d", [16, 2048])
+def test_the_error_bound_covers_products_in_bfloat16(d):
+    features = torch.from_numpy(np.concatenate([unit_rows(200, d), np.eye(3, d, dtype=np.float32)]))
+    cut = features.bfloat16()
+    found, true = (cut @ cut.T).float().numpy(), (features.double() @ features.double().T).numpy()
+    allowed = neighbors._bfloat16_error(features, cut).of(np.arange(203), found)
+    assert (np.abs(found - true) <= allowed).all()
+    assert np.abs(found - true).max() > 0.02 * allowed.max()  # a bound of 1 would cover everything and prove nothing
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_largest_of_several_tiles_are_those_of_a_full_sort(dtype):
+    draws = torch.Generator().manual_seed(0)
+    similarities = (torch.rand(40, 700, generator=draws) - 0.7).to(dtype)  # mostly negative ones
+    similarities[0], similarities[1, 5:] = -0.5, similarities[1, 5:].abs().neg()  # all equal; none above zero
+    largest = neighbors._Largest(40, 30, similarities)
+    for names in torch.arange(700).split(137):
+        largest.offer(similarities[:, names], torch.arange(40), names)
+    columns, values = largest.read()
+    order = torch.argsort(similarities.float(), dim=1, descending=True, stable=True)[:, :30]
+    np.testing.assert_array_equal(np.sort(columns, 1), np.sort(order.numpy(), 1))  # ties: the smaller column
+    np.testing.assert_array_equal(values, np.take_along_axis(similarities.float().numpy(), columns.astype(int), 1))
+
+
+def test_rows_that_were_offered_too_few_columns_are_filled_with_none():
+    similarities = torch.tensor([[0.5, 0.25]])
+    largest = neighbors._Largest(3, 4, similarities)
+    largest.offer(similarities, torch.tensor([1]), torch.tensor([7, 9]))
+    columns = largest.read()[0]
+    assert (columns[[0, 2]] == -1).all() and sorted(columns[1].tolist()) == [-1, -1, 7, 9]
+
+
+@pytest.mark.parametrize("backend", ["torch", "faiss"])
+def test_approximate_search_finds_nearly_all_neighbours_and_itself_first(backend):
     centres, rng = unit_rows(60, 32), np.random.default_rng(3)
     features = centres[rng.integers(0, 60, 1500)] + 0.1 * rng.standard_normal((1500, 32)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    exact, approximate = knn_graph(features, 20), knn_graph(features, 20, exact=False)
-    hits = np.mean([len(set(a) & set(b)) / 20 for a, b in zip(exact.indices, approximate.indices, strict=True)])
-    assert hits > 0.98
+    exact, approximate = knn_graph(features, 20), knn_graph(features, 20, backend=backend, exact=False)
+    assert recall(exact, exact) == 1 and recall(approximate, exact) > 0.98
     assert (approximate.indices[:, 0] == np.arange(1500)).all()
     assert (np.diff(approximate.similarities[:, 1:]) <= 0).all()
+
+
+def test_an_approximate_search_looks_into_few_cells_only(monkeypatch):
+    monkeypatch.setattr(neighbors, "PROBES", 2)
+    features = unit_rows(900, 24)
+    exact, few = knn_graph(features, 10), knn_graph(features, 10, exact=False)
+    assert 0.1 < recall(few, exact) < 0.9
+    monkeypatch.setattr(neighbors, "PROBES", 30)  # all of the 30 cells
+    assert recall(knn_graph(features, 10, exact=False), exact) == 1
+
+
+def test_recall_worked_by_hand_and_graphs_that_do_not_fit():
+    def graph(*lists):
+        return neighbors.NeighborGraph(np.array(lists, np.int32), np.zeros((2, 3), np.float32), np.zeros((2, 1)))
+
+    assert recall(graph([0, 1, 2], [1, 0, 3]), graph([0, 2, 4], [1, 3, 0])) == 0.75
+    with pytest.raises(KitError, match="same rows"):
+        recall(knn_graph(unit_rows(9, 4), 3), knn_graph(unit_rows(9, 4), 4))
 
 
 def test_an_approximate_search_that_comes_back_short_is_completed_exactly(monkeypatch):
     features = unit_rows(200, 32)
     monkeypatch.setattr(neighbors, "_faiss_candidates",
-                        lambda host, width, exact: iter([(0, np.full((200, width), -1), np.full(200, -1.0))]))
-    graph = knn_graph(features, 10, exact=False)
+                        lambda host, width, exact: iter([(
+        np.arange(200), np.full((200, width), -1), np.full((200, width), -1.0), neighbors._float32_error(200, 32))]))
+    graph = knn_graph(features, 10, backend="faiss", exact=False)
     np.testing.assert_array_equal(graph.indices, dense_neighbors(features)[:, :10])
 
 
@@ -137,11 +216,9 @@ def test_k_outside_the_number_of_rows_is_refused(k):
         knn_graph(unit_rows(30, 8), k)
 
 
-def test_unknown_backends_and_approximate_torch_are_refused():
+def test_unknown_backends_are_refused():
     with pytest.raises(KitError, match="auto, torch, faiss"):
         knn_graph(unit_rows(30, 8), 5, backend="annoy")
-    with pytest.raises(KitError, match="faiss"):
-        knn_graph(unit_rows(30, 8), 5, backend="torch", exact=False)
 
 
 def test_half_precision_and_read_only_features_are_taken():
