@@ -27,29 +27,35 @@ def select(bits, rows, names, start, stop, width, kept, sizes, bars):
 
     `bits` are floats seen as integers of their size, names (c,) what the tile's columns are called. kept (n, 2 width +
     128), sizes (n,), bars (n,): the lists, an entry being a similarity's rank above the complement of its name, so that
-    equal ones prefer the smaller name; nothing at or below the bar can enter. 64 columns that hold nothing above it are
-    passed over at once: far fewer steps than a top-k of all.
+    equal ones prefer the smaller name; nothing at or below the bar can enter. Columns go in groups (c, c + m, c + 2m,
+    ...) and a group whose largest entry is not above the bar is passed over: far fewer steps than a top-k of all.
     """
     room, n, flip = kept.shape[1], bits.shape[1], (np.int64(1) << (8 * bits.itemsize - 1)) - 1
+    depth = max(1, n // (8 * width))
+    m = n // depth
+    highest = np.empty(m, bits.dtype)
     for r in range(start, stop):
         row, own, size, bar = bits[r], kept[rows[r]], sizes[rows[r]], bars[rows[r]]
-        for first in range(0, n, 64):
-            chunk = row[first:first + 64]
-            if bar >= 0:
-                highest = chunk[0]
-                for c in range(chunk.shape[0]):
-                    if chunk[c] > highest:  # not max(): that would widen the integers and halve the speed
-                        highest = chunk[c]
-                if highest <= bar:
-                    continue
-            for c in range(chunk.shape[0]):
-                value = np.int64(chunk[c])
+        highest[:] = row[:m]
+        for j in range(1, depth):
+            part = row[j * m:(j + 1) * m]
+            for c in range(m):
+                if part[c] > highest[c]:  # not max(): that would widen the integers and halve the speed
+                    highest[c] = part[c]
+        if bar < 0 and m >= width:  # `width` groups hold an entry as large as the width-th of the groups' largest
+            least = np.int64(np.partition(highest, m - width)[m - width])
+            bar = least - 1 if least > 0 else bar
+        for c in range(m):
+            if bar >= 0 and highest[c] <= bar:
+                continue
+            for at in range(c, n if c < n - depth * m else depth * m, m):
+                value = np.int64(row[at])
                 value = value if value >= 0 else value ^ flip  # integers that sort as the floats do
                 if value > bar:
-                    own[size], size = value * 4294967296 + (4294967295 - names[first + c]), size + 1
-            if size > room - 64:
-                own[:width] = np.partition(own[:size], size - width)[size - width:]
-                size, bar = width, own[:width].min() >> 32
+                    if size == room:
+                        own[:width] = np.partition(own, size - width)[size - width:]
+                        size, bar = width, own[:width].min() >> 32
+                    own[size], size = value * 4294967296 + (4294967295 - names[at]), size + 1
         sizes[rows[r]], bars[rows[r]] = size, bar
 
 
@@ -66,6 +72,21 @@ def unpack(kept, sizes, start, stop, columns, bits):
             columns[r, c], bits[r, c] = 4294967295 - (best[c] & 0xFFFFFFFF), value if value >= 0 else value ^ flip
 
 
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def dot_four(x, features, columns, first, last, result):
+    """`dot` of x with the rows columns[first..last] of features, at most four: together they wait for memory only once."""
+    a, b = features[columns[first]], features[columns[min(first + 1, last)]]
+    c, d = features[columns[min(first + 2, last)]], features[columns[min(first + 3, last)]]
+    by_a, by_b, by_c, by_d = 0.0, 0.0, 0.0, 0.0
+    for i in range(x.shape[0]):
+        value = np.float64(x[i])
+        by_a += value * np.float64(a[i])
+        by_b += value * np.float64(b[i])
+        by_c += value * np.float64(c[i])
+        by_d += value * np.float64(d[i])
+    result[0], result[1], result[2], result[3] = by_a, by_b, by_c, by_d
+
+
 @compiled
 def rerank(features, rows, candidates, ends, begin, indices, similarities):
     """Fill each row of the graph: itself, then the best of its candidate columns by exact similarity.
@@ -73,19 +94,21 @@ def rerank(features, rows, candidates, ends, begin, indices, similarities):
     Row r's candidates end at ends[r], where those of row r + 1 begin. Ties: smaller index first. A short list is filled
     with the row itself at -2.
     """
-    value = np.empty(1, np.float32)
-    bits = value.view(np.int32)
+    values = np.empty(4, np.float32)
+    bits = values.view(np.int32)
     keys = np.empty(0, np.int64)
     for r in range(rows.shape[0]):
         row, n = rows[r], 0
         if keys.shape[0] < ends[r] - begin:
             keys = np.empty(ends[r] - begin, np.int64)
-        for column in candidates[begin:ends[r]]:
-            if column != row:
-                value[0] = np.float32(dot(features[row], features[column])) + np.float32(0.0)  # + 0: no negative zero
-                order = np.int64(bits[0])
-                order = order if order >= 0 else order ^ 0x7FFFFFFF  # integers that sort as the floats do
-                keys[n], n = -order * 4294967296 + column, n + 1
+        for first in range(begin, ends[r], 4):
+            dot_four(features[row], features, candidates, first, ends[r] - 1, values)
+            for v in range(min(4, ends[r] - first)):
+                if candidates[first + v] != row:
+                    values[v] += np.float32(0.0)  # no negative zero
+                    order = np.int64(bits[v])
+                    order = order if order >= 0 else order ^ 0x7FFFFFFF  # integers that sort as the floats do
+                    keys[n], n = -order * 4294967296 + candidates[first + v], n + 1
         begin = ends[r]
         keys[:n].sort()
         indices[row, 0], similarities[row, 0] = row, dot(features[row], features[row])
@@ -93,7 +116,7 @@ def rerank(features, rows, candidates, ends, begin, indices, similarities):
         for c in range(1, min(n + 1, indices.shape[1])):
             order = -(keys[c - 1] >> 32)
             bits[0] = order if order >= 0 else order ^ 0x7FFFFFFF
-            indices[row, c], similarities[row, c] = keys[c - 1] & 0xFFFFFFFF, value[0]
+            indices[row, c], similarities[row, c] = keys[c - 1] & 0xFFFFFFFF, values[0]
 
 
 @compiled
@@ -186,7 +209,7 @@ def average(ranks, k2, pointers, columns, weights, start, stop):
 def overlap(pointers, columns, weights, by_column, owners, owner_weights, max_distance, start, stop):
     """Jaccard distances of rows i in start..stop to rows i, i+1, ... that are at most `max_distance` apart."""
     n_rows = pointers.shape[0] - 1
-    shared, touched = np.zeros(n_rows), np.empty(n_rows, np.int32)
+    shared, touched = np.zeros(n_rows), np.empty(n_rows + 1, np.int32)
     counts, size = np.zeros(stop - start, np.int64), 0
     found, distances = np.empty(0, np.int32), np.empty(0, np.float32)
     for i in range(start, stop):
@@ -196,9 +219,10 @@ def overlap(pointers, columns, weights, by_column, owners, owner_weights, max_di
             first, last = by_column[column], by_column[column + 1]
             first += np.searchsorted(owners[first:last], i)
             for o in range(first, last):
-                if shared[owners[o]] == 0.0:
-                    touched[n], n = owners[o], n + 1
-                shared[owners[o]] += min(weight, owner_weights[o])
+                before = shared[owners[o]]
+                touched[n] = owners[o]
+                n += before == 0.0  # no branch: whether a row was met already is a guess that fails too often
+                shared[owners[o]] = before + min(weight, owner_weights[o])
         kept = 0
         for t in range(n):  # keep in place, then sort only what is kept
             distance = np.float32(1.0 - shared[touched[t]] / (2.0 - shared[touched[t]]))

@@ -133,7 +133,7 @@ def _float32_error(n: int, d: int) -> ProductError:
 
 
 def _bfloat16_error(tensor: torch.Tensor, cut: torch.Tensor) -> ProductError:
-    rest = torch.cat([torch.linalg.vector_norm(x - c, dim=1) for x, c in zip(tensor.split(1024), cut.split(1024))])
+    rest = torch.cat([torch.linalg.vector_norm(x - c, dim=1) for x, c in zip(tensor.split(128), cut.split(128))])
     by_row = 1.01 * (rest + rest.max()) + (1.01 * tensor.shape[1] + 2) * 2.0**-24
     return ProductError(by_row.numpy(), 1.01 * 2.0**-8)
 
@@ -160,11 +160,14 @@ def _torch_candidates(tensor: torch.Tensor, width: int, reduced: bool):
     side = tensor.bfloat16() if reduced else tensor
     error = _bfloat16_error(tensor, side) if reduced else _float32_error(n, d)
     names = torch.arange(n, device=side.device)
+    room = side.new_empty(min(BLOCK_ENTRIES, n * min(n, BLOCK_ROWS)))  # fresh memory for each tile would cost more than its sums
     for start in range(0, n, BLOCK_ROWS):
         block = side[start:start + BLOCK_ROWS]
         largest = _Largest(len(block), width, side)
-        for tile in names.split(max(1, BLOCK_ENTRIES // len(block))):
-            largest.offer(block @ side[tile[0]:tile[-1] + 1].T, names[:len(block)], tile)
+        for tile in names.split(max(1, BLOCK_ENTRIES // BLOCK_ROWS)):
+            product = room[:len(block) * len(tile)].view(len(block), len(tile))
+            torch.mm(block, side[tile[0]:tile[-1] + 1].T, out=product)
+            largest.offer(product, names[:len(block)], tile)
         yield np.arange(start, start + len(block)), *largest.read(), error
 
 

@@ -1,0 +1,39 @@
+"""The noise in pseudo labels: how much, since when, why, how to find it without the truth, and how to make it.
+
+Arrays in; frozen results, arrays or numbers out. Labels are (N,) with -1 for outliers, identities (N,) with a negative
+number where unknown; only `quality` and `change` do without identities.
+"""
+from __future__ import annotations
+
+from .agreement import (
+    ERROR_KINDS,
+    CameraPairErrors,
+    ClusterAgreement,
+    LabelReport,
+    camera_pair_errors,
+    cluster_agreement,
+    error_kinds,
+    label_report,
+    matched_labels,
+)
+from .causes import NoiseCauses, noise_causes, pair_factors
+from .change import LabelChange, change_table, label_change
+from .injection import NOISE_KINDS, NoisyLabels, inject_noise
+from .quality import (
+    LabelQuality,
+    auroc,
+    centroid_silhouette,
+    label_quality,
+    neighbour_entropy,
+    self_confidence,
+    view_disagreement,
+)
+from .tables import OUTLIERS, Contingency, best_matching, contingency
+
+__all__ = [
+    "ERROR_KINDS", "NOISE_KINDS", "OUTLIERS", "CameraPairErrors", "ClusterAgreement", "Contingency", "LabelChange",
+    "LabelQuality", "LabelReport", "NoiseCauses", "NoisyLabels", "auroc", "best_matching", "camera_pair_errors",
+    "centroid_silhouette", "change_table", "cluster_agreement", "contingency", "error_kinds", "inject_noise",
+    "label_change", "label_quality", "label_report", "matched_labels", "neighbour_entropy", "noise_causes", "pair_factors",
+    "self_confidence", "view_disagreement",
+]

@@ -1,0 +1,173 @@
+"""Why pseudo labels go wrong: what wrong pairs of images have in common that right pairs have not."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import KitError, check_option
+from .tables import Contingency, checked, contingency, pairs
+
+_PAIR_NAMES = {"merged": ("wrongly together", "rightly apart"), "split": ("wrongly apart", "rightly together")}
+ALIKE_RGB = 40.0                                  # mean distance of the clothes' colours, in 0..441 of the RGB cube
+_CLOTHES = {"id_top_rgb": ("id_top_rgb", "id_bottom_rgb"), "id_paint_rgb": ("id_paint_rgb",)}
+_ENUMERATED = 2_000_000                           # pairs within groups looked at; beyond, so many are drawn
+_FEW = 20
+
+
+@dataclass(frozen=True)
+class NoiseCauses:
+    """Odds ratios of F factors: by how much the odds that a pair is wrong grow where the factor holds, others equal.
+
+    names (F,); odds_ratio, low, high (F,): the ratio (1: no effect) and its 95 % bootstrap interval
+    share_wrong, share_right (F,): how often the factor holds among wrong and right pairs
+    n_wrong, n_right: pairs compared; note: one sentence on what could not be said, or empty
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    odds_ratio: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    share_wrong: np.ndarray
+    share_right: np.ndarray
+    n_wrong: int
+    n_right: int
+    note: str = ""
+
+
+def noise_causes(labels: np.ndarray, pids: np.ndarray, *, camids: np.ndarray | None = None,
+                 factors: Sequence[dict] | None = None, kind: str = "merged", max_pairs: int = 20_000,
+                 resamples: int = 200, seed: int = 0) -> NoiseCauses:
+    """Regress "this pair is wrong" on what its two images share (`pair_factors`), over clustered images of known identity.
+
+    kind "merged": pairs of two identities in one cluster, against pairs of two identities rightly in two clusters;
+         "split":  pairs of one identity in two clusters, against pairs of one identity rightly in one.
+    labels (N,), -1 for outliers; pids (N,); camids (N,), -1 unknown, and/or the renderer's factors, N dicts.
+    Of each side at most max_pairs are drawn; odds ratios do not depend on how many of either (Prentice & Pyke 1979).
+    Logistic regression with a very weak ridge (a normal prior of sd 10 on each log odds ratio), which keeps factors
+    that never fail finite. Intervals: percentiles over `resamples` bootstraps of whole identities, as pairs that share
+    one are not independent (a pair counts as often as its identities are drawn: the product of their two counts). A
+    factor that a resample lacks has no effect there. Factors that go together (a look-alike's clothes) share the credit.
+    Factors that are the same in all pairs are left out. Nothing to compare: no factors, and a note that says why.
+    """
+    check_option("kind", kind, _PAIR_NAMES)
+    labels, pids = checked(labels, pids)
+    if camids is None and factors is None:
+        raise KitError("noise_causes has nothing to explain by: give camids, or the renderer's factors, or both.")
+    for name, given in (("camids", camids), ("factors", factors)):
+        if given is not None and len(given) != len(labels):
+            raise KitError(f"{name} are of {len(given)} images and labels of {len(labels)}: give both of the same.")
+    table, rng = contingency(labels, pids), np.random.default_rng(seed)
+    if not len(table.images):
+        return _nothing(kind, 0, 0, "No clustered image has a known identity, so no pair can be called wrong.")
+    wrong, right = _sampled_pairs(table, kind, max_pairs, rng)
+    if not len(wrong) or not len(right):
+        missing = _PAIR_NAMES[kind][0 if not len(wrong) else 1]
+        return _nothing(kind, len(wrong), len(right), f"There is no pair {missing}, so there is nothing to compare.")
+    i, j = table.images[np.concatenate([wrong, right])].T
+    is_wrong = np.arange(len(i)) < len(wrong)
+    columns = {name: holds for name, holds in pair_factors(i, j, camids, factors).items() if 0 < holds.sum() < len(i)}
+    if not columns:
+        return _nothing(kind, len(wrong), len(right), "Every factor is the same in all pairs, so none explains a difference.")
+    x = np.stack(list(columns.values()), axis=1)
+    odds, low, high = _odds_ratios(x, is_wrong, pids[i], pids[j], resamples, rng)
+    note = f"Only {len(wrong)} wrong pairs: read the intervals, not the ratios." if len(wrong) < _FEW else ""
+    return NoiseCauses(kind, tuple(columns), odds, low, high, x[is_wrong].mean(0), x[~is_wrong].mean(0),
+                       len(wrong), len(right), note)
+
+
+def pair_factors(i: np.ndarray, j: np.ndarray, camids: np.ndarray | None = None,
+                 factors: Sequence[dict] | None = None) -> dict[str, np.ndarray]:
+    """{factor: (M,) bool} of the pairs of images i, j (M,), from camids (N,) and/or the renderer's factors (N dicts).
+
+    same camera     of two known ones (camids, or the factors' "camera")
+    same view       both from the front, the right, the back or the left
+    same clothes    the colours of top and bottom (vehicles: of the paint) are alike: mean RGB distance at most 40 of 441
+    look-alike      two identities, of which one borrows the other's clothes, or both borrow the same ones
+    same occluder   the same thing stands in front of both; one occluded: something stands in front of exactly one
+    """
+    found = {}
+    if camids is None and factors is not None:
+        camids = np.array([f.get("camera", -1) for f in factors])
+    if camids is not None:
+        camids = np.asarray(camids)
+        found["same camera"] = (camids[i] == camids[j]) & (camids[i] >= 0)
+    if not factors:
+        return found
+
+    view, occluder = (np.array([f.get(key, "none") for f in factors]) for key in ("pic_view", "pic_occluder"))
+    found["same view"] = (view[i] == view[j]) & (view[i] != "none")
+    keys = next((keys for key, keys in _CLOTHES.items() if key in factors[0]), ())
+    if keys:
+        rgb = np.array([[f[key] for key in keys] for f in factors], dtype=float)
+        found["same clothes"] = np.linalg.norm(rgb[i] - rgb[j], axis=2).mean(axis=1) <= ALIKE_RGB
+    numbers = np.array([f.get("number", -1) for f in factors])
+    model = np.array([f["id_lookalike_of"] if f.get("id_lookalike_of") is not None else -2 for f in factors])
+    related = (model[i] == numbers[j]) | (model[j] == numbers[i]) | ((model[i] == model[j]) & (model[i] >= 0))
+    free = occluder == "none"
+    return found | {"look-alike": related & (numbers[i] != numbers[j]), "one occluded": free[i] != free[j],
+                    "same occluder": (occluder[i] == occluder[j]) & ~free[i]}
+
+
+def _sampled_pairs(table: Contingency, kind: str, most: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(wrong (W, 2), right (R, 2)) pairs of places among the counted images, at most `most` of each, without repeats."""
+    cluster, identity = table.row_of, table.column_of
+    if kind == "split":
+        found = _pairs_within(identity, rng)
+        is_wrong = cluster[found[:, 0]] != cluster[found[:, 1]]
+        wrong, right = found[is_wrong], found[~is_wrong]
+    else:
+        wrong = _pairs_within(cluster, rng)
+        wrong = wrong[identity[wrong[:, 0]] != identity[wrong[:, 1]]]
+        drawn = np.sort(rng.integers(len(cluster), size=(4 * most, 2)), axis=1)     # most pairs are rightly apart
+        first, second = np.divmod(np.unique(drawn @ [len(cluster), 1]), len(cluster))
+        apart = (cluster[first] != cluster[second]) & (identity[first] != identity[second])
+        right = np.stack([first, second], axis=1)[apart]
+    return tuple(p[np.sort(rng.choice(len(p), min(most, len(p)), replace=False))] for p in (wrong, right))
+
+
+def _pairs_within(group_of: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(M, 2) pairs of places of the same group (n,), first < second in the sorted order: all, or _ENUMERATED drawn."""
+    order, sizes = np.argsort(group_of, kind="stable"), np.bincount(group_of)
+    total = pairs(sizes)
+    number = np.arange(total) if total <= _ENUMERATED else np.unique(rng.integers(total, size=_ENUMERATED))
+    # a member at place p of its group has p partners before it: pairs are numbered by their second member
+    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    until = np.cumsum(place)
+    second = np.searchsorted(until, number, side="right")
+    first = second - (until[second] - number)
+    return np.stack([order[first], order[second]], axis=1)
+
+
+def _odds_ratios(x: np.ndarray, wrong: np.ndarray, pid_i: np.ndarray, pid_j: np.ndarray, resamples: int,
+                 rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(ratio, low, high) (F,) each; pairs of equal factors and outcome are one weighted row, so that refits are cheap."""
+    from sklearn.linear_model import LogisticRegression
+
+    rows, row_of = np.unique(np.column_stack([x, wrong]), axis=0, return_inverse=True)
+    row_of = row_of.ravel()
+    model = LogisticRegression(C=100.0, solver="newton-cholesky")
+
+    def log_odds(weights: np.ndarray) -> np.ndarray:
+        summed = np.bincount(row_of, weights, len(rows))
+        used = summed > 0
+        return model.fit(rows[used, :-1], rows[used, -1], summed[used]).coef_[0]
+
+    identities, place = np.unique([pid_i, pid_j], return_inverse=True)
+    first, second = place.reshape(2, -1)
+    drawn = []
+    for _ in range(resamples):
+        times = np.bincount(rng.integers(len(identities), size=len(identities)), minlength=len(identities))
+        weights = (times[first] * np.where(first == second, 1, times[second])).astype(float)
+        if weights[wrong].any() and weights[~wrong].any():
+            drawn.append(log_odds(weights))
+    ratio = np.exp(log_odds(np.ones(len(x))))
+    low, high = np.exp(np.percentile(drawn, (2.5, 97.5), axis=0)) if drawn else np.full((2, len(ratio)), np.nan)
+    return ratio, low, high
+
+
+def _nothing(kind: str, n_wrong: int, n_right: int, note: str) -> NoiseCauses:
+    none = np.zeros(0)
+    return NoiseCauses(kind, (), none, none, none, none, none, n_wrong, n_right, note)

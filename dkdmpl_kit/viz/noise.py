@@ -1,0 +1,165 @@
+"""The noise in pseudo labels: between which cameras, how it moves, why, how it is found, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.viz.style import CYCLE, MARKERS, PALETTE, UNKNOWN, count, method_look, new_figure, same_length, say, styled
+
+
+@styled
+def camera_error_maps(
+    cameras: Any, merged: Any, together: Any, split: Any, same: Any, *, title: str | None = None
+) -> Figure:
+    """Rates of wrongly merged and wrongly split pairs by the cameras of their two images, with the counts behind them.
+
+    cameras (C,); the rest (C, C), symmetric counts of pairs, wrong ones and all (`noise.camera_pair_errors`).
+    """
+    title = "Errors by pair of cameras: the diagonal is one camera with itself" if title is None else title
+    figure = new_figure(9.5, 4.4, title=title)
+    panels = (("wrong among pairs in one cluster (merged)", merged, together),
+              ("wrong among pairs of one identity (split)", split, same))
+    for ax, (name, wrong, pairs) in zip(figure.subplots(1, 2), panels):
+        wrong, pairs = np.asarray(wrong), np.asarray(pairs)
+        if wrong.shape != (len(cameras), len(cameras)) or wrong.shape != pairs.shape:
+            raise KitError(f"camera_error_maps: counts {wrong.shape} do not fit {len(cameras)} cameras; give (C, C).")
+        if not pairs.any():
+            say(ax, "No such pairs.")
+            continue
+        rate = np.divide(wrong, pairs, out=np.full(wrong.shape, np.nan), where=pairs > 0)
+        image = ax.imshow(rate, vmin=0, vmax=1, cmap="cividis")
+        if len(cameras) <= 8:
+            for (y, x), value in np.ndenumerate(rate):
+                text = "no pair" if np.isnan(value) else f"{value:.0%}\nof {pairs[y, x]:,}"
+                ax.text(x, y, text, ha="center", va="center", fontsize=7, color="black" if value > 0.5 else "white",
+                        bbox={"facecolor": "#777777", "linewidth": 0} if np.isnan(value) else None)
+        ax.set(title=name, xlabel="camera", ylabel="camera")
+        ax.set_xticks(range(len(cameras)), [str(c) for c in cameras])
+        ax.set_yticks(range(len(cameras)), [str(c) for c in cameras])
+        ax.grid(False)
+        figure.colorbar(image, ax=ax, shrink=0.8, label="share of the pairs (0 to 1)")
+    return figure
+
+
+@styled
+def change_curves(table: Mapping[str, Any], *, title: str | None = None) -> Figure:
+    """How labels move over the epochs: clusters that come, go, split and merge (left), images that change (right).
+
+    table: columns (E - 1,) of `noise.change_table`.
+    """
+    title = "How labels move from epoch to epoch" if title is None else title
+    figure = new_figure(9.5, 3.9, title=title)
+    groups = (("clusters (count)", ("births", "deaths", "splits", "merges")),
+              ("images (count)", ("flips", "became_outliers", "stopped_outliers")))
+    for ax, (unit, names) in zip(figure.subplots(1, 2), groups):
+        if not len(table["epoch"]):
+            say(ax, "No two epochs to compare.")
+            continue
+        for name, colour, marker in zip(names, CYCLE, MARKERS):
+            ax.plot(table["epoch"], table[name], color=colour, marker=marker, label=name.replace("_", " "))
+        ax.set(xlabel="epoch (against the one before)", ylabel=unit)
+        ax.set_ylim(bottom=0)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1.0))
+    return figure
+
+
+@styled
+def cause_effects(effects: Mapping[str, tuple[Any, Any, Any, Any]], *, title: str | None = None) -> Figure:
+    """Odds ratios of what may cause wrong pairs, with intervals, on a log axis; right of 1 makes errors likelier.
+
+    effects: {"merged" or "split": (names (F,), odds_ratio (F,), low (F,), high (F,))} of `noise.noise_causes`.
+    """
+    most = max((len(names) for names, *_ in effects.values()), default=0)
+    title = "What wrong pairs have in common, against right ones" if title is None else title
+    figure = new_figure(9.5, 1.9 + 0.36 * max(most, 2), title=title)
+    if not effects:
+        say(figure.subplots(), "No causes to show.")
+        return figure
+    for ax, (kind, (names, ratio, low, high)) in zip(figure.subplots(1, len(effects), squeeze=False)[0], effects.items()):
+        if not same_length(names=names, odds_ratio=ratio, low=low, high=high):
+            say(ax, f"{kind}: nothing to compare.")
+            continue
+        y = np.arange(len(names))
+        colour = PALETTE.get(kind, PALETTE["blue"])
+        ax.axvline(1, color="black", linewidth=1.2)
+        ax.hlines(y, low, high, color=colour, linewidth=2)
+        ax.plot(ratio, y, "o", color=colour)
+        ax.set_yticks(y, list(names))
+        ax.set(xscale="log", ylim=(len(names) - 0.5, -0.5), xlabel="odds ratio (log scale; line: 95 % interval)",
+               title=f"wrongly {kind}")
+        ax.grid(axis="x")
+    return figure
+
+
+@styled
+def suspicion_curves(scores: Mapping[str, Any], wrong: Any, *, aurocs: Mapping[str, float | None] | None = None,
+                     title: str | None = None) -> Figure:
+    """The share of the wrong labels found by looking at the most suspicious images first, one line a score.
+
+    scores: {name: (N,), high for good labels, NaN left out}; wrong (N,) bool, None: identities unknown; `aurocs`
+    {name: value} stand in the legend. Equal scores are looked at in even proportion.
+    """
+    title = "Looking at suspicious images first" if title is None else title
+    figure = new_figure(7.5, 4.4, title=title)
+    ax = figure.subplots()
+    if wrong is None or not np.any(wrong):
+        say(ax, f"{UNKNOWN}." if wrong is None else "No label is wrong.")
+        return figure
+    wrong = np.asarray(wrong, bool)
+    for (name, score), colour, marker in zip(scores.items(), CYCLE, MARKERS):
+        score = np.asarray(score, float)
+        same_length(wrong=wrong, **{name: score})
+        seen = ~np.isnan(score)
+        values, place = np.unique(score[seen], return_inverse=True)
+        looked = np.cumsum(np.bincount(place)) / max(seen.sum(), 1)
+        found = np.cumsum(np.bincount(place, wrong[seen])) / max(wrong[seen].sum(), 1)
+        area = (aurocs or {}).get(name)
+        ax.plot(np.append(0, looked), np.append(0, found), color=colour, marker=marker, markevery=(0.1, 0.2),
+                label=name if area is None else f"{name} (AUROC {area:.2f})")
+    ax.plot((0, 1), (0, 1), color=PALETTE["grey"], linestyle=":", label="in any order")
+    ax.set(xlabel="share of the labelled images looked at (0 to 1)", ylabel="share of the wrong labels found (0 to 1)")
+    ax.legend(loc="lower right")
+    return figure
+
+
+@styled
+def noise_curves(rates: Any, results: Mapping[str, Any], *, metric: str = "mAP (0 to 1)", title: str | None = None,
+                 note: str = "") -> Figure:
+    """What a rate of wrong labels costs each method: mean over the seeds, bars of one standard deviation.
+
+    rates (R,) shares of wrong labels; results {method: (R,) or one row a seed (S, R)}, NaN where not measured.
+    """
+    figure = new_figure(8, 4.4, title="How much noise a method bears" if title is None else title, note=note)
+    ax = figure.subplots()
+    if not results:
+        say(ax, "No results to show.")
+        return figure
+    rates = np.asarray(rates, float)
+    for name, values in results.items():
+        values = np.atleast_2d(np.asarray(values, float))
+        if values.shape[1:] != rates.shape:
+            raise KitError(f"noise_curves: {name} has values {values.shape} for {len(rates)} rates; give (seeds, rates).")
+        _draw_bars(ax, rates, values, method_look(name, list(results)))
+    ax.set(xlabel="share of wrong labels (0 to 1)", ylabel=metric)
+    ax.legend()
+    return figure
+
+
+def _draw_bars(ax: Axes, rates: np.ndarray, values: np.ndarray, look: tuple[str, str, str]) -> None:
+    """One method's mean over the seeds (S, R) at each rate measured, with its spread from two seeds on."""
+    colour, marker, label = look
+    seeds = (~np.isnan(values)).sum(axis=0)
+    shown = seeds > 0
+    mean = np.nanmean(values[:, shown], axis=0)
+    spread = [np.std(column[~np.isnan(column)], ddof=1) if n > 1 else 0 for column, n in zip(values.T[shown], seeds[shown])]
+    ax.errorbar(rates[shown], mean, spread, color=colour, marker=marker, capsize=3,
+                label=f"{label} ({count(int(seeds.max(initial=0)), 'seed')})")

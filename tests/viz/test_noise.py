@@ -1,0 +1,77 @@
+"""The pictures of noise: what stands in them, and what they say where nothing can be drawn."""
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+import pytest
+
+from dkdmpl_kit import viz
+from dkdmpl_kit.errors import KitError
+
+
+def texts(figure) -> str:
+    figure.draw_without_rendering()
+    return " ".join(" ".join(t.get_text() for t in figure.findobj(matplotlib.text.Text)).split())
+
+
+def test_the_map_of_cameras_shows_rates_and_the_pairs_behind_them():
+    figure = viz.camera_error_maps([0, 1], [[1, 2], [2, 0]], [[2, 8], [8, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]])
+    shown = figure.axes[0].images[0].get_array()
+    assert shown[0, 1] == 0.25 and shown[0, 0] == 0.5 and np.ma.getmaskarray(np.ma.masked_invalid(shown))[1, 1]
+    words = texts(figure)
+    assert "25% of 8" in words and "no pair" in words and "No such pairs." in words
+    with pytest.raises(KitError, match="cameras"):
+        viz.camera_error_maps([0], *[np.ones((2, 2))] * 4)
+
+
+def test_changes_are_drawn_per_epoch():
+    names = "births deaths splits merges flips became_outliers stopped_outliers".split()
+    table = {"epoch": np.array([1, 2]), **{name: np.array([i, i + 1]) for i, name in enumerate(names)}}
+    figure = viz.change_curves(table)
+    assert [line.get_ydata().tolist() for ax in figure.axes for line in ax.lines] == [[i, i + 1] for i in range(7)]
+    assert "stopped outliers" in texts(figure)
+    assert "No two epochs" in texts(viz.change_curves({name: [] for name in table}))
+
+
+def test_effects_stand_beside_one_on_a_log_axis_and_an_empty_kind_says_so():
+    figure = viz.cause_effects({"merged": (("same camera", "same view"), [4, 0.5], [2, 0.25], [8, 1.5]),
+                                "split": ((), [], [], [])})
+    ax = figure.axes[0]
+    assert ax.get_xscale() == "log" and ax.lines[0].get_xdata()[0] == 1
+    assert ax.lines[1].get_xdata().tolist() == [4, 0.5] and ax.collections[0].get_segments()[1][:, 0].tolist() == [0.25, 1.5]
+    words = texts(figure)
+    assert "wrongly merged" in words and "same view" in words and "split: nothing to compare." in words
+    assert "No causes" in texts(viz.cause_effects({}))
+    with pytest.raises(KitError, match="lengths differ"):
+        viz.cause_effects({"merged": (("a",), [1, 2], [1], [1])})
+
+
+def test_suspicious_first_worked_by_hand():
+    figure = viz.suspicion_curves({"score": [0.1, 0.4, 0.2, np.nan, 0.4]}, [True, True, False, True, False],
+                                  aurocs={"score": 0.625})
+    line = figure.axes[0].lines[0]
+    assert line.get_xdata().tolist() == [0, 0.25, 0.5, 1] and line.get_ydata().tolist() == [0, 0.5, 0.5, 1]
+    assert "score (AUROC 0.62)" in texts(figure)
+    assert "not known" in texts(viz.suspicion_curves({"score": [1.0]}, None))
+    assert "No label is wrong" in texts(viz.suspicion_curves({"score": [1.0]}, [False]))
+    with pytest.raises(KitError, match="lengths differ"):
+        viz.suspicion_curves({"score": [1.0]}, [True, False])
+
+
+def test_noise_curves_have_means_and_deviations_over_what_was_measured():
+    figure = viz.noise_curves([0, 0.3, 0.6], {"dkdmpl": [[0.8, 0.6, np.nan], [0.6, 0.6, np.nan]], "gkd": [0.7, 0.5, 0.1]})
+    first, second = figure.axes[0].containers
+    assert first.lines[0].get_ydata().tolist() == pytest.approx([0.7, 0.6])
+    ends = first.lines[2][0].get_segments()
+    assert ends[0][:, 1] == pytest.approx(0.7 + np.array([-1, 1]) * np.std([0.8, 0.6], ddof=1))
+    assert second.lines[0].get_xdata().tolist() == [0, 0.3, 0.6]
+    assert "DKD-MPL (2 seeds)" in texts(figure) and "+ GKD (1 seed)" in texts(figure)
+    assert "No results" in texts(viz.noise_curves([], {}))
+    with pytest.raises(KitError, match="rates"):
+        viz.noise_curves([0, 1], {"gkd": [1, 2, 3]})
+
+
+def test_every_picture_of_noise_renders_with_names_for_those_who_import_viz():
+    for name in ("camera_error_maps", "cause_effects", "change_curves", "noise_curves", "suspicion_curves"):
+        assert name in viz.__all__
+    assert viz.figure_png(viz.noise_curves([0.1], {"gkd": [[0.5]]})).startswith(b"\x89PNG")
