@@ -74,10 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("data", _data, "check a data set, or render the embedded one", settings=True)
     sub.add_argument("action", choices=("check", "render"))
 
-    sub = command("notebooks", _notebooks, "run notebooks headless through papermill, or rebuild them from their sources")
-    sub.add_argument("action", choices=("run", "build"))
+    sub = command("notebooks", _notebooks, "run notebooks headless, rebuild them from their sources, write learner's copies "
+                                           "without solutions, or slides of executed notebooks")
+    sub.add_argument("action", choices=("run", "build", "learner", "slides"))
     sub.add_argument("names", nargs="*", help="such as 02_clustering (default: all, in order)")
-    sub.add_argument("--out", default="runs/notebooks")
+    sub.add_argument("--out", help="folder to write to (default: runs/notebooks; for learner's copies: learner); slides are "
+                                   "made of what `run` left there, and of what is run now")
     sub.add_argument("--folder", default=None, help="where the notebooks lie (default: notebooks/ of this checkout)")
     sub.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     sub.add_argument("--timeout", type=int, default=1800, help="seconds for one notebook (default: %(default)s)")
@@ -259,18 +261,27 @@ def _data(args: argparse.Namespace) -> int:
 
 
 def _notebooks(args: argparse.Namespace) -> int:
+    from .handouts import write_learner_copies, write_slides
     from .notebooks import build_notebooks, default_folder, run_notebooks
     from .report import write_report
 
-    folder = Path(args.folder) if args.folder else default_folder()
+    folder, names = Path(args.folder) if args.folder else default_folder(), args.names or "all"
+    out = Path(args.out or ("learner" if args.action == "learner" else "runs/notebooks"))
     if args.action == "build":
         print("rebuilt: " + (", ".join(build_notebooks(folder)) or "nothing, all in step"))
         return 0
+    if args.action == "learner":
+        copies = write_learner_copies(names, folder, out)
+        print(f"{len(copies)} notebooks without solutions in {out}: open {copies[0].name} there in JupyterLab.")
+        return 0
     parameters = {name: _literal(value) for name, value in args.parameter}
-    parameters.setdefault("out_dir", str(Path(args.out).resolve()))
-    run_notebooks(args.names or "all", notebooks_dir=folder, out_dir=Path(args.out), parameters=parameters,
-                  timeout_s=args.timeout)
-    print(f"Open {write_report(Path(args.out))}")
+    parameters.setdefault("out_dir", str(out.resolve()))
+    if args.action == "slides":
+        for page in write_slides(names, folder, out, parameters, timeout_s=args.timeout):
+            print(f"Open {page}")
+        return 0
+    run_notebooks(names, notebooks_dir=folder, out_dir=out, parameters=parameters, timeout_s=args.timeout)
+    print(f"Open {write_report(out)}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Build and run the kit's notebooks; their pages are in `pages.py`, the report in `report.py`.
+"""Build and run the kit's notebooks; their pages are in `pages.py`, learner's copies and slides in `handouts.py`.
 
 1. A notebook's source is `notebooks/NN_name.py` (jupytext `py:percent`); `build_notebooks` makes `NN_name.ipynb` of it,
    the same bytes each time, without outputs. Edit the source, build, commit both: a test fails when they differ.
@@ -31,7 +31,6 @@ from .errors import KitError
 from .experiment import read_json, write_atomic, write_json
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
-STUB = {"code": "# Exercise: your code here.", "markdown": "*Exercise: your answer here.*"}
 NAMES = "[0-9][0-9]_*"
 
 
@@ -113,20 +112,6 @@ def build_notebooks(folder: str | Path, *, check: bool = False) -> list[str]:
                 write_atomic(target, text)
     found = sorted(folder.glob(NAMES + ".ipynb")) if check else []
     return stale + [path.name for path in found if not path.with_suffix(".py").exists()]
-
-
-def learner_copy(notebook: Any) -> Any:
-    """A copy of a notebook (NotebookNode, or a path) whose cells tagged `solution` became exercises that still run."""
-    nbformat = _need("nbformat")
-    given = nbformat.read(notebook, as_version=4) if isinstance(notebook, (str, Path)) else notebook
-    copy = nbformat.from_dict(json.loads(json.dumps(given)))
-    for cell in copy.cells:
-        if "solution" in cell.metadata.get("tags", []):
-            cell.source = STUB.get(cell.cell_type, "")
-            cell.metadata["tags"] = ["exercise" if tag == "solution" else tag for tag in cell.metadata["tags"]]
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
-    return copy
 
 
 def _literal(name: str, value: Any) -> Any:
@@ -242,6 +227,8 @@ def _child(request_path: Path) -> int:
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     source = Path(request["source"])
+    if any("solution" in cell["metadata"].get("tags", []) for cell in read_json(source)["cells"]):
+        os.environ["DKDMPL_SOLUTIONS"] = "1"   # its own solutions must pass its checks (course.STRICT)
     try:
         notebook = papermill.execute_notebook(
             _pattern(source), _pattern(request["target"]), request["parameters"], kernel_name=KERNELSPEC["name"],
@@ -288,6 +275,8 @@ def run_notebooks(names: str | Sequence[str] = "all", *, notebooks_dir: str | Pa
     """
     from tqdm import tqdm
 
+    from .pages import export_course
+
     sources, folder = select_notebooks(names, notebooks_dir), Path(out_dir).resolve() / "notebooks"
     given: dict[str, dict[str, Any]] = {}
     for source in sources:   # all are checked before the first one runs
@@ -305,6 +294,7 @@ def run_notebooks(names: str | Sequence[str] = "all", *, notebooks_dir: str | Pa
         bar.close()
     if batch.failures:
         raise batch.failures[0]
+    export_course(Path(notebooks_dir), folder)
     return runs
 
 

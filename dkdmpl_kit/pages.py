@@ -12,8 +12,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from .experiment import write_atomic
+
 POLICY = ('<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; media-src data:; '
           'font-src data:; style-src \'unsafe-inline\'; script-src \'unsafe-inline\'">')
+COURSE_PAGES = ("glossary", "symbols")  # of notebooks/course, for learners; the teacher's guide is not among them
 WIDGET = "application/vnd.jupyter.widget-view+json"
 TEMPLATE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js %}POLICY{% endblock %}{% block jupyter_widgets %}{% endblock %}
@@ -42,12 +45,20 @@ def mathml(latex: str, *, display: bool = False) -> str:
     return re.sub(r'<mn mathvariant="double-struck">(\d)</mn>', lambda m: f"<mn>&#{0x1D7D8 + int(m[1])};</mn>", found)
 
 
-def export_html(notebook: Any, source: Path) -> str:
-    """HTML of an executed notebook (NotebookNode); pictures that markdown names are read from the source's folder."""
+def export_html(notebook: Any, source: Path, *, blocks: str = "") -> str:
+    """HTML of an executed notebook (NotebookNode); pictures that markdown names are read from the source's folder.
+
+    blocks: more blocks of the Jinja template, such as those that make slides of it. Links to pages of the course lead to
+    what `export_course` writes.
+    """
     from nbconvert.exporters.html import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
     class Renderer(IPythonRenderer):
+        def heading(self, text: str, level: int, **attributes: Any) -> str:
+            anchor = escape(re.sub(r"<[^>]*>", "", text).replace(" ", "-"))   # as JupyterLab makes them
+            return super().heading(text, level, **attributes).replace(f"<h{level}", f'<h{level} id="{anchor}"', 1)
+
         def block_math(self, body: str) -> str:
             return mathml(body, display=True)
 
@@ -62,11 +73,23 @@ def export_html(notebook: Any, source: Path) -> str:
             renderer = Renderer(escape=False, embed_images=True, path=str(source.parent), exclude_anchor_links=True)
             return MarkdownWithMath(renderer=renderer).render(text)
 
-    exporter = Exporter(raw_template=TEMPLATE)
+    exporter = Exporter(raw_template=TEMPLATE + blocks)
     exporter.register_preprocessor("nbconvert.preprocessors.CoalesceStreamsPreprocessor", enabled=True)  # progress bars
     exporter.register_filter("latex_html", lambda text: mathml(text.strip().strip("$"), display=True))
     resources = {"metadata": {"name": source.stem, "path": str(source.parent)}}
-    return exporter.from_notebook_node(_without_widgets(notebook), resources)[0]
+    html = exporter.from_notebook_node(_without_widgets(notebook), resources)[0]
+    return re.sub(r'href="((?:course/)?(?:glossary|symbols))\.md', r'href="\1.html', html)
+
+
+def export_course(notebooks_dir: Path, out_dir: Path) -> None:
+    """Write the pages of notebooks_dir/course that notebooks link to as HTML into out_dir/course; nothing if there is none."""
+    from nbformat.v4 import new_markdown_cell, new_notebook
+
+    for name in COURSE_PAGES:
+        source = notebooks_dir / "course" / f"{name}.md"
+        if source.is_file():
+            page = new_notebook(cells=[new_markdown_cell(source.read_text(encoding="utf-8"))])
+            write_atomic(out_dir / "course" / f"{name}.html", export_html(page, source))
 
 
 def _without_widgets(notebook: Any) -> Any:

@@ -60,11 +60,11 @@ print(stage.dataset.summary())
 # the person of this picture of camera 1? Nothing is known about the person beforehand, so this is not classification:
 # the people of the test are none of the people of the training. The task is a **ranking**:
 #
-# - the **query** is one picture of somebody;
-# - the **gallery** is a large set of pictures, from all cameras;
+# - the **[query](course/glossary.md#query)** is one picture of somebody;
+# - the **[gallery](course/glossary.md#gallery)** is a large set of pictures, from all cameras;
 # - the gallery is sorted by similarity to the query, and the pictures of the same person should come first.
 #
-# Similarity is computed by an **encoder**: a network that turns a picture into a **feature**, a vector of length 1.
+# Similarity is computed by an **[encoder](course/glossary.md#encoder)**: a network that turns a picture into a **[feature](course/glossary.md#feature)**, a vector of length 1.
 # The similarity of two pictures is the inner product of their features.
 #
 # By default the pictures here are drawn by the kit: small rendered people, so that nobody's privacy is touched, nothing
@@ -79,7 +79,7 @@ stage.save_figure(fig, "00_contact_sheet", caption="Some of the training picture
 fig
 
 # %% [markdown]
-# Read along a row: it is one person (where identities are known). Pose, light, background and colour cast change, and
+# Read along a row: it is one person (where [identities](course/glossary.md#identity) are known). Pose, light, background and colour cast change, and
 # sometimes something stands in front. Now read down a column: different people, yet one look that all of them share.
 # That second observation is the whole difficulty. Keep it in mind.
 
@@ -87,8 +87,8 @@ fig
 # ## 2. Unsupervised: the labels are guessed
 #
 # Whoever wants to *train* such an encoder usually needs to know who is who: thousands of pictures sorted by hand.
-# **Unsupervised** re-ID does without. It has pictures (and perhaps the number of the camera), never identities. So it
-# guesses: cluster the pictures, call each cluster a person, and train on this **pseudo label**. A better encoder gives
+# **[Unsupervised](course/glossary.md#unsupervised)** [re-ID](course/glossary.md#re-identification) does without. It has pictures (and perhaps the number of the camera), never identities. So it
+# guesses: cluster the pictures, call each cluster a person, and train on this **[pseudo label](course/glossary.md#pseudo-label)**. A better encoder gives
 # better clusters, and so on. Here is one turn of the wheel.
 
 # %%
@@ -100,16 +100,18 @@ fig
 # %% [markdown]
 # Clusters are never right at first, so the pseudo labels are *noisy*: two people in one cluster, one person in three
 # clusters. Training on wrong labels teaches wrong things. The method of this kit, **DKD-MPL** (dual knowledge
-# distillation on multiview pseudo labels, Zhu, Peng and Yan 2024), looks at a label from several sides instead of
+# [distillation](course/glossary.md#distillation) on multiview pseudo labels, Zhu, Peng and Yan 2024), looks at a label from several sides instead of
 # believing it:
 #
-# - **GKD**, global knowledge distillation: the clustering of the whole epoch is a *teacher* that gives soft labels;
-# - **SKD**, self-knowledge distillation: a picture and another picture of its cluster should agree.
+# - **[GKD](course/glossary.md#global-knowledge-distillation)**, global knowledge distillation: the clustering of the whole [epoch](course/glossary.md#epoch) is a *[teacher](course/glossary.md#teacher)* that gives [soft labels](course/glossary.md#soft-label);
+# - **[SKD](course/glossary.md#self-knowledge-distillation)**, self-knowledge distillation: a picture and another picture of its cluster should agree.
 #
 # **What is the paper's, what is ours.** Only the abstract of the paper is available to us. It names the ideas above. All
-# formulas, temperatures and weights in this kit are *our reading* of it. No number here is a number of the paper.
+# formulas, [temperatures](course/glossary.md#temperature) and weights in this kit are *our reading* of it. No number here is a number of the paper.
 #
 # ### Symbols, the same in all notebooks
+#
+# Where each lives in the code says the [map of symbols](course/symbols.md); words are in the [glossary](course/glossary.md).
 #
 # | symbol | shape | meaning |
 # |---|---|---|
@@ -173,8 +175,8 @@ fig
 # would be too easy, so the protocol of re-ID does not count it (notebook 06). Look at the crosses, if there are any: is
 # it the clothes that agree, or rather the background, the light and the pose?
 #
-# One query proves nothing. Here are all of them, in three numbers. **Rank-1**: how often is the first counted picture
-# right? **mAP**: how high do *all* right pictures stand, 1 being perfect? **mINP**: how high does the *last* right one
+# One query proves nothing. Here are all of them, in three numbers. **[Rank-1](course/glossary.md#cmc)**: how often is the first counted picture
+# right? **[mAP](course/glossary.md#mean-average-precision)**: how high do *all* right pictures stand, 1 being perfect? **[mINP](course/glossary.md#minp)**: how high does the *last* right one
 # stand? Notebook 06 computes them by hand.
 
 # %%
@@ -188,7 +190,7 @@ else:
 # ## 4. The first guess
 #
 # Now the first clustering, made from the same untrained features. How good it is, we measure with the **adjusted Rand
-# index** (ARI): 1 means that the clusters *are* the identities, 0 is what throwing dice would give. True identities are
+# index** ([ARI](course/glossary.md#adjusted-rand-index)): 1 means that the clusters *are* the identities, 0 is what throwing dice would give. True identities are
 # used for measuring alone: training never sees them, and a test of the kit holds that.
 #
 # **Predict:** will there be more clusters than people, or fewer? Will the ARI be nearer to 1 or to 0?
@@ -259,25 +261,74 @@ Markdown("\n".join(["| package | version |", "|---|---|", *lines]))
 # %% [markdown]
 # ## Exercises
 #
-# **1.** How good is pure luck? Replace all features by random directions and score the ranking again.
+# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What
+# is folded away below prepares the checks: it knows the answers.)
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+from dkdmpl_kit.course import exercises, value
+
+tests = {1: None, 2: None}
 if result is not None:
-    rng = np.random.default_rng(seed)
-    random_query, random_gallery = rng.normal(size=query.shape), rng.normal(size=gallery.shape)
-    luck = evaluate_ranking(random_query / np.linalg.norm(random_query, axis=1, keepdims=True),
-                            random_gallery / np.linalg.norm(random_gallery, axis=1, keepdims=True),
-                            query_pids, gallery_pids, query_camids, gallery_camids)
-    print(f"Luck: Rank-1 {luck.cmc[1]:.1%}, mAP {luck.mAP:.1%}. Untrained features: Rank-1 {result.cmc[1]:.1%}, mAP {result.mAP:.1%}.")
+    allowed = gallery_pids >= 0
+    right = (query_pids[:, None] == gallery_pids) & allowed
+    same_camera = right & (query_camids[:, None] == gallery_camids) & (query_camids[:, None] >= 0)
+    right_left, shares = right & ~same_camera, right.sum(axis=1) / allowed.sum()
+    can = right_left.any(axis=1)
+    chances = right_left.sum(axis=1) / (allowed & ~same_camera).sum(axis=1)
+    tests[1] = value(chances[can].mean(), mistakes={
+        "the same person under the same camera does not count: leave those pictures out of both numbers.": shares[can].mean(),
+        "leave the same person's pictures under the same camera out of the counted pictures as well.":
+            (right_left.sum(axis=1) / allowed.sum())[can].mean(),
+        "queries without a right picture are skipped, and do not count as 0.": chances.mean()})
+
+    def easiest_and_hardest(answer):
+        ap, (easy, hard) = result.average_precision, (int(i) for i in answer)
+        if np.isnan(ap[[easy, hard]]).any():
+            return "one of the two has no AP (NaN): np.nanargmax and np.nanargmin pass over those."
+        if ap[easy] == np.nanmin(ap) < np.nanmax(ap) == ap[hard]:
+            return "the right two, the other way round: the easiest query has the highest AP."
+        return "" if ap[easy] == np.nanmax(ap) and ap[hard] == np.nanmin(ap) else "there is a higher, or a lower AP than theirs."
+
+    tests[2] = easiest_and_hardest
+outliers = [int((stage.cluster(features, eps=e).labels < 0).sum()) for e in (0.4, 0.7)]
+tests[3] = value(outliers, mistakes={"those are the pictures that are clustered; count the others.":
+                                     [len(features) - n for n in outliers]})
+check = exercises(tests)
 
 # %% [markdown]
-# **2.** Which query is easiest for the untrained features, and which is hardest? Show both (`result.average_precision`
-# holds one value a query, NaN where nothing can be matched).
+# **1.** How good is pure luck? If features were random directions, each counted picture would stand first equally often. So
+# the chance of a query is the share of right pictures among all that are counted for it (the same person under the same camera
+# counts in neither). Compute this chance for each query that has a right picture, and average: the Rank-1 of luck.
 
 # %% tags=["solution"]
+# answer_1: one number from 0 to 1; you have query_pids, query_camids (Q,), gallery_pids and gallery_camids (G,)
+answer_1 = None
+if result is not None:
+    match = query_pids[:, None] == gallery_pids  # (Q, G)
+    left_out = match & (query_camids[:, None] == gallery_camids) & (query_camids[:, None] >= 0)
+    n_right, n_counted = (match & ~left_out).sum(axis=1), (~left_out).sum(axis=1)
+    answer_1 = (n_right / n_counted)[n_right > 0].mean()
+
+    rng = np.random.default_rng(seed)  # and once by throwing dice
+    dice = [rng.normal(size=x.shape) for x in (query, gallery)]
+    luck = evaluate_ranking(*(x / np.linalg.norm(x, axis=1, keepdims=True) for x in dice),
+                            query_pids, gallery_pids, query_camids, gallery_camids)
+    print(f"Rank-1 by luck: {answer_1:.1%} expected, {luck.cmc[1]:.1%} in one throw of dice. "
+          f"Untrained features: {result.cmc[1]:.1%}.")
+
+# %% tags=["check"]
+check(1, answer_1)
+
+# %% [markdown]
+# **2.** Which query is easiest for the untrained features, and which is hardest? (`result.average_precision` holds one value a
+# query, NaN where nothing can be matched.) Then look at both.
+
+# %% tags=["solution"]
+# answer_2: two row numbers of the query split, (easiest, hardest)
+answer_2 = None
 if result is not None:
     ap = result.average_precision
-    both = np.array([np.nanargmax(ap), np.nanargmin(ap)])
+    answer_2 = both = np.array([np.nanargmax(ap), np.nanargmin(ap)])
     order = np.argsort(-(query[both] @ gallery.T), axis=1, kind="stable")[:, :10]
     matches = query_pids[both, None] == gallery_pids[order]
     own = matches & (query_camids[both, None] == gallery_camids[order]) & (query_camids[both, None] >= 0)
@@ -285,15 +336,25 @@ if result is not None:
                            matches, junk=own, titles=[f"AP {ap[i]:.2f}" for i in both])
     display(fig)
 
+# %% tags=["check"]
+check(2, answer_2)
+
 # %% [markdown]
-# **3.** DBSCAN's radius `eps` decides what counts as near. Cluster with `eps` 0.4 and 0.7 (`stage.cluster(features,
-# eps=...)`). How do clusters, outliers and ARI move?
+# **3.** [DBSCAN](course/glossary.md#dbscan)'s radius `eps` decides what counts as near. Cluster with `eps` 0.4 and 0.7 (`stage.cluster(features,
+# eps=...)`) and count the [outliers](course/glossary.md#outlier), whose label is -1. How do clusters and ARI move?
 
 # %% tags=["solution"]
-for eps in (0.4, stage.config.eps, 0.7):
+# answer_3: two whole numbers, the outliers at eps 0.4 and at eps 0.7
+answer_3 = []
+for eps in (0.4, 0.7):
     other = stage.cluster(features, eps=eps)
+    answer_3.append((other.labels < 0).sum())
     ari = cluster_agreement(other.labels, stage.pids).ari
-    print(f"eps {eps:.2f}: {other.n_clusters} clusters, {other.outlier_fraction:.0%} outliers, ARI {'unknown' if ari is None else f'{ari:.3f}'}")
+    print(f"eps {eps:.2f}: {other.n_clusters} clusters, {other.outlier_fraction:.0%} outliers, "
+          f"ARI {'unknown' if ari is None else f'{ari:.3f}'}")
+
+# %% tags=["check"]
+check(3, answer_3)
 
 # %%
 stage.write_metrics(

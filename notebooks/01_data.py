@@ -54,7 +54,7 @@ print(stage.dataset.summary())
 # ## 1. Three splits
 #
 # The **train** pictures are clustered and learnt from. **Query** and **gallery** show *other* people and are for the test
-# alone. Each picture has a file, an identity (`pid`) and a camera (`camid`, from 0 in memory, from 1 in file names). A `-`
+# alone. Each picture has a file, an [identity](course/glossary.md#identity) (`pid`) and a camera (`camid`, from 0 in memory, from 1 in file names). A `-`
 # in the table says that nothing is known. Training receives only what `unlabelled()` returns: files and cameras.
 
 # %%
@@ -82,7 +82,7 @@ fig
 #
 # The rendered pictures come with a manifest: every factor that made them. Factors of the **identity** stay the same in all
 # of its pictures, factors of the **camera** in all pictures of that camera, and factors of the **picture** belong to this
-# one. An encoder for re-ID should hear the first, and be deaf to the other two. Nobody tells it which is which.
+# one. An encoder for [re-ID](course/glossary.md#re-identification) should hear the first, and be deaf to the other two. Nobody tells it which is which.
 
 # %%
 factors = stage.factors()
@@ -126,7 +126,7 @@ Markdown("\n".join(["| camera | pictures | red | green | blue | brightness |", "
 
 # %% [markdown]
 # Where the cameras saw the same people, the people cannot explain these differences: the camera does (gain, cast,
-# background, blur). This is **camera shift**.
+# background, blur). This is **[camera shift](course/glossary.md#camera-shift)**.
 #
 # ## 4. Camera shift against identity
 #
@@ -185,13 +185,13 @@ stage.save_figure(fig, "01_distances", caption="Distances of untrained features,
 fig
 
 # %% [markdown]
-# The stronger the camera shift, the more *systematically* pseudo labels go wrong: clusters become "people under camera 3"
+# The stronger the camera shift, the more *systematically* [pseudo labels](course/glossary.md#pseudo-label) go wrong: clusters become "people under camera 3"
 # rather than "this person". Notebook 02 counts how often.
 #
 # ## 5. Batches: P clusters x K images
 #
-# The losses of this kit compare a picture with its own cluster and with the others, so a batch needs several pictures of
-# each of several clusters: **P** clusters, **K** images of each. There are two samplers.
+# The losses of this kit compare a picture with its own cluster and with the others, so a [batch](course/glossary.md#batch) needs several pictures of
+# each of several clusters: **P** clusters, **K** images of each. There are two [samplers](course/glossary.md#sampler).
 #
 # - `random` takes any K images of the cluster;
 # - `camera` takes one image, and the others from *other cameras* where the cluster has any. Published code of Cluster
@@ -301,19 +301,87 @@ for root, regex in ((own, r"person(?P<pid>\d+)"), (own / "not-there", None), (ow
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Which two cameras differ most in their mean colour?
+# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What
+# is folded away below prepares the checks: it knows the answers.)
 
-# %% tags=["solution"]
-gap = np.linalg.norm(colours[:, None] - colours, axis=2)
-a, b = np.unravel_index(gap.argmax(), gap.shape)
-print(f"Cameras {cameras[a] + 1} and {cameras[b] + 1}: {gap[a, b]:.0f} grey levels apart." if len(cameras) > 1
-      else "There is only one camera.")
+# %% jupyter={"source_hidden": true} tags=["check"]
+import re
+
+from dkdmpl_kit.course import exercises, value
+
+
+def farthest_cameras(answer):
+    between_all = {(a, b): float(np.linalg.norm(colours[i] - colours[j])) for i, a in enumerate(cameras.tolist())
+                   for j, b in enumerate(cameras.tolist()) if a < b}
+    pair = tuple(sorted(int(c) for c in answer))
+    if pair not in between_all:
+        return "give two different entries of `cameras`: they count from 0, file names and tables from 1."
+    if np.isclose(between_all[pair], max(between_all.values())):
+        return ""
+    shifted = tuple(c - 1 for c in pair)
+    if np.isclose(between_all.get(shifted, -1), max(between_all.values())):
+        return "the right two, counted from 1; `cameras` counts from 0."
+    return f"they are {between_all[pair]:.1f} grey levels apart, and another two differ more."
+
+
+tests = {1: farthest_cameras if len(cameras) > 1 else None, 2: None}
+if "same person, other camera" in means_of and can_compare:
+    mean_of = torch.tensor(colours[np.searchsorted(cameras, camids)] / 255, dtype=torch.float32).repeat_interleave(32 * 16, dim=1)
+    friends = kinds["same person, other camera"]
+    apart_by = {name: float((torch.cdist(x, x) / small.shape[1] ** 0.5).numpy()[friends].mean())
+                for name, x in (("right", small - mean_of), ("added", small + mean_of), ("levels", small - 255 * mean_of),
+                                ("grey", small - mean_of.mean(dim=1, keepdim=True)))}
+    tests[2] = value(apart_by["right"], mistakes={
+        "it is the distance before: nothing was subtracted.": by_pixels[friends].mean(),
+        "the mean colours were added; subtract them.": apart_by["added"],
+        "the pictures in `small` go from 0 to 1, the mean colours from 0 to 255.": apart_by["levels"],
+        "one mean for all three colours was subtracted; each colour has its own.": apart_by["grey"],
+        "divide by the square root of the number of values, as section 4 does.": apart_by["right"] * small.shape[1] ** 0.5})
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+def pattern_test(answer):
+    for camera, person, frame in (("03", "0042", 7), ("11", "7", 123), ("1", "1501", 0)):
+        name = f"c{camera}-P{person}-frame{frame}.jpg"
+        found = re.search(answer, name)
+        if not found:
+            return f"it does not match {name}."
+        if set(found.groupdict()) != {"pid", "camid"}:
+            return "it must have exactly the named groups (?P<pid>...) and (?P<camid>...)."
+        if found["pid"] != person or found["camid"] != camera:
+            return f"in {name} it takes {found['pid']} for the identity and {found['camid']} for the camera."
+    return ""
+
+
+tests[3] = pattern_test
+check = exercises(tests)
 
 # %% [markdown]
-# **2.** Undo the cameras' colours by hand: subtract each camera's mean colour from its pictures. How do the mean pixel
-# distances of section 4 change?
+# **1.** Which two cameras differ most in their mean colour? (`colours` holds a row of mean red, green and blue for each of
+# `cameras`; take the Euclidean distance of rows.)
 
 # %% tags=["solution"]
+# answer_1: two entries of `cameras`, in any order
+answer_1 = None
+gap = np.linalg.norm(colours[:, None] - colours, axis=2)
+a, b = np.unravel_index(gap.argmax(), gap.shape)
+if len(cameras) > 1:
+    answer_1 = (cameras[a], cameras[b])
+    print(f"Cameras {cameras[a] + 1} and {cameras[b] + 1} (counted from 1): {gap[a, b]:.0f} grey levels apart.")
+
+# %% tags=["check"]
+check(1, answer_1)
+
+# %% [markdown]
+# **2.** Undo the cameras' colours by hand: subtract each camera's mean colour from the small versions of its pictures. What
+# is then the mean pixel distance of the pairs *same person, other camera*? Is it what you expected, and what happens to the
+# other kinds of pairs?
+#
+# (`small` (n, 3·32·16) holds the small versions, values 0 to 1, all red ones first, then green, then blue; `camids` (n,) their
+# cameras; `colours` the mean colours, 0 to 255; `kinds` the masks of the pairs.)
+
+# %% tags=["solution"]
+# answer_2: one number, the mean distance after balancing
+answer_2 = None
 if can_compare:
     planes = small.reshape(len(chosen), 3, -1)  # (pictures, colours, pixels)
     shift = torch.tensor(colours[np.searchsorted(cameras, camids)] / 255, dtype=torch.float32)[:, :, None]
@@ -322,15 +390,23 @@ if can_compare:
     for name, mask in kinds.items():
         if mask.any():
             print(f"{name:<26} before {by_pixels[mask].mean():.3f}, after {after[mask].mean():.3f}")
+    if kinds["same person, other camera"].any():
+        answer_2 = after[kinds["same person, other camera"]].mean()
+
+# %% tags=["check"]
+check(2, answer_2)
 
 # %% [markdown]
-# **3.** Your colleague's files are called `c03-P0042-frame7.jpg`. Write the pattern, and try it with `re.search`.
+# **3.** Your colleague's files are called `c03-P0042-frame7.jpg`: camera 3, person 42. Write the pattern, and try it with
+# `re.search`.
 
 # %% tags=["solution"]
-import re
+# answer_3: a regular expression (text) with the named groups pid and camid
+answer_3 = r"c(?P<camid>\d+)-P(?P<pid>\d+)-"
+print(re.search(answer_3, "c03-P0042-frame7.jpg").groupdict())
 
-match = re.search(r"c(?P<camid>\d+)-P(?P<pid>\d+)-", "c03-P0042-frame7.jpg")
-print(match.groupdict())
+# %% tags=["check"]
+check(3, answer_3)
 
 # %%
 stage.write_metrics(

@@ -90,7 +90,7 @@ fig
 # $$P_i = \{\, j \in R_i : i \in R_j \,\}$$
 #
 # This throws out strangers, and some friends too. To win friends back, look at the half-sized lists $H_j$ (the first
-# $\mathrm{round}(k_1/2)+1$ of $R_j$) and their reciprocal sets $Q_j = \{\, l \in H_j : j \in H_l \,\}$. If more than two
+# $\mathrm{round}(k_1/2)+1$ of $R_j$) and their [reciprocal](course/glossary.md#k-reciprocal-neighbours) sets $Q_j = \{\, l \in H_j : j \in H_l \,\}$. If more than two
 # thirds of $Q_j$ already lie in $P_i$, then $j$'s close circle is part of $i$'s circle, and $P_i$ takes in all of it.
 #
 # Each set becomes a row of weights, $V_i = \mathrm{softmax}$ of $-(2 - 2 s_{ij})$ over the expanded set, and **query
@@ -101,7 +101,7 @@ fig
 # So $d_{ij}$ is 0 when two pictures have the same circle, and 1 when they share nobody. In Python it is as short as in
 # words:
 
-# %%
+# %% tags=["code"]
 k2, half = min(config.k2, k1), min(k1, round(config.k1 / 2) + 1)
 
 
@@ -166,7 +166,7 @@ for name, group in sets.items():
     print(f"{name[2:]:>10}: {count(len(group), 'picture')}{right}")
 
 # %% [markdown]
-# Compare the share of the right person in the three sets: the reciprocal test aims at a purer set, the expansion at a
+# Compare the share of the right person in the three sets: the reciprocal test aims at a [purer](course/glossary.md#purity) set, the expansion at a
 # fuller one. (Each row of the picture starts with the most similar ones, and stops where the
 # sheet is full.)
 #
@@ -186,12 +186,12 @@ fig
 #
 # ## 4. DBSCAN, and its radius
 #
-# DBSCAN reads nothing but these distances. A picture with at least `min_samples` pictures within `eps`, itself included,
+# [DBSCAN](course/glossary.md#dbscan) reads nothing but these distances. A picture with at least `min_samples` pictures within `eps`, itself included,
 # is a **core**. Cores within `eps` of each other belong together, pictures near a core join it, and what is left is an
-# **outlier**, label $-1$, which sits out this epoch. The number of clusters is *found*, not given: nobody knows how many
+# **[outlier](course/glossary.md#outlier)**, label $-1$, which sits out this epoch. The number of clusters is *found*, not given: nobody knows how many
 # people there are.
 #
-# **Predict:** let `eps` grow from small to large. What happens to the outliers, to the number of clusters, to the ARI?
+# **Predict:** let `eps` grow from small to large. What happens to the outliers, to the number of clusters, to the [ARI](course/glossary.md#adjusted-rand-index)?
 
 # %%
 grid = np.linspace(0.3, config.max_distance, 21)
@@ -218,7 +218,7 @@ if pseudo.n_clusters < 2:
 
 # %% [markdown]
 # Read the three panels together. The ARI counts clustered pictures only, so it can look fine while nearly everything is an
-# outlier. And mind that you could *choose* the best `eps` only because you know the identities: an unsupervised method may
+# outlier. And mind that you could *choose* the best `eps` only because you know the identities: an [unsupervised](course/glossary.md#unsupervised) method may
 # not look at that panel. The kit keeps the field's usual value, and reports what it gives.
 
 # %%
@@ -287,8 +287,8 @@ Markdown("\n".join(["| features | nearest from the same camera | clusters | outl
 #
 # ## 6. A map
 #
-# UMAP lays the neighbour graph out on paper: 2 dimensions instead of the features' many. Three copies of the same map,
-# coloured by pseudo label, by true identity, and by camera.
+# [UMAP](course/glossary.md#umap) lays the neighbour graph out on paper: 2 dimensions instead of the features' many. Three copies of the same map,
+# coloured by [pseudo label](course/glossary.md#pseudo-label), by true identity, and by camera.
 #
 # **Predict:** which of the three colourings will look tidiest?
 
@@ -321,8 +321,8 @@ fig
 #
 # A pseudo label can be wrong in different ways, and each asks for another remedy:
 #
-# - **merged**: the picture sits in a cluster whose main person is somebody else. Training pulls strangers together;
-# - **split**: its person is the cluster's main one, but another cluster holds more of her. Training pushes her apart;
+# - **[merged](course/glossary.md#merged)**: the picture sits in a cluster whose main person is somebody else. Training pulls strangers together;
+# - [**split**](course/glossary.md#split): its person is the cluster's main one, but another cluster holds more of her. Training pushes her apart;
 # - **outlier**: not clustered, so nothing is learnt from it this epoch;
 # - **right**: the rest.
 #
@@ -364,42 +364,102 @@ Markdown(table)
 # %% [markdown]
 # ## Exercises
 #
-# **1.** `min_samples` says how many pictures make a core. Cluster with 2, 4 and 8: what do clusters, outliers and ARI do?
+# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What
+# is folded away below prepares the checks: it knows the answers.)
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+from sklearn.cluster import DBSCAN
+
+from dkdmpl_kit.course import exercises, value
+
+chosen = np.arange(min(len(features), 3000))
+plain = np.clip(1 - features[chosen] @ features[chosen].T, 0, None)  # 1 - v_i . v_j, for exercise 2
+
+
+def radius_test(answer):
+    def share(radius):
+        return np.mean(DBSCAN(eps=radius, min_samples=config.min_samples, metric="precomputed").fit_predict(plain) < 0)
+
+    radius, target = float(answer), pseudo.outlier_fraction
+    if not radius > 0:
+        return "a radius is above 0."
+    lower, here, upper = (share(factor * radius) for factor in (0.98, 1, 1.02))
+    if abs(here - target) <= 0.05 or lower >= target >= upper:  # near enough, or the share leaps over the target just here
+        return ""
+    return (f"it leaves {here:.0%} of the pictures as outliers, and {target:.0%} are wanted: make it "
+            f"{'larger' if here > target else 'smaller'}.")
+
+
+left_out = [int((pseudo_labels(distances, eps=config.eps, min_samples=m).labels < 0).sum()) for m in (2, 4, 8)]
+k1_tried = (max(2, config.k1 // 2), config.k1, min(2 * config.k1, len(features)))
+check = exercises({
+    1: value(left_out, mistakes={"those are the pictures that are clustered; count the others.":
+                                 [len(features) - n for n in left_out]}),
+    2: radius_test,
+    3: value([stage.cluster(features, k1=k, k2=min(config.k2, k)).n_clusters for k in k1_tried])})
+
+# %% [markdown]
+# **1.** `min_samples` says how many pictures make a core. Cluster `distances` with `min_samples` 2, 4 and 8, at the radius
+# `config.eps`, and count the outliers. What do clusters and ARI do?
 
 # %% tags=["solution"]
+# answer_1: three whole numbers, the outliers at min_samples 2, 4 and 8
+answer_1 = []
 for min_samples in (2, 4, 8):
     found = pseudo_labels(distances, eps=config.eps, min_samples=min_samples)
+    answer_1.append((found.labels < 0).sum())
     a = cluster_agreement(found.labels, pids).ari
     print(f"min_samples {min_samples}: {found.n_clusters} clusters, {found.outlier_fraction:.0%} outliers, "
           f"ARI {'unknown' if a is None else f'{a:.3f}'}")
 
+# %% tags=["check"]
+check(1, answer_1)
+
 # %% [markdown]
-# **2.** Does the Jaccard distance earn its keep? Give DBSCAN the plain distance $1 - v_i^\top v_j$ instead, with a radius
-# that leaves as many outliers as before, and compare the ARI.
+# **2.** Does the [Jaccard distance](course/glossary.md#jaccard-distance) earn its keep? Give DBSCAN the plain distance $1 - v_i^\top v_j$ instead: `plain` holds it
+# (for 3,000 pictures at most). Find a radius that leaves about as many outliers as before, `pseudo.outlier_fraction`, and
+# compare the ARI. (`DBSCAN(eps=radius, min_samples=config.min_samples, metric="precomputed").fit_predict(plain)` gives the
+# labels. A larger radius never leaves more outliers, so you can halve an interval again and again.)
 
 # %% tags=["solution"]
-from sklearn.cluster import DBSCAN
+# answer_2: the radius, one number above 0
+def plain_labels(radius: float) -> np.ndarray:
+    return DBSCAN(eps=radius, min_samples=config.min_samples, metric="precomputed").fit_predict(plain)
 
-chosen = np.arange(min(len(features), 3000))
-plain = np.clip(1 - features[chosen] @ features[chosen].T, 0, None)
-tries = [DBSCAN(eps=radius, min_samples=config.min_samples, metric="precomputed").fit_predict(plain)
-         for radius in np.quantile(plain[plain > 1e-6], np.linspace(0.0005, 0.1, 25))]
-closest = min(tries, key=lambda labels: abs(np.mean(labels < 0) - pseudo.outlier_fraction))
-for name, labels in (("plain", closest), ("Jaccard", pseudo.labels)):
+
+low, high = 0.0, float(plain.max()) + 1e-6
+for _ in range(16):
+    middle = (low + high) / 2
+    if np.mean(plain_labels(middle) < 0) > pseudo.outlier_fraction:
+        low = middle  # too many outliers: a larger radius
+    else:
+        high = middle
+answer_2 = high
+for name, labels in (("plain", plain_labels(answer_2)), ("Jaccard", pseudo.labels)):
     a = cluster_agreement(labels, pids[:len(labels)]).ari
     print(f"{name} distance: {labels.max() + 1} clusters, {np.mean(labels < 0):.0%} outliers, "
           f"ARI {'unknown' if a is None else f'{a:.3f}'}")
 
+# %% tags=["check"]
+check(2, answer_2)
+
 # %% [markdown]
-# **3.** How does the length of the neighbour lists matter? Re-cluster with half of `k1`, and with twice as much. (Think first:
-# how many pictures of one person are there?)
+# **3.** How does the length of the neighbour lists matter? Cluster with half of `k1` (rounded down, 2 at least), with `k1`, and
+# with twice as much (not more than there are pictures): `stage.cluster(features, k1=..., k2=...)`, where `k2` stays, but never above
+# `k1`. (Think first: how many pictures of one person are there?)
 
 # %% tags=["solution"]
+# answer_3: three whole numbers, the clusters found with half of k1, with k1, and with twice k1
+answer_3 = []
 for k in (max(2, config.k1 // 2), config.k1, min(2 * config.k1, len(features))):
     found = stage.cluster(features, k1=k, k2=min(config.k2, k))
+    answer_3.append(found.n_clusters)
     a = cluster_agreement(found.labels, pids).ari
     print(f"k1 {k}: {found.n_clusters} clusters, {found.outlier_fraction:.0%} outliers, "
           f"ARI {'unknown' if a is None else f'{a:.3f}'}")
+
+# %% tags=["check"]
+check(3, answer_3)
 
 # %%
 stage.write_metrics(

@@ -57,8 +57,8 @@ print(stage.dataset.summary())
 # %% [markdown]
 # ## Where we start
 #
-# An untrained encoder usually makes poor clusters, a well-trained one mostly clean ones. For this lesson we want something in between.
-# So we take an encoder after a few epochs of *cluster contrast*, the baseline, and cluster its features once more.
+# An untrained [encoder](course/glossary.md#encoder) usually makes poor clusters, a well-trained one mostly clean ones. For this lesson we want something in between.
+# So we take an encoder after a few epochs of *cluster contrast*, the [baseline](course/glossary.md#baseline), and cluster its features once more.
 
 # %%
 encoder, features, pseudo = stage.warm_start()
@@ -75,7 +75,7 @@ print(f"{len(v)} pictures, features of {v.shape[1]} numbers, {pseudo.n_clusters}
 # %% [markdown]
 # ## Two views of one label
 #
-# **The epoch view: the teacher.** Let $v_i$ be the feature of picture $i$, extracted once before the epoch. $C$ holds one row a cluster: the normalised mean of its members,
+# **The epoch view: the [teacher](course/glossary.md#teacher).** Let $v_i$ be the feature of picture $i$, extracted once before the epoch. $C$ holds one row a cluster: the normalised mean of its members,
 #
 # $$C_k = \frac{\sum_{i:\,y_i=k} v_i}{\lVert \sum_{i:\,y_i=k} v_i \rVert}, \qquad e_i = \mathrm{softmax}(C\,v_i / \tau_t).$$
 #
@@ -94,12 +94,12 @@ print(f"The teacher's favourite is the picture's own cluster for {100 * favourit
       f"clustered pictures, with a mean probability of {own.mean():.2f}.")
 
 # %% [markdown]
-# **The query view: the student.** During training a picture comes back *augmented* (shifted, mirrored, partly erased) and goes through the encoder in *train mode*. Call its feature $z_i$.
-# The memory $M$ starts as $C$ and moves with every batch:
+# **The query view: the [student](course/glossary.md#student).** During training a picture comes back *augmented* (shifted, mirrored, partly erased) and goes through the encoder in *train mode*. Call its feature $z_i$.
+# The [memory](course/glossary.md#memory) $M$ starts as $C$ and moves with every batch:
 #
 # $$q_i = \mathrm{softmax}(M\,z_i / \tau).$$
 #
-# This is *local* knowledge: one augmented glance, judged by a memory that changes. Let us draw one batch, just as the training loop does.
+# This is *local* knowledge: one [augmented](course/glossary.md#augmentation) glance, judged by a memory that changes. Let us draw one batch, just as the training loop does.
 
 # %%
 draws = generator_for(seed, 0, "lesson")
@@ -124,7 +124,7 @@ fig
 # %% [markdown]
 # **Predict:** for a picture well inside its cluster, will $e$ and $q$ look alike? And for a picture between two clusters?
 #
-# Below are the calmest picture of the batch (the one on which the teacher is surest) and the most contested one (on which it is least sure). The black outline is the hard label.
+# Below are the calmest picture of the batch (the one on which the teacher is surest) and the most contested one (on which it is least sure). The black outline is the [hard label](course/glossary.md#hard-label).
 
 # %%
 disagreement = (e * (e.clamp_min(1e-12).log() - q.clamp_min(1e-12).log())).sum(dim=1)   # KL(e || q), (B,)
@@ -143,14 +143,14 @@ for name, i in (("calm", calm), ("contested", contested)):
 #
 # ## The loss
 #
-# The student should follow the teacher. With a distillation temperature $T$ both labels are softened alike, $e^{(T)} = \mathrm{softmax}(t/T)$ and $q^{(T)} = \mathrm{softmax}(l/T)$, for the logits $t = C v/\tau_t$ and $l = M z/\tau$:
+# The student should follow the teacher. With a distillation [temperature](course/glossary.md#temperature) $T$ both labels are softened alike, $e^{(T)} = \mathrm{softmax}(t/T)$ and $q^{(T)} = \mathrm{softmax}(l/T)$, for the logits $t = C v/\tau_t$ and $l = M z/\tau$:
 #
 # $$L_{\mathrm{GKD}} = T^2\;\frac1B\sum_i \mathrm{KL}\!\left(e_i^{(T)} \,\Vert\, q_i^{(T)}\right), \qquad \mathrm{KL}(e\Vert q)=\sum_k e_k \log\frac{e_k}{q_k}.$$
 #
 # The teacher carries no gradient: `detach`. Otherwise it could "agree" by giving up its own opinion.
 
 
-# %%
+# %% tags=["code"]
 def global_distillation(student_logits, teacher_logits, temperature=1.0):
     """The lesson: T^2 KL(e^(T) || q^(T)), mean over the batch; both logits are (B, K)."""
     e_T = torch.softmax(teacher_logits.detach() / temperature, dim=1)       # e^(T), no gradient
@@ -175,11 +175,11 @@ for T in (1.0, 2.0, 5.0):
 # %% [markdown]
 # ## P1: distillation is training on a mixed label
 #
-# Cluster contrast is the cross entropy with the hard label, $L_{\mathrm{CC}} = -\log q_i[y_i]$. Its gradient by the logits is $q - \mathbb{1}_y$. The gradient of $\mathrm{KL}(e\Vert q)$ is $q - e$. Add them up:
+# [Cluster contrast](course/glossary.md#cluster-contrast) is the cross [entropy](course/glossary.md#entropy) with the hard label, $L_{\mathrm{CC}} = -\log q_i[y_i]$. Its gradient by the logits is $q - \mathbb{1}_y$. The gradient of $\mathrm{KL}(e\Vert q)$ is $q - e$. Add them up:
 #
 # $$\frac{\partial}{\partial l}\left(L_{\mathrm{CC}} + \lambda_g L_{\mathrm{GKD}}\right) = (1+\lambda_g)\,(q - r), \qquad r = \frac{\mathbb{1}_y + \lambda_g\, e}{1+\lambda_g}.$$
 #
-# In words: adding GKD (at $T=1$) is *exactly* the same as training on the softened label $r$. Let us not believe it, but measure it.
+# In words: adding [GKD](course/glossary.md#global-knowledge-distillation) (at $T=1$) is *exactly* the same as training on the softened label $r$. Let us not believe it, but measure it.
 
 # %%
 leaf = student.double().requires_grad_()                                  # the logits l
@@ -205,7 +205,7 @@ print(f"The pull towards the hard label goes from {plain[y[contested]]:+.2f} to 
 print(f"{spared} cluster(s) that the hard label pushes away are pulled closer by the mixed label.")
 
 # %% [markdown]
-# The hard label pushes *every* other cluster away, even one that holds the same person. The mixed label pushes less where the teacher sees a likeness, and may even pull.
+# The hard label pushes *every* other cluster away, even one that holds the same person. The [mixed label](course/glossary.md#mixed-target) pushes less where the teacher sees a likeness, and may even pull.
 # That is the promise of GKD. It is also its danger: if the likeness is only the same jacket on somebody else, the mixed label keeps two people together.
 #
 # ## How soft should the teacher be?
@@ -261,7 +261,7 @@ display(Markdown("\n".join(rows)))
 #
 # The abstract leaves open *whose* similarity the teacher reports. The kit offers three readings (`gkd_teacher`):
 #
-# - `sample`: each picture its own soft label, $e_i = \mathrm{softmax}(C v_i/\tau_t)$;
+# - `sample`: each picture its own [soft label](course/glossary.md#soft-label), $e_i = \mathrm{softmax}(C v_i/\tau_t)$;
 # - `cluster`: one soft label for all members of a cluster, $\mathrm{softmax}(C c_{y_i}/\tau_t)$;
 # - `consensus`: what an *earlier* epoch thought, carried over by the overlap of old and new clusters (as RLCC does). The training loop uses the previous epoch; here we go back to the untrained encoder, so that the difference is easy to see.
 
@@ -299,7 +299,7 @@ for name, e_of in teachers.items():
 Markdown("\n".join(rows))
 
 # %% [markdown]
-# The `cluster` teacher knows as many soft labels as there are clusters: it cannot say that *this* picture sits badly. Its favourite is always the hard label, as nothing is closer to a centroid than itself.
+# The `cluster` teacher knows as many soft labels as there are clusters: it cannot say that *this* picture sits badly. Its favourite is always the hard label, as nothing is closer to a [centroid](course/glossary.md#centroid) than itself.
 # The `sample` teacher can disagree with the clustering. But beware: each picture helped to build its own centroid, so its vote is biased towards its own label. Exercise 2 takes that bias out.
 # The `consensus` teacher did not see this epoch's clustering at all. It is independent, and it is out of date.
 #
@@ -308,11 +308,11 @@ Markdown("\n".join(rows))
 # Where true identities are known (for measuring only, training never sees them), we can answer. Call $y^*$ the cluster that truly belongs to the picture: of the clusters in which its identity is the majority, the one with most of its pictures.
 # Some identities own no cluster. For their pictures no label can be right, and we leave them out here.
 #
-# Measure how far a target $t$ is from the truth by $D(t) = \lVert t - \mathbb{1}_{y^*}\rVert_1$. Let $\eta$ be the share of wrong labels, and $e_c$, $e_w$ the mean teacher probability of $y^*$ where the label is correct and where it is wrong. Then
+# Measure the [supervision deviation](course/glossary.md#supervision-deviation), how far a target $t$ is from the truth, by $D(t) = \lVert t - \mathbb{1}_{y^*}\rVert_1$. Let $\eta$ be the share of wrong labels, and $e_c$, $e_w$ the mean teacher probability of $y^*$ where the label is correct and where it is wrong. Then
 #
 # $$\mathbb{E}\,D(\mathbb{1}_y) = 2\eta, \qquad \mathbb{E}\,D(r) = 2\eta + \frac{2\lambda_g}{1+\lambda_g}\Big[(1-\eta)(1-e_c) - \eta\,e_w\Big].$$
 #
-# GKD lowers the expected error exactly when $\eta\,e_w > (1-\eta)(1-e_c)$: what it repairs on wrong labels must outweigh what it spoils on right ones.
+# This is the [break-even](course/glossary.md#break-even): GKD lowers the expected error exactly when $\eta\,e_w > (1-\eta)(1-e_c)$: what it repairs on wrong labels must outweigh what it spoils on right ones.
 # A teacher that only repeats the hard label ($e_c=1$, $e_w=0$) scores exactly zero: it changes nothing.
 #
 # **Predict:** if 30 % of the labels are wrong and the teacher puts no mass on the truth there, can it still help? ($e_w = 0$: look at the condition above.)
@@ -370,7 +370,7 @@ else:
 
 # %% [markdown]
 # Do not read this number as a verdict on GKD. It compares *targets* at one moment, with an $\ell_1$ distance. Training is longer than one moment: a softer target may also make overconfident mistakes cheaper, and clusters change every epoch.
-# The verdict is a training run to its plateau, with several seeds. Notebook 05 shows the records of such runs beside its own short ones.
+# The verdict is a training run to its [plateau](course/glossary.md#plateau), with several seeds. Notebook 05 shows the records of such runs beside its own short ones.
 #
 # ## Look at the wrong labels
 #
@@ -432,42 +432,105 @@ if interactive:
 # %% [markdown]
 # ## Exercises
 #
-# **1. The other direction.** The kit uses $\mathrm{KL}(e\Vert q)$. Work out the gradient of $\mathrm{KL}(q\Vert e)$ by the logits $l$ and check it with autograd. Hint: with $g_k = \log q_k - \log e_k$ it is $q_k\,(g_k - \sum_j q_j g_j)$. Which direction pulls harder on a cluster that the student has given up ($q_k \approx 0$)?
+# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What is folded away below prepares the checks: it knows the answers.)
 
-# %% tags=["solution"]
+# %% jupyter={"source_hidden": true} tags=["check"]
+from dkdmpl_kit.course import exercises, value
+
 leaf = student.double().requires_grad_()
 log_q, log_e = torch.log_softmax(leaf, dim=1), torch.log_softmax(teacher.double(), dim=1)
-reverse = (log_q.exp() * (log_q - log_e)).sum(dim=1).mean()
-(g,) = torch.autograd.grad(reverse, leaf)
-qd, gap = log_q.detach().exp(), (log_q - log_e).detach()
-torch.testing.assert_close(g, qd * (gap - (qd * gap).sum(1, keepdim=True)) / len(y))
-lost = (qd < 0.01) & (log_e.exp() > 0.05)
-forward = (qd - log_e.exp()) / len(y)
-print(f"{int(lost.sum())} clusters have q < 0.01 but e > 0.05.")
-if lost.any():
-    print(f"Mean pull there: KL(e||q) {forward[lost].abs().mean():.2e}, KL(q||e) {g[lost].abs().mean():.2e}.")
+(reverse,) = torch.autograd.grad((log_q.exp() * (log_q - log_e)).sum(dim=1).mean(), leaf)
+with torch.no_grad():
+    q64, g64 = log_q.exp(), log_q - log_e
+reverse_test = value(reverse, batch=len(y), mistakes={
+    "that is the gradient of KL(e || q), the direction that the kit uses.": (q64 - log_e.exp()) / len(y),
+    "the second term is missing: each row of g must lose its mean under q.": q64 * g64 / len(y),
+    "g is log q - log e, not log e - log q; and mind the second term.": -q64 * g64 / len(y)})
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+def left_out_test(answer):
+    answer = torch.as_tensor(answer).detach().double()
+    if answer.shape != (len(index), len(C)):
+        return f"its shape is {tuple(answer.shape)}; a row for each clustered picture, {(len(index), len(C))}, is asked for."
+    if not torch.allclose(answer.sum(dim=1), torch.ones(len(index), dtype=torch.double), atol=1e-3):
+        return "its rows do not sum to 1: they should be probabilities."
+    if torch.allclose(answer, teachers["sample"].double(), atol=1e-6):
+        return "that is the teacher with the picture itself; nothing was left out."
+    size = torch.bincount(yc)[yc]
+    for j in (size > 1).nonzero()[:: max(1, len(yc) // 8), 0].tolist():  # the kit's centroids without picture j
+        others = labels.clone()
+        others[index[j]] = -1
+        apart = ClusterMemory(v, others).centroids
+        own = C.clone()
+        own[yc[j]] = apart[yc[j]]
+        hints = {"": torch.softmax(own @ v[index[j]] / tau_t, dim=0),
+                 "the temperature is tau_t, not tau.": torch.softmax(own @ v[index[j]] / tau, dim=0)}
+        total, n = v[labels == yc[j]].sum(dim=0), int(size[j])
+        own[yc[j]] = (total - v[index[j]]) / (n - 1)
+        hints["bring the centroid without the picture back to length 1."] = torch.softmax(own @ v[index[j]] / tau_t, dim=0)
+        hint = next((h for h, e_j in hints.items() if torch.allclose(answer[j], e_j.double(), atol=1e-4)),
+                    f"row {j} differs from the label by centroids without that picture; only its own centroid changes.")
+        if hint:
+            return hint
+    return ""
+
+
+sure = e_all.max(dim=1).values
+check = exercises({
+    1: reverse_test, 2: left_out_test,
+    3: value(sure[~clustered].mean(), mistakes={
+        "those are the clustered pictures; take the others.": sure[clustered].mean(),
+        "those are all pictures; take the outliers.": sure.mean(),
+        "that is the mean over all clusters; take the largest probability of each picture.": e_all[~clustered].mean()})
+    if (~clustered).any() else None})
 
 # %% [markdown]
-# **2. An unbiased teacher.** Each picture helped to build its own centroid. Leave it out: for picture $i$ use $C_{y_i}$ without $v_i$ (the other centroids stay). How does the teacher's mass on its hard label change? How often is its favourite now another cluster?
+# **1. The other direction.** The kit uses $\mathrm{KL}(e\Vert q)$. Compute, without autograd, the gradient of the batch mean of $\mathrm{KL}(q\Vert e)$ by the logits $l$, for `student` and `teacher` above. Hint: with $g_k = \log q_k - \log e_k$ it is $q_k\,(g_k - \sum_j q_j g_j)$ for one picture. Which direction pulls harder on a cluster that the student has given up ($q_k \approx 0$)?
 
 # %% tags=["solution"]
+# answer_1: the gradient, an array of the shape of `student`, (B, K)
+log_qd, log_ed = torch.log_softmax(student.double(), dim=1), torch.log_softmax(teacher.double(), dim=1)
+qd, gap = log_qd.exp(), log_qd - log_ed
+answer_1 = qd * (gap - (qd * gap).sum(dim=1, keepdim=True)) / len(y)
+forward = (qd - log_ed.exp()) / len(y)
+lost = (qd < 0.01) & (log_ed.exp() > 0.05)
+print(f"{int(lost.sum())} clusters have q < 0.01 but e > 0.05.")
+if lost.any():
+    print(f"Mean pull there: KL(e||q) {forward[lost].abs().mean():.2e}, KL(q||e) {answer_1[lost].abs().mean():.2e}.")
+
+# %% tags=["check"]
+check(1, answer_1)
+
+# %% [markdown]
+# **2. An unbiased teacher.** Each picture helped to build its own centroid. Leave it out: for picture $i$ use $C_{y_i}$ without $v_i$ (the other centroids stay), and compute the soft labels of all clustered pictures anew. How does the teacher's mass on its hard label change? How often is its favourite now another cluster?
+#
+# (`index` (n,) holds the numbers of the clustered pictures, `yc` (n,) their labels, `v` (N, d) the features, `C` (K, d) the centroids. The sum of a cluster's features without $v_i$ points where its mean points.)
+
+# %% tags=["solution"]
+# answer_2: the soft labels without oneself, (n, K), rows that sum to 1
 sums = torch.zeros_like(C).index_add_(0, yc, v[index])
 without = F.normalize(sums[yc] - v[index], dim=1)                        # own centroid without the picture itself
 loo = v[index] @ C.T
 loo[torch.arange(len(yc)), yc] = (v[index] * without).sum(dim=1)
-e_loo = torch.softmax(loo / tau_t, dim=1)
-for name, e_of in (("with itself", teachers["sample"]), ("left out", e_loo)):
+answer_2 = torch.softmax(loo / tau_t, dim=1)
+for name, e_of in (("with itself", teachers["sample"]), ("left out", answer_2)):
     print(f"{name:12s} mass on the hard label {e_of[torch.arange(len(yc)), yc].mean():.2f}, "
           f"favourite elsewhere {100 * (e_of.argmax(1) != yc).float().mean():.0f} %")
 
+# %% tags=["check"]
+check(2, answer_2)
+
 # %% [markdown]
-# **3. What about the outliers?** They are left out of this epoch's training. Yet the teacher has an opinion about them. How sure is it? Where identities are known: how often does its favourite cluster belong to the outlier's identity?
+# **3. What about the [outliers](course/glossary.md#outlier)?** They are left out of this epoch's training. Yet the teacher has an opinion about them: `e_all` (N, K) holds it. How sure is it, that is, how large is the probability of its favourite cluster, on average over the outliers? Where identities are known: how often does the favourite belong to the outlier's identity?
 
 # %% tags=["solution"]
+# answer_3: one number from 0 to 1
+answer_3 = None
 out = (~clustered).nonzero()[:, 0]
 if len(out):
     top, guess = e_all[out].max(dim=1)
-    print(f"{len(out)} outliers; mean probability of the favourite {top.mean():.2f} "
+    answer_3 = float(top.mean())
+    print(f"{len(out)} outliers; mean probability of the favourite {answer_3:.2f} "
           f"(clustered pictures: {e_all[index].max(1).values.mean():.2f}).")
     if stage.has_truth:
         hit = ids[counts.argmax(axis=0)][guess] == stage.pids[out]
@@ -476,6 +539,9 @@ if len(out):
               f"{int(hit[(top > 0.5).numpy()].sum())} of {int((top > 0.5).sum())}.")
 else:
     print("There are no outliers in this clustering.")
+
+# %% tags=["check"]
+check(3, answer_3)
 
 # %%
 metrics = {"n_clusters": pseudo.n_clusters, "outlier_fraction": pseudo.outlier_fraction,

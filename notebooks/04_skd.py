@@ -57,7 +57,7 @@ print(stage.dataset.summary())
 # %% [markdown]
 # ## Where we start
 #
-# As in notebook 03: an encoder after a few epochs of cluster contrast, its features, and one clustering of them. Then we draw a batch as training does: a number of clusters, several pictures of each, every picture augmented.
+# As in notebook 03: an encoder after a few epochs of [cluster contrast](course/glossary.md#cluster-contrast), its features, and one clustering of them. Then we draw a batch as training does: a number of clusters, several pictures of each, every picture augmented.
 
 # %%
 encoder, features, pseudo = stage.warm_start()
@@ -86,7 +86,7 @@ print(f"{pseudo.n_clusters} clusters; the batch holds {len(batch)} pictures of {
 # %% [markdown]
 # ## Choosing a positive anchor
 #
-# The positive anchor $p(i)$ of a query $i$ is *another* view that should get the same label. The kit knows five (`skd_anchor`):
+# The [positive anchor](course/glossary.md#anchor) $p(i)$ of a query $i$ is *another* view that should get the same label. The kit knows five (`skd_anchor`):
 #
 # 1. `hardest`: the batch mate of the same cluster that looks **least** alike, $p(i)=\arg\min_{j\neq i,\; y_j=y_i} z_i^\top z_j$;
 # 2. `random`: any batch mate of the cluster;
@@ -99,7 +99,7 @@ print(f"{pseudo.n_clusters} clusters; the batch holds {len(batch)} pictures of {
 # The first one is a line of code:
 
 
-# %%
+# %% tags=["code"]
 def hardest_anchor(z, y):
     """The lesson: p(i), the least similar batch mate of the same cluster; z (B, d), y (B,)."""
     p = torch.arange(len(z))                                              # alone in its cluster: its own anchor
@@ -183,14 +183,14 @@ for name in anchors:
 # %% [markdown]
 # ## The loss, in three flavours
 #
-# Both views come from the same batch. Neither is a teacher by nature. So there is a choice (`skd_divergence`):
+# Both views come from the same batch. Neither is a [teacher](course/glossary.md#teacher) by nature. So there is a choice (`skd_divergence`):
 #
-# - `kl`: $\mathrm{KL}(\mathrm{sg}(a)\Vert q)$. The anchor is held still (*stop-gradient*) and the query moves;
+# - `kl`: $\mathrm{KL}(\mathrm{sg}(a)\Vert q)$. The anchor is held still (*[stop-gradient](course/glossary.md#stop-gradient)*) and the query moves;
 # - `symmetric_kl`: $\tfrac12\left[\mathrm{KL}(a\Vert q)+\mathrm{KL}(q\Vert a)\right]$. Both move towards each other;
-# - `js`: Jensen–Shannon, $\tfrac12\left[\mathrm{KL}(a\Vert m)+\mathrm{KL}(q\Vert m)\right]$ with $m=\tfrac12(a+q)$. It never exceeds $\log 2$, so one absurd anchor cannot dominate the batch.
+# - `js`: [Jensen–Shannon](course/glossary.md#jensen-shannon-divergence), $\tfrac12\left[\mathrm{KL}(a\Vert m)+\mathrm{KL}(q\Vert m)\right]$ with $m=\tfrac12(a+q)$. It never exceeds $\log 2$, so one absurd anchor cannot dominate the batch.
 
 
-# %%
+# %% tags=["code"]
 def self_distillation(query_logits, anchor_logits, divergence):
     """The lesson: D(a, q), mean over the batch; both logits are (B, K)."""
     q, a = torch.softmax(query_logits, dim=1), torch.softmax(anchor_logits, dim=1)
@@ -219,7 +219,7 @@ for divergence in ("kl", "symmetric_kl", "js"):
 # %% [markdown]
 # ## P3: small consistency loss, calm cluster
 #
-# What does SKD do to a whole cluster? Take the $n$ members of one cluster in the batch, with labels $q_1,\dots,q_n$, and choose anchors at random among the others. Pinsker's inequality says $\mathrm{KL}(a\Vert q)\ge\tfrac12\lVert a-q\rVert_1^2$, and $\lVert\cdot\rVert_1\ge\lVert\cdot\rVert_2$. Averaging over all ordered pairs gives
+# What does [SKD](course/glossary.md#self-knowledge-distillation) do to a whole cluster? Take the $n$ members of one cluster in the batch, with labels $q_1,\dots,q_n$, and choose anchors at random among the others. Pinsker's inequality says $\mathrm{KL}(a\Vert q)\ge\tfrac12\lVert a-q\rVert_1^2$, and $\lVert\cdot\rVert_1\ge\lVert\cdot\rVert_2$. Averaging over all ordered pairs gives
 #
 # $$\mathbb{E}\left[\text{symmetric KL}\right]\;\ge\;\frac{n}{n-1}\,\mathrm{Var}(q), \qquad \mathrm{Var}(q)=\frac1n\sum_i\lVert q_i-\bar q\rVert_2^2 .$$
 #
@@ -255,7 +255,7 @@ Markdown("\n".join(rows[:12]))
 #
 # $$\frac{\partial L}{\partial l} = (1+\lambda_g+\lambda_s)\,(q-r_3), \qquad r_3=\frac{\mathbb{1}_y+\lambda_g\,e+\lambda_s\,a}{1+\lambda_g+\lambda_s}.$$
 #
-# DKD-MPL trains on **one** label, mixed from three views: hard label, teacher, anchor.
+# DKD-MPL trains on **one** label, mixed from three views: [hard label](course/glossary.md#hard-label), teacher, anchor.
 
 # %%
 teacher = memory.teacher_logits(v[batch], tau_t)                          # C v / tau_t
@@ -280,7 +280,7 @@ fig
 
 # %% [markdown]
 # Read it from the black outline outwards. The hard label names one cluster. The teacher $e$ (orange) saw the whole picture. The query $q$ (blue) saw the augmented one, and is what we train. The anchor $a$ (green) is what a batch mate says.
-# The mixed target $r_3$ (purple) is their weighted mean. Training moves the blue bars towards the purple ones.
+# The [mixed target](course/glossary.md#mixed-target) $r_3$ (purple) is their weighted mean. Training moves the blue bars towards the purple ones.
 # (The prediction: no. The hard label has weight 1 in the mean, so it keeps at least $1/(1+\lambda_g+\lambda_s)$. Larger weights mean less trust in the clustering.)
 #
 # ## Where does SKD pull?
@@ -360,11 +360,11 @@ if stage.has_truth:
 
 # %% [markdown]
 # A wrong anchor says: "tell the same story as this other person". If the two are in one cluster by mistake, SKD glues the mistake, like the hard label does.
-# But look where the anchor's mass lies. If the anchor itself doubts the shared cluster, the mixed target gets *softer*, and the false label loses weight. Both effects exist. Which one wins is a matter of measurement: see the plateau in notebook 05.
+# But look where the anchor's mass lies. If the anchor itself doubts the shared cluster, the mixed target gets *softer*, and the false label loses weight. Both effects exist. Which one wins is a matter of measurement: see the [plateau](course/glossary.md#plateau) in notebook 05.
 #
 # ## All three views at another temperature
 #
-# First the plain function and its picture; in JupyterLab a slider for the temperature $\tau$ of query and anchor appears below.
+# First the plain function and its picture; in JupyterLab a slider for the [temperature](course/glossary.md#temperature) $\tau$ of query and anchor appears below.
 
 # %%
 def views_at(t):
@@ -386,11 +386,55 @@ if interactive:
 # %% [markdown]
 # ## Exercises
 #
-# **1. The easiest anchor.** Write `easiest`: the *most* similar batch mate. Compare the mean symmetric KL and, where identities are known, the share of wrong anchors with those of `hardest`.
+# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What is folded away below prepares the checks: it knows the answers.)
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+from dkdmpl_kit.course import exercises, value
+
+
+def easiest_test(answer):
+    p = torch.as_tensor(answer)
+    if p.shape != y.shape or p.is_floating_point():
+        return f"a whole number for each of the {len(y)} pictures of the batch is asked for: which row is its anchor."
+    lonely = ~((y[:, None] == y) & ~torch.eye(len(y), dtype=torch.bool)).any(dim=1)
+    if ((p == torch.arange(len(y))) & ~lonely).any():
+        return "a picture is its own anchor; with itself the similarity is always largest, so leave j = i out."
+    if (y[p] != y).any():
+        return "an anchor lies in another cluster; only batch mates with the same label may be chosen."
+    chosen, best = (z * z[p]).sum(dim=1), (z @ z.T).masked_fill(~mates, -torch.inf).max(dim=1).values
+    if torch.allclose(chosen, best, atol=1e-5):
+        return ""
+    if torch.allclose(chosen, similarity, atol=1e-5):
+        return "those are the hardest anchors; the easiest are the most similar ones."
+    return f"{int((chosen < best - 1e-5).sum())} pictures have a batch mate that is more similar."
+
+
+def collapse_test(answer):
+    l = torch.as_tensor(answer).detach().double()  # noqa: E741
+    if l.shape != logits.shape:
+        return f"its shape is {tuple(l.shape)}; logits of the batch, {tuple(logits.shape)}, are asked for."
+    loss_there = float(skd_loss(l, l[hardest]))
+    if loss_there > 1e-8:
+        return f"L_SKD with the hardest anchors is {loss_there:.3g} there, not 0."
+    if not torch.allclose(torch.softmax(l, dim=1), torch.softmax(l[:1], dim=1), atol=1e-6):
+        return "its labels still differ between pictures: that is knowledge. Find logits that know nothing about them."
+    return ""
+
+
+strange = anchor_logits.clone()
+strange[far] = -20.0
+strange[far, (int(y[far]) + 1) % logits.shape[1]] = 20.0
+changes = np.array([float(skd_loss(logits, strange, divergence=d)) - float(skd_loss(logits, anchor_logits, divergence=d))
+                    for d in ("kl", "symmetric_kl", "js")])
+check = exercises({1: easiest_test, 2: collapse_test, 3: value(changes, tol=1e-2, batch=len(y))})
+
+# %% [markdown]
+# **1. The easiest anchor.** Choose for each query the *most* similar batch mate of its cluster (a query alone in its cluster keeps itself). Compare the mean [symmetric KL](course/glossary.md#kl-divergence) and, where identities are known, the share of wrong anchors with those of `hardest`.
 
 # %% tags=["solution"]
+# answer_1: the rows of the anchors in the batch, whole numbers (B,)
 closeness = (z @ z.T).masked_fill(~mates, -torch.inf)
-easiest = closeness.argmax(dim=1)
+answer_1 = easiest = closeness.argmax(dim=1)
 q_easy = q[easiest]
 print(f"symmetric KL: easiest {(0.5 * (kl(q_easy, q) + kl(q, q_easy))).mean():.2f}, "
       f"hardest {gap['hardest'].mean():.2f} nats")
@@ -398,28 +442,41 @@ if stage.has_truth:
     for name, p in (("easiest", easiest), ("hardest", hardest)):
         print(f"{name}: {100 * (stage.pids[batch] != stage.pids[batch[p]]).mean():.0f} % show somebody else")
 
+# %% tags=["check"]
+check(1, answer_1)
+
 # %% [markdown]
-# **2. Collapse.** Suppose we trained with SKD *alone*. Find logits for which the loss is zero although the model knows nothing. What in the full loss forbids this?
+# **2. Collapse.** Suppose we trained with SKD *alone*. Find logits of the batch for which the loss is zero although the model knows nothing about any picture. What in the full loss forbids this?
 
 # %% tags=["solution"]
-same_for_all = torch.zeros_like(logits)                                   # every label even: q = a = 1/K
-print("SKD at even labels:", float(skd_loss(same_for_all, same_for_all)))
-full = dkdmpl_loss(same_for_all, y, teacher_logits=teacher, anchor_logits=same_for_all,
+# answer_2: logits, an array (B, K)
+answer_2 = torch.zeros_like(logits)                                       # every label even: q = a = 1/K
+print("SKD at even labels:", float(skd_loss(answer_2, answer_2)))
+full = dkdmpl_loss(answer_2, y, teacher_logits=teacher, anchor_logits=answer_2,
                    gkd_weight=lam_g, skd_weight=lam_s)
 print(f"Cluster contrast at even labels: {full.cluster_contrast:.2f} nats = log K = {np.log(logits.shape[1]):.2f}; "
       "it forbids the collapse.")
 
+# %% tags=["check"]
+check(2, answer_2)
+
 # %% [markdown]
-# **3. One absurd anchor.** Replace the anchor of one query by a view that puts (almost) all its mass on a wrong cluster. How much does the batch loss rise under each divergence? Which one is robust, and why?
+# **3. One absurd anchor.** Replace the anchor logits of the query `far` by a view that puts (almost) all its mass on a wrong cluster: 20 for the cluster after its own, `(y[far] + 1) % K`, and -20 for all others. By how much does the batch loss rise under each divergence? Which one is robust, and why?
 
 # %% tags=["solution"]
+# answer_3: three numbers, loss with minus loss without the absurd anchor, for kl, symmetric_kl, js
 absurd = anchor_logits.clone()
 absurd[far] = -20.0
 absurd[far, (int(y[far]) + 1) % logits.shape[1]] = 20.0
+answer_3 = []
 for divergence in ("kl", "symmetric_kl", "js"):
     before, after = (float(skd_loss(logits, x, divergence=divergence)) for x in (anchor_logits, absurd))
+    answer_3.append(after - before)
     print(f"{divergence:13s} {before:.3f} -> {after:.3f} nats (change {after - before:+.3f})")
 print(f"js is bounded: one query of {len(y)} can add at most log(2)/{len(y)} = {np.log(2) / len(y):.4f}.")
+
+# %% tags=["check"]
+check(3, answer_3)
 
 # %%
 metrics = {"n_clusters": pseudo.n_clusters, "L_CC": loss.cluster_contrast.item(), "L_GKD": loss.gkd.item(),

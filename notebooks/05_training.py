@@ -65,9 +65,9 @@ print(stage.dataset.summary())
 # %% [markdown]
 # ## What the trainer may see
 #
-# "Unsupervised" is easily said. Here it is *built in*. The trainer receives a `TrainingImages`: files and cameras, and no identities at all. They cannot leak, because they are not there.
+# "[Unsupervised](course/glossary.md#unsupervised)" is easily said. Here it is *built in*. The trainer receives a `TrainingImages`: files and cameras, and no identities at all. They cannot leak, because they are not there.
 #
-# True identities live in one place only, the `Monitor`. It measures (ARI, mAP, …), and nothing that it returns flows back into labels, sampler or loss. A test of the kit shuffles all identities and gets the identical training.
+# True identities live in one place only, the `Monitor`. It measures ([ARI](course/glossary.md#adjusted-rand-index), [mAP](course/glossary.md#mean-average-precision), …), and nothing that it returns flows back into labels, [sampler](course/glossary.md#sampler) or loss. A test of the kit shuffles all identities and gets the identical training.
 
 # %%
 images = stage.dataset.unlabelled()
@@ -83,9 +83,9 @@ if not trainable:
 # %% [markdown]
 # ## One epoch, line by line
 #
-# **Step 1: extract and cluster.** All pictures go through the encoder in eval mode: $v_i$. The clustering gives $y_i$, with $-1$ for outliers.
+# **Step 1: extract and cluster.** All pictures go through the [encoder](course/glossary.md#encoder) in eval mode: $v_i$. The clustering gives $y_i$, with $-1$ for [outliers](course/glossary.md#outlier).
 #
-# **Step 2: rebuild the memory.** $C$ and $M$ start as the normalised cluster means.
+# **Step 2: rebuild the [memory](course/glossary.md#memory).** $C$ and $M$ start as the normalised cluster means.
 #
 # **Step 3: train on batches.** For every batch the loss is
 #
@@ -104,7 +104,7 @@ features = extract(config, state.encoder, store)                          # step
 pseudo = stage.cluster(features)                                          #         y
 print(f"{pseudo.n_clusters} clusters, {100 * pseudo.outlier_fraction:.0f} % outliers.")
 
-# %%
+# %% tags=["code"]
 epoch, losses = 0, []
 if trainable:
     v, labels = torch.from_numpy(features).to(where), torch.from_numpy(pseudo.labels).to(where)
@@ -135,18 +135,18 @@ if trainable:
           f"{np.mean(losses):.4f} on average.")
 
 # %% [markdown]
-# That is the whole method. No engine, no hooks. An outer loop repeats it for every epoch, measures, and saves a checkpoint.
+# That is the whole method. No engine, no hooks. An outer loop repeats it for every [epoch](course/glossary.md#epoch), measures, and saves a checkpoint.
 #
 # ## The runs
 #
-# Now the kit's trainer. From the **same start**, with the **same budget** and the same seed:
+# Now the kit's trainer. From the **same start**, with the **same budget** and the same [seed](course/glossary.md#seed):
 #
-# - `cluster_contrast`: the baseline, hard labels only;
-# - `dkdmpl`: the same with both distillations.
+# - `cluster_contrast`: the [baseline](course/glossary.md#baseline), [hard labels](course/glossary.md#hard-label) only;
+# - `dkdmpl`: the same with both [distillation](course/glossary.md#distillation)s.
 #
 # And, as an upper row where identities are known, a *short* run on the true identities (`supervised`, half the epochs). It is the only one that may look, and its record says so.
 #
-# **Predict:** how far will the pseudo labels take us between the untrained features and the true identities?
+# **Predict:** how far will the [pseudo labels](course/glossary.md#pseudo-label) take us between the untrained features and the true identities?
 
 # %%
 runs = {}
@@ -218,7 +218,7 @@ if stage.has_test:
     display(fig)
 
 # %% [markdown]
-# Identities of the test split were never seen in training. mAP and Rank-1 measure retrieval; mINP asks how deep the *last* right picture hides. ARI compares the clustering of the training pictures with the truth, outliers left out. So read it together with the share of outliers.
+# Identities of the test split were never seen in training. mAP and [Rank-1](course/glossary.md#cmc) measure retrieval; [mINP](course/glossary.md#minp) asks how deep the *last* right picture hides. ARI compares the clustering of the training pictures with the truth, outliers left out. So read it together with the share of outliers.
 #
 # ## Watching it learn
 #
@@ -260,7 +260,7 @@ elif trainable:
     print("True identities are not known for these pictures: the kinds of error cannot be told.")
 
 # %% [markdown]
-# Merged pictures are the dangerous ones: cluster contrast pulls two people together. Split pictures push one person apart. Outliers merely wait for a later epoch.
+# Merged pictures are the dangerous ones: [cluster contrast](course/glossary.md#cluster-contrast) pulls two people together. Split pictures push one person apart. Outliers merely wait for a later epoch.
 #
 # ## The clusters at the end
 
@@ -362,21 +362,87 @@ if differences:
 #
 # ## Exercises
 #
-# **1. Why is the loss not the goal?** With $K$ clusters, guessing costs $\log K$ nats. Print $L_{\mathrm{CC}}/\log K$ for every epoch beside the ARI of its labels. Can the loss fall while the labels stay bad?
+# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What is folded away below prepares the checks: it knows the answers.)
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+from dkdmpl_kit.course import exercises, value
+
+tests = {1: None, 2: None}
+if trainable:
+    history = runs["cluster_contrast"].history
+    cost, found = (np.array([record[key] for record in history]) for key in ("loss_cc", "n_clusters"))
+    tests[1] = value(cost / np.log(found), mistakes={
+        "divide by the natural logarithm: losses are in nats.": cost / np.log2(found),
+        "divide by log K, not by K.": cost / found, "divide by the natural logarithm, not by log10.": cost / np.log10(found)})
+if trainable and stage.has_cameras and final_labels.max() >= 1 and config.batch_images > 1:
+    expected, error = [], []
+    for sampler in ("camera", "random"):
+        drawn = pk_batches(final_labels, stage.camids, clusters_per_batch=config.batch_clusters,
+                           images_per_cluster=config.batch_images, iterations=50, sampler=sampler,
+                           generator=generator_for(seed, 1, "check"))
+        rows = np.concatenate([stage.camids[b].reshape(-1, config.batch_images) for b in drawn])
+        others = (rows[:, 1:] != rows[:, :1]).mean(axis=1)                # of each drawn cluster
+        expected.append(others.mean())
+        error.append(others.std() / np.sqrt(len(others)))
+    expected, error = np.array(expected), np.array(error)
+
+    def sampler_test(answer):
+        given = np.asarray(answer, dtype=float)
+        if given.shape != (2,):
+            return "two shares are asked for, first of the camera sampler, then of the random one."
+        near = 0.01 + 6 * error                                           # both of us drew batches at random
+        inside = (config.batch_images - 1) / config.batch_images
+        hints = {"": expected, "the right two, in the opposite order.": expected[::-1],
+                 "it is in per cent; give shares from 0 to 1.": 100 * expected,
+                 "the first picture itself was counted as well; only its batch mates count.": inside * expected,
+                 "those share the camera of the first picture; count the others.": 1 - expected}
+        return next((h for h, wanted in hints.items() if (abs(given - wanted) <= near).all()), "that is not what batches show.")
+
+    tests[2] = sampler_test
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+pairs_needed = next(n for n in range(1, 1000) if stats.norm.cdf(-2 * np.sqrt(n) / 3) < 0.05)
+one_wrong = stats.norm.cdf(-2 / 3)
+
+
+def seeds_test(answer):
+    share, n = (float(x) for x in answer)
+    if abs(share - one_wrong) > 0.015:
+        return "the share of single pairs with the wrong sign is off: how often is a normal number of mean 2 and deviation 3 below 0?"
+    if n == next(k for k in range(1, 1000) if stats.norm.cdf(-2 * np.sqrt(k) / 3) < 0.025):
+        return "that many are needed for 2.5 %; only one of the two signs is wrong."
+    return "" if n == pairs_needed else f"{n:g} pairs are too {'few' if n < pairs_needed else 'many'}: the mean of n scatters with 3 / sqrt(n)."
+
+
+tests[3] = seeds_test
+check = exercises(tests)
+
+# %% [markdown]
+# **1. Why is the loss not the goal?** With $K$ clusters, guessing costs $\log K$ nats. Compute $L_{\mathrm{CC}}/\log K$ for every epoch of the run `cluster_contrast`, and print it beside the ARI of its labels. Can the loss fall while the labels stay bad? (`runs["cluster_contrast"].history` holds one record an epoch, with `loss_cc`, `n_clusters` and `ari`.)
 
 # %% tags=["solution"]
+# answer_1: a list of one number an epoch
+answer_1 = None
 if trainable:
+    answer_1 = []
     for record in runs["cluster_contrast"].history:
         share = record["loss_cc"] / np.log(record["n_clusters"])
+        answer_1.append(share)
         print(f"epoch {record['epoch']:3d}: L_CC is {100 * share:4.0f} % of guessing; "
               + ("ARI unknown" if record["ari"] is None else f"ARI {record['ari']:.2f}"))
     print("The loss measures how well the labels are learnt, not how true they are: wrong labels can be learnt too.")
 
+# %% tags=["check"]
+check(1, answer_1)
+
 # %% [markdown]
-# **2. What does the camera sampler do?** Draw 50 batches with `sampler="camera"` and 50 with `"random"` from the last labels. The first picture of each cluster in a batch is drawn at random; how often do its batch mates come from another camera?
+# **2. What does the camera sampler do?** Draw 50 batches with `sampler="camera"` and 50 with `"random"` from `final_labels`. The first picture of each cluster in a batch is drawn at random; what share of its batch mates comes from another camera than it?
 
 # %% tags=["solution"]
+# answer_2: two shares from 0 to 1, for the camera sampler and for the random one
+answer_2 = None
 if trainable and stage.has_cameras and final_labels.max() >= 1 and config.batch_images > 1:
+    answer_2 = []
     for sampler in ("camera", "random"):
         shares = []
         for b in pk_batches(final_labels, stage.camids, clusters_per_batch=config.batch_clusters,
@@ -384,22 +450,32 @@ if trainable and stage.has_cameras and final_labels.max() >= 1 and config.batch_
                             generator=generator_for(seed, 0, "exercise")):
             cameras = stage.camids[b].reshape(-1, config.batch_images)  # one row a cluster, its first picture in front
             shares.append((cameras[:, 1:] != cameras[:, :1]).mean())
+        answer_2.append(np.mean(shares))
         print(f"{sampler:6s} sampler: {100 * np.mean(shares):.0f} % of the batch mates come from another camera "
               "than the first picture.")
 else:
     print("This needs known cameras and a clustering with at least two clusters.")
 
+# %% tags=["check"]
+check(2, answer_2)
+
 # %% [markdown]
-# **3. How many seeds?** Suppose a method truly gains 2 points of mAP, and the paired differences scatter with a standard deviation of 3. How often does *one* pair of runs show the wrong sign? How many pairs until the mean shows it in fewer than 5 % of the cases? If the records are there: in what share of the seeds does the sign differ from that of the mean?
+# **3. How many seeds?** Suppose a method truly gains 2 points of mAP, and the [paired differences](course/glossary.md#paired-differences) scatter normally with a standard deviation of 3. How often does *one* pair of runs show the wrong sign? What is the smallest number of pairs whose mean shows it in fewer than 5 % of the cases? If the records are there: in what share of the seeds does the sign differ from that of the mean?
 
 # %% tags=["solution"]
+# answer_3: (share of single pairs with the wrong sign, from 0 to 1; smallest number of pairs)
+wrong_sign = lambda n: stats.norm.cdf(-2 * np.sqrt(n) / 3)  # noqa: E731   the mean of n scatters with 3 / sqrt(n)
+answer_3 = (wrong_sign(1), next(n for n in range(1, 100) if wrong_sign(n) < 0.05))
 rng = np.random.default_rng(seed)
-for n in (1, 3, 5, 7, 10):
-    wrong_sign = (rng.normal(2.0, 3.0, size=(20000, n)).mean(axis=1) < 0).mean()
-    print(f"{n:2d} pair(s): the wrong sign in {100 * wrong_sign:.0f} % of the cases")
+for n in (1, 3, 5, answer_3[1], 10):
+    thrown = (rng.normal(2.0, 3.0, size=(20000, n)).mean(axis=1) < 0).mean()
+    print(f"{n:2d} pair(s): the wrong sign in {100 * wrong_sign(n):.1f} % of the cases; by throwing dice {100 * thrown:.1f} %")
 for m, points in differences.items():
     against = np.mean(np.sign(points) != np.sign(np.mean(points)))
     print(f"Records, {viz.METHOD_LABELS[m]}: {100 * against:.0f} % of the seeds contradict the sign of the mean.")
+
+# %% tags=["check"]
+check(3, answer_3)
 
 # %%
 columns = ("mAP", "rank1", "mINP", "ari", "n_clusters", "outlier_fraction")

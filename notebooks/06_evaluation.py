@@ -60,23 +60,23 @@ figures = []
 # %% [markdown]
 # ## 1. The protocol, by hand
 #
-# One query, a gallery sorted by similarity. Before anything is scored, some gallery pictures are taken out:
+# One [query](course/glossary.md#query), a [gallery](course/glossary.md#gallery) sorted by similarity. Before anything is scored, some gallery pictures are taken out:
 #
 # - **the same person under the same camera**: they were taken a moment before or after, in the same light. Finding them is
 #   no feat, so they count neither for nor against;
-# - **junk** (`pid` -1 in Market-1501's layout): bad boxes, half a person. Dropped for every query, right or wrong.
+# - **[junk](course/glossary.md#junk)** (`pid` -1 in Market-1501's layout): bad boxes, half a person. Dropped for every query, right or wrong.
 #
-# **Distractors** (`pid` 0: strangers whom nobody searches for) *stay*, and never match: they are there to get in the way.
+# **[Distractors](course/glossary.md#distractor)** (`pid` 0: strangers whom nobody searches for) *stay*, and never match: they are there to get in the way.
 #
 # Let the $m$ right pictures stand at the ranks $r_1 < r_2 < \dots < r_m$ of what is left. Then
 #
 # $$\mathrm{AP} = \frac1m \sum_{k=1}^{m} \frac{k}{r_k}, \qquad \mathrm{INP} = \frac{m}{r_m}, \qquad
 # \mathrm{CMC}@k = \begin{cases}1 & r_1 \le k\\ 0 & \text{else.}\end{cases}$$
 #
-# AP asks how high *all* of them stand, INP how far one must search for the *last*, CMC@1 (Rank-1) only about the first. The
-# means over the queries are mAP, mINP and Rank-$k$. A query without a right picture left is skipped.
+# [AP](course/glossary.md#average-precision) asks how high *all* of them stand, INP how far one must search for the *last*, [CMC](course/glossary.md#cmc)@1 (Rank-1) only about the first. The
+# means over the queries are [mAP](course/glossary.md#mean-average-precision), [mINP](course/glossary.md#minp) and Rank-$k$. A query without a right picture left is skipped.
 
-# %%
+# %% tags=["code"]
 def score_query(similarity: np.ndarray, matches: np.ndarray, dropped: np.ndarray) -> tuple[float, float, float]:
     """AP, INP and r_1 of one query; all three arguments have one value a gallery picture, (G,)."""
     order = np.argsort(-similarity[~dropped], kind="stable")  # of what is left, the most similar first
@@ -174,7 +174,7 @@ else:
 # ## 3. What training has won
 #
 # Here come the runs of notebook 05, trained from the same start with the same budget. The row *true identities* was told
-# who is who: it shows what this encoder could learn in that time, not what an unsupervised method may use.
+# who is who: it shows what this encoder could learn in that time, not what an [unsupervised](course/glossary.md#unsupervised) method may use.
 #
 # **Predict:** in which order will the rows stand? How far will the best unsupervised row be from the true identities?
 
@@ -350,7 +350,7 @@ Markdown(table)
 # ## 8. One run is an anecdote: several seeds
 #
 # The runs above are short, and there is one of each. The kit comes with the records of a longer study (`make reproduce`),
-# in which every method was trained with several seeds. Each method is compared with cluster contrast *at the same seed*:
+# in which every method was trained with several [seeds](course/glossary.md#seed). Each method is compared with [cluster contrast](course/glossary.md#cluster-contrast) *at the same seed*:
 # seeds can differ by more than methods do.
 
 # %%
@@ -402,20 +402,81 @@ if study:
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Score the queries of each camera apart, by their mean AP. Is one camera harder than the others?
+# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What
+# is folded away below prepares the checks: it knows the answers.)
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+from dkdmpl_kit.course import exercises, value
+
+tests = {1: None, 2: None, 3: None}
+if before is not None:
+    q, g = view[name]
+
+    def mean_of(of):  # the kit's mAP of some of the queries; NaN where none of them can be matched
+        try:
+            return evaluate_ranking(q[of], g, query_pids[of], gallery_pids, query_camids[of], gallery_camids).mAP
+        except KitError:
+            return np.nan
+
+    tests[1] = value([mean_of(query_camids == c) for c in np.unique(query_camids)], mistakes={
+        "queries without a match (NaN) are left out of a mean, and do not count as 0.":
+            [np.nan_to_num(precision[query_camids == c]).mean() for c in np.unique(query_camids)]})
+    kept, nobody = ~itself, lambda p: np.full(len(p), -1)
+    people = np.unique(query_pids)
+    if np.isin(people, gallery_pids[kept]).any():
+        unit = np.stack([q[query_pids == p].mean(axis=0) for p in people])
+        unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+        joined_map, single_map, with_itself = (
+            evaluate_ranking(a, b[k], p, gallery_pids[k], nobody(p), gallery_camids[k]).mAP for a, b, p, k in (
+                (unit, g, people, kept), (q, g, query_pids, kept),
+                (unit, g, people, np.full(len(g), True))))
+        tests[2] = value(joined_map, mistakes={
+            "those are the single queries; average the features of each person first.": single_map,
+            "gallery pictures that are queries too must be left out: `itself` marks them.": with_itself})
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+if before is not None:
+    values = precision[~np.isnan(precision)]
+    means = np.random.default_rng(seed + 1).choice(values, (4000, len(values))).mean(axis=1)
+
+    def interval_test(answer):
+        low, high = (float(x) for x in answer)
+        ends = {"": np.quantile(means, (0.025, 0.975)), "the two ends, the other way round.": np.quantile(means, (0.975, 0.025)),
+                "those are quantiles of single queries; take quantiles of the means.": np.quantile(values, (0.025, 0.975)),
+                "that holds the middle 90 %; for 95 % cut 2.5 % at each end.": np.quantile(means, (0.05, 0.95))}
+        near = 0.07 * np.ptp(ends[""]) + 1e-3  # both of us drew at random
+        fits = (hint for hint, e in ends.items() if max(abs(low - e[0]), abs(high - e[1])) <= near)
+        return next(fits, f"an interval of {high - low:.3f} is not what a thousand draws of {len(values)} queries give.")
+
+    tests[3] = interval_test
+check = exercises(tests)
+
+# %% [markdown]
+# **1.** Score the queries of each camera apart: the mean of `precision` (AP, one value a query, NaN where nothing can be matched)
+# over each of `np.unique(query_camids)`. Is one camera harder than the others?
 
 # %% tags=["solution"]
+# answer_1: one number a camera, NaN for a camera without a query that can be matched
+answer_1 = None
 if before is not None:
+    answer_1 = []
     for camera in np.unique(query_camids):
         mine = (query_camids == camera) & ~np.isnan(precision)
+        answer_1.append(precision[mine].mean() if mine.any() else np.nan)
         if mine.any():
             print(f"camera {camera + 1 if camera >= 0 else 'unknown'}: mean AP {precision[mine].mean():.1%} over {mine.sum()} queries")
 
+# %% tags=["check"]
+check(1, answer_1)
+
 # %% [markdown]
 # **2.** Two pictures of a person say more than one. Average the features of each identity's queries (and bring the mean back to
-# length 1) before ranking. Which rule of the protocol needs care then?
+# length 1) before ranking; take the features `view[name]`, a pair of query and gallery. Such a query has several cameras, so give
+# it none (camid -1), and leave the gallery pictures out that are queries too (`itself`): why? What mAP do the joined queries reach?
 
 # %% tags=["solution"]
+# answer_2: one number from 0 to 1, the mAP of the joined queries, one for each of np.unique(query_pids)
+answer_2 = None
 if before is not None:
     people = np.unique(query_pids)
     joined = np.stack([view[name][0][query_pids == p].mean(axis=0) for p in people])
@@ -425,22 +486,31 @@ if before is not None:
     rest = (view[name][1][kept], gallery_pids[kept], gallery_camids[kept])
     if np.isin(people, rest[1]).any():
         for title, q, p in (("single", view[name][0], query_pids), ("joined", joined, people)):
-            r = evaluate_ranking(q, rest[0], p, rest[1], np.full(len(p), -1), rest[2])
-            print(f"{title} queries, without the camera rule: mAP {r.mAP:.1%}")
+            answer_2 = evaluate_ranking(q, rest[0], p, rest[1], np.full(len(p), -1), rest[2]).mAP
+            print(f"{title} queries, without the camera rule: mAP {answer_2:.1%}")
     else:
         print("Without the queries themselves nothing is left to find in this gallery.")
 
+# %% tags=["check"]
+check(2, answer_2)
+
 # %% [markdown]
 # **3.** How sure is a mAP? Draw the queries with replacement a thousand times (bootstrap) and give the middle 95 % of the means.
+# (Take the values of `precision` that are not NaN.)
 
 # %% tags=["solution"]
+# answer_3: two numbers from 0 to 1, (lower end, upper end)
+answer_3 = None
 if before is not None:
     values = precision[~np.isnan(precision)]
     rng = np.random.default_rng(seed)
     boot = rng.choice(values, (1000, len(values))).mean(axis=1)
-    low, high = np.quantile(boot, (0.025, 0.975))
+    answer_3 = low, high = np.quantile(boot, (0.025, 0.975))
     print(f"{results.LABELS[name]}: mAP {values.mean():.1%}, 95 % of the bootstrap between {low:.1%} and {high:.1%}. "
           "(This is the doubt from the choice of queries; seeds add their own.)")
+
+# %% tags=["check"]
+check(3, answer_3)
 
 # %%
 measures = ("mAP", "rank1", "mINP", "ari", "n_clusters", "outlier_fraction")

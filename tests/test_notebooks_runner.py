@@ -15,10 +15,10 @@ from reference.pages import loads  # noqa: E402
 
 from dkdmpl_kit import notebooks  # noqa: E402
 from dkdmpl_kit.errors import KitError  # noqa: E402
+from dkdmpl_kit.handouts import learner_copy  # noqa: E402
 from dkdmpl_kit.notebooks import (  # noqa: E402
     NotebookFailed,
     build_notebooks,
-    learner_copy,
     run_notebook,
     run_notebooks,
 )
