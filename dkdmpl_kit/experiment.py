@@ -19,14 +19,16 @@ OPTIONS = {  # every setting that is a name, with its valid names
     "kind": ("person", "vehicle"),
     "difficulty": ("easy", "medium", "hard"),
     "pooling": ("gem", "avg"),
-    "cluster_method": ("dbscan",),
+    "cluster_method": ("dbscan", "hdbscan", "agglomerative"),
     "memory_update": ("instance", "mean", "hardest"),
     "gkd_teacher": ("sample", "cluster", "consensus"),
     "skd_anchor": ("hardest", "random", "mean", "augmentation", "ema"),
     "skd_divergence": ("kl", "symmetric_kl", "js"),
     "sampler": ("camera", "random"),
     "schedule": ("cosine", "step", "constant"),
-    "precision": ("fp32", "bf16"),
+    "precision": ("auto", "fp32", "bf16"),
+    "memory_format": ("auto", "contiguous", "channels_last"),
+    "extraction_precision": ("same", "auto", "fp32", "bf16"),
 }
 
 
@@ -93,7 +95,9 @@ class Config:
     weight_decay: float = 5e-4
     schedule: str = "cosine"
     step_epochs: int = 20
-    precision: str = "fp32"
+    precision: str = "fp32"  # "auto": the run's first act measures what is fastest here, and environment.json keeps it
+    memory_format: str = "channels_last"  # of the encoder's weights; "auto" as above
+    extraction_precision: str = "same"  # as `precision` says ("auto" is measured apart), or one of its values
     # the run
     seed: int = 0
     device: str = "cpu"
@@ -160,6 +164,9 @@ class Config:
         settings = dataclasses.asdict(self)
         for name in ("out_dir", "run_name", "preset", "evaluate_every", "keep_features", "data_root"):
             settings.pop(name)
+        for name, value in _LATER.items():  # fingerprints of older records stay valid
+            if settings[name] == value:
+                settings.pop(name)
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -178,10 +185,11 @@ def _convert(field: dataclasses.Field, value: object) -> object:
         raise KitError(f"{field.name}={value!r} should be a {kind.__name__}, such as {field.default!r}.") from None
 
 
+_LATER = {"memory_format": "channels_last", "extraction_precision": "same"}  # settings added later, as it was without them
 _PAPER = {  # method: "The recipe around it" (Cluster Contrast's); the presets differ only in what a data set needs
     "backbone": "resnet50", "weights": "imagenet", "height": 256, "width": 128,
     "batch_clusters": 16, "batch_images": 16, "epochs": 50, "iterations": 200, "schedule": "step", "step_epochs": 20,
-    "keep_features": False, "precision": "bf16", "evaluate_every": 10, "device": "auto",
+    "keep_features": False, "precision": "auto", "memory_format": "auto", "evaluate_every": 10, "device": "auto",
 }
 _SMALL = {  # the embedded pictures on two CPU cores: a plateau within minutes (see grids/reproduce.yml)
     "height": 96, "width": 48, "padding": 8, "freeze_stages": 2, "learning_rate": 1e-3, "k1": 15, "k2": 4, "eps": 0.5,

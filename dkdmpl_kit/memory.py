@@ -4,6 +4,10 @@ The update is a named method that the training loop calls after the optimiser's 
 """
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -69,30 +73,64 @@ class ClusterMemory:
     def update(self, z: Tensor, labels: Tensor) -> None:
         """M_k <- normalise(m M_k + (1 - m) z) for a batch: z (B, d) rows of norm 1, labels (B,) in 0..K-1.
 
-        M is replaced, not written in place: a backward pass that comes late still sees the M of its forward pass.
+        M is written in place (a copy would cost more than the rest): call it after `backward()`. A backward pass that
+        comes later would need the M of its forward pass; autograd refuses it with a RuntimeError, never a wrong gradient.
         """
-        z = torch.as_tensor(z, device=self.features.device).detach().to(self.features.dtype)
+        memory = self.features
+        z = torch.as_tensor(z, device=memory.device).detach().to(memory.dtype)
         labels = _checked(z, torch.as_tensor(labels, device=z.device), lowest=0, highest=self.n_clusters - 1)
-        memory = self.features.clone()
-        order = torch.argsort(labels, stable=True)
-        clusters, counts = torch.unique(labels, return_counts=True)
-        starts = counts.cumsum(0) - counts
+        if self.update_rule == "instance":
+            by_device = _move_in_turn if memory.device.type == "cpu" else _move_in_rounds
+            return by_device(memory, z, labels, self.momentum)
+        clusters, member_of, counts = torch.unique(labels, return_inverse=True, return_counts=True)
         if self.update_rule == "mean":
-            sums = torch.zeros_like(memory).index_add_(0, labels, z)
-            self._move(memory, clusters, sums[clusters] / counts[:, None])
-        elif self.update_rule == "hardest":
-            similarity = (memory[labels] * z).sum(1)
-            order = torch.argsort(similarity, stable=True)  # sort by similarity, then, keeping that order, by cluster
+            target = z.new_zeros(len(clusters), z.shape[1]).index_add_(0, member_of, z) / counts[:, None]
+        else:
+            order = torch.argsort((memory[labels] * z).sum(1), stable=True)  # by similarity, then, keeping that, by cluster
             order = order[torch.argsort(labels[order], stable=True)]
-            self._move(memory, clusters, z[order[starts]])
-        else:  # clusters are independent: round r moves each cluster by its r-th member, exactly as one row at a time
-            for r in range(int(counts.max())):
-                more = counts > r
-                self._move(memory, clusters[more], z[order[starts[more] + r]])
-        self.features = memory
+            target = z[order[counts.cumsum(0) - counts]]
+        _move(memory, clusters, target, self.momentum)
 
-    def _move(self, memory: Tensor, clusters: Tensor, z: Tensor) -> None:
-        memory[clusters] = F.normalize(self.momentum * memory[clusters] + (1.0 - self.momentum) * z, dim=1)
+
+def _move(memory: Tensor, clusters: Tensor, z: Tensor, momentum: float) -> None:
+    memory[clusters] = F.normalize(momentum * memory[clusters] + (1.0 - momentum) * z, dim=1)
+
+
+def _move_in_rounds(memory: Tensor, z: Tensor, labels: Tensor, momentum: float) -> None:
+    """The sequential rule on any device: clusters are independent, so round r moves each by its r-th member."""
+    order = torch.argsort(labels, stable=True)
+    clusters, counts = torch.unique(labels, return_counts=True)
+    starts = counts.cumsum(0) - counts
+    for r in range(int(counts.max())):
+        more = counts > r
+        _move(memory, clusters[more], z[order[starts[more] + r]], momentum)
+
+
+def _move_in_turn(memory: Tensor, z: Tensor, labels: Tensor, momentum: float) -> None:
+    """The sequential rule on the CPU: a compiled loop, one row of the batch after the other."""
+    rows = memory.numpy()
+    numbers = np.array([momentum, 1.0 - momentum, 0.0, 1e-12], dtype=rows.dtype)
+    _compiled()(rows, z.contiguous().numpy(), labels.contiguous().numpy(), numbers)
+    torch.autograd.graph.increment_version(memory)  # autograd does not see writes from outside torch
+
+
+@functools.cache
+def _compiled() -> Callable:
+    from numba import njit
+
+    @njit(cache=True, fastmath={"reassoc", "contract"})  # sums may be reordered: vector instructions
+    def in_turn(memory, z, labels, numbers):
+        keep, take, zero, tiny = numbers  # of the memory's type: a literal would turn the inner loops into float64
+        for i in range(z.shape[0]):
+            row, new, square = memory[labels[i]], z[i], zero
+            for j in range(row.shape[0]):
+                row[j] = keep * row[j] + take * new[j]
+                square += row[j] * row[j]
+            length = max(np.sqrt(square), tiny)  # as torch's normalize: a row of zeros stays one
+            for j in range(row.shape[0]):
+                row[j] /= length
+
+    return in_turn
 
 
 def _checked(features: Tensor, labels: Tensor, *, lowest: int, highest: int | None = None) -> Tensor:

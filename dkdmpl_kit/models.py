@@ -31,7 +31,9 @@ class GeM(nn.Module):
         self.p, self.eps = nn.Parameter(torch.tensor(float(p))), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.clamp(min=self.eps).pow(self.p).mean(dim=(2, 3)).pow(1.0 / self.p)
+        # large maps go in parts of 8 MB: the allocator reuses those, while every larger tensor costs fresh pages
+        parts = x.split(max(1, 2**21 // max(1, x[:1].numel())))
+        return torch.cat([part.clamp(min=self.eps).pow(self.p).mean(dim=(2, 3)) for part in parts]).pow(1.0 / self.p)
 
 
 class Encoder(nn.Module):
@@ -224,6 +226,12 @@ def _load_file(encoder: Encoder, path: Path) -> None:
     target.load_state_dict(state)
 
 
+def autocast(precision: str, device: str | torch.device) -> torch.autocast:
+    """The context in which an encoder runs: bf16 autocast for "bf16", nothing for "fp32". Losses stay outside, in fp32."""
+    check_option("precision", precision, PRECISIONS)
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
+
+
 def extract_features(encoder: nn.Module, store_or_pixels: object, *, batch_size: int = 256,
                      device: str | torch.device = "cpu", progress: bool = False, precision: str = "fp32") -> np.ndarray:
     """(N, dim) float32 features in eval mode, no graph; the encoder's mode is restored, and it stays on `device`.
@@ -233,15 +241,14 @@ def extract_features(encoder: nn.Module, store_or_pixels: object, *, batch_size:
     """
     from tqdm.auto import tqdm
 
-    check_option("precision", precision, PRECISIONS)
     n, was_training, rows = len(store_or_pixels), encoder.training, []
     if n == 0:
         raise KitError("there are no pictures to extract features from.")
     fetch = getattr(store_or_pixels, "batch", None) or torch.as_tensor(store_or_pixels).__getitem__
+    context = autocast(precision, device)
     encoder.to(device).eval()
-    autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
     try:
-        with torch.inference_mode(), autocast:
+        with torch.inference_mode(), context:
             for start in tqdm(range(0, n, batch_size), desc="extract", unit="batch", leave=False, disable=not progress):
                 batch = fetch(np.arange(start, min(start + batch_size, n))).to(device)
                 batch = batch.float().div(255) if batch.dtype == torch.uint8 else batch.float()

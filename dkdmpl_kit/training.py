@@ -4,11 +4,8 @@ What trains sees `TrainingImages`: paths and cameras. True identities live in `M
 """
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +21,9 @@ from .errors import KitError
 from .evaluation import evaluate_ranking
 from .experiment import Config, open_run, pick_device, read_json, write_json
 from .losses import anchor_features, carry_posterior, dkdmpl_loss, teacher_logits
+from .machine import FORMATS, StageClock, choose_precision, peak_memory_mb
 from .memory import ClusterMemory
-from .models import Encoder, build_encoder, extract_features
+from .models import Encoder, autocast, build_encoder, extract_features
 from .neighbors import knn_graph
 from .noise import cluster_agreement
 from .seeding import generator_for, seed_everything
@@ -84,6 +82,7 @@ def fit(config: Config, dataset: ReIDDataset, *, resume: bool = False, progress:
         raise KitError(f"sampler=camera needs every camera, and {int((images.camids < 0).sum())} are unknown: "
                        "use sampler=random (--sampler random), or a pattern with the group camid.")
     run_dir = open_run(config, dataset.fingerprint(), resume=resume)
+    config = _settle_run(config, run_dir)
     seed_everything(config.seed)
     device = pick_device(config.device)
     monitor = Monitor(config, dataset)
@@ -101,7 +100,7 @@ def fit(config: Config, dataset: ReIDDataset, *, resume: bool = False, progress:
             pseudo = cluster_epoch(config, features, images.camids) if true_labels is None else true_labels
             require_clusters(pseudo)
         with clock("train"):
-            losses = train_epoch(config, state, store, images, features, pseudo)
+            losses = train_epoch(config, state, store, images, features, pseudo, clock)
         with clock("evaluate"):
             due = (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == config.epochs
             ranking = monitor.ranking(state.encoder) if due else dict(UNMEASURED)
@@ -129,7 +128,7 @@ def cluster_epoch(config: Config, features: np.ndarray, camids: np.ndarray) -> P
 
 
 def train_epoch(config: Config, state: TrainingState, store: ImageStore, images: TrainingImages, features: np.ndarray,
-                pseudo: PseudoLabels) -> dict:
+                pseudo: PseudoLabels, clock: StageClock) -> dict:
     """One epoch over PK batches; returns the mean of each loss. `features` (N, d) are this epoch's frozen v."""
     device = next(state.encoder.parameters()).device
     v = torch.from_numpy(features).to(device)
@@ -144,12 +143,13 @@ def train_epoch(config: Config, state: TrainingState, store: ImageStore, images:
     batches = pk_batches(pseudo.labels, images.camids, clusters_per_batch=config.batch_clusters,
                          images_per_cluster=config.batch_images, iterations=config.iterations, sampler=config.sampler,
                          generator=generator_for(config.seed, state.epoch, "sampler"))
-    sums: dict[str, float] = {}
+    losses = []
     state.encoder.train()
     for batch in batches:
-        view = _view(config, store, batch, draws, device)
+        with clock("load"):
+            view = _view(config, store, batch, draws, device)
         y = labels[batch]
-        with autocast(config, device):
+        with autocast(config.precision, device):
             z = state.encoder(view).float()
         _require_finite(z, "features", state.epoch)
         anchor_logits = None
@@ -164,10 +164,9 @@ def train_epoch(config: Config, state: TrainingState, store: ImageStore, images:
         state.optimiser.step()
         memory.update(z.detach(), y)  # explicit, after the step: never inside autograd's backward
         _follow(state, config.ema_momentum)
-        for name, value in (("loss", loss.total), ("loss_cc", loss.cluster_contrast), ("loss_gkd", loss.gkd),
-                            ("loss_skd", loss.skd)):
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-    return {**{name: value / config.iterations for name, value in sums.items()}, "learning_rate": rate,
+        losses.append(torch.stack([loss.total, loss.cluster_contrast, loss.gkd, loss.skd]).detach())
+    means = torch.stack(losses).cpu().double().mean(0).tolist()  # read once an epoch: each read waits for the device
+    return {**dict(zip(("loss", "loss_cc", "loss_gkd", "loss_skd"), means)), "learning_rate": rate,
             "gkd_weight": gkd_weight, "skd_weight": skd_weight}
 
 
@@ -197,17 +196,17 @@ def _anchors(config: Config, state: TrainingState, store: ImageStore, batch: np.
              z: torch.Tensor, y: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
     """Features (B, d) of the second view, by `skd_anchor`: batch mates, a second augmentation, or the EMA encoder."""
     if config.skd_anchor == "augmentation":
-        with autocast(config, z.device.type):
+        with autocast(config.precision, z.device):
             return state.encoder(_view(config, store, batch, draws, z.device)).float()
     if config.skd_anchor == "ema":
-        with torch.no_grad(), autocast(config, z.device.type):
+        with torch.no_grad(), autocast(config.precision, z.device):
             return state.ema(view).float()
     return anchor_features(z, y, strategy=config.skd_anchor, generator=draws)
 
 
 def _view(config: Config, store: ImageStore, batch: np.ndarray, draws: torch.Generator, device) -> torch.Tensor:
-    pictures = augment(store.batch(batch), draws, flip=config.flip, padding=config.padding, erasing=config.erasing)
-    return pictures.to(device)
+    pictures = store.batch(batch).to(device)  # as bytes, a quarter of the transfer; the device then augments them
+    return augment(pictures, draws, flip=config.flip, padding=config.padding, erasing=config.erasing)
 
 
 @torch.no_grad()
@@ -228,16 +227,36 @@ def learning_rate(config: Config, epoch: int) -> float:
     return config.learning_rate * (0.1 ** (epoch // config.step_epochs) if config.schedule == "step" else 1.0)
 
 
-def autocast(config: Config, device) -> contextlib.AbstractContextManager:
-    """bf16 autocast where the configuration asks for it; losses and memory stay in fp32."""
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.precision == "bf16")
+def settle(config: Config, known: dict | None = None) -> tuple[Config, dict]:
+    """`config` with every "auto" of precision and memory format decided, and the record of how (`choose_precision`'s).
+
+    known: that record from an earlier part of the run, which then decides, so that a resumed run repeats the first part's
+    arithmetic. Without one, what is "auto" is measured.
+    """
+    precision = config.extraction_precision
+    record = known or choose_precision(
+        (config.batch_clusters * config.batch_images, 3, config.height, config.width), device=pick_device(config.device),
+        precision=config.precision, memory_format=config.memory_format, backbone=config.backbone, pooling=config.pooling,
+        last_stride=config.last_stride, freeze_stages=config.freeze_stages,
+        extraction_precision=config.precision if precision == "same" else precision)
+    return config.replace(**{name: record[name] for name in ("precision", "memory_format", "extraction_precision")}), record
+
+
+def _settle_run(config: Config, run_dir: Path) -> Config:
+    """`settle` for a run: by environment.json where it was written down, which it is before anything else happens."""
+    found = read_json(run_dir / "environment.json")
+    settled, record = settle(config, found.get("compute"))
+    if "compute" not in found:
+        write_json(run_dir / "environment.json", found | {"compute": record})
+    return settled
 
 
 def new_state(config: Config, device: str) -> TrainingState:
     """Encoder, its EMA where a setting needs one, and Adam over the parameters that train."""
+    config, _ = settle(config)
     encoder = build_encoder(config.backbone, weights=config.weights, pooling=config.pooling,
                             last_stride=config.last_stride, freeze_stages=config.freeze_stages)
-    encoder = encoder.to(device, memory_format=torch.channels_last)  # measured faster for convolutions on CPU and GPU
+    encoder = encoder.to(device, memory_format=FORMATS[config.memory_format])
     ema = None
     if config.skd_anchor == "ema" and config.method in ("skd", "dkdmpl"):
         ema = copy.deepcopy(encoder).requires_grad_(False).eval()
@@ -264,7 +283,8 @@ def _store(config: Config, paths, **options) -> ImageStore:
 
 def extract(config: Config, encoder: Encoder, store: ImageStore) -> np.ndarray:
     """Features (N, d) of the pictures in a store, eval mode, on the configured device and precision."""
-    return extract_features(encoder, store, device=pick_device(config.device), precision=config.precision)
+    precision = settle(config)[0].extraction_precision
+    return extract_features(encoder, store, device=pick_device(config.device), precision=precision)
 
 
 def _counts(pseudo: PseudoLabels) -> dict:
@@ -307,37 +327,15 @@ def _finish(config: Config, run_dir: Path, state: TrainingState, store: ImageSto
 
 
 def load_encoder(run_dir: str | Path) -> tuple[Config, Encoder]:
-    """The configuration and the trained encoder of a run folder."""
+    """The configuration, with precision and memory format as the run had them, and the trained encoder of a run folder."""
     run_dir = Path(run_dir)
-    config = Config().replace(**read_json(run_dir / "config.json")["settings"])
+    config, _ = settle(Config().replace(**read_json(run_dir / "config.json")["settings"]),
+                       read_json(run_dir / "environment.json").get("compute"))
     state = new_state(config, pick_device(config.device))
     if not (run_dir / "checkpoint.json").exists():
         raise KitError(f"{run_dir} holds no checkpoint: train at least one epoch first.")
     load_checkpoint(run_dir, state)
     return config, state.encoder
-
-
-class StageClock:
-    """Seconds by stage of one epoch: `with clock("train"): ...`."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def __call__(self, stage: str):
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = round(time.perf_counter() - start, 3)
-
-
-def peak_memory_mb() -> float | None:
-    """Peak resident memory of this process in MB; None where the platform does not tell."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
 def _one_line(record: dict) -> str:

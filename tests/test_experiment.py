@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,9 @@ def test_a_configuration_cannot_be_changed():
 
 @pytest.mark.parametrize(("change", "sentence"), [
     ({"skd_divergence": "l2"}, "kl, symmetric_kl, js"),
+    ({"precision": "fp16"}, "auto, fp32, bf16"),
+    ({"memory_format": "nhwc"}, "auto, contiguous, channels_last"),
+    ({"extraction_precision": "int8"}, "same, auto, fp32, bf16"),
     ({"epoch": 3}, "epochs"),
     ({"eps": 0.9}, "max_distance"),
     ({"epochs": 0}, "at least 1"),
@@ -57,6 +61,21 @@ def test_the_fingerprint_follows_what_decides_a_result_and_nothing_else():
     config = Config()
     assert config.fingerprint() == config.replace(out_dir="elsewhere", run_name="other").fingerprint()
     assert config.fingerprint() != config.replace(eps=0.55).fingerprint()
+
+
+def test_settings_that_came_later_leave_the_fingerprints_of_published_records_as_they_are():
+    records = read_json(Path(__file__).parents[1] / "figures" / "reproduce" / "records.json")
+    trained = [record for record in records if record["run"] != "untrained"]
+    assert trained and all(Config().replace(**r["settings"]).fingerprint() == r["fingerprint"] for r in trained)
+    for change in ({"memory_format": "contiguous"}, {"extraction_precision": "fp32"}, {"precision": "auto"}):
+        assert Config().replace(**change).fingerprint() != Config().fingerprint()
+
+
+def test_results_that_are_shown_come_from_fp32_and_long_runs_measure_what_is_fast():
+    for name in ("smoke", "demo", "teach"):
+        assert (preset(name).precision, preset(name).memory_format, preset(name).extraction_precision) == (
+            "fp32", "channels_last", "same")
+    assert preset("paper-market1501").precision == preset("paper-msmt17").memory_format == "auto"
 
 
 def test_loss_weights_follow_the_method_and_the_warm_up():

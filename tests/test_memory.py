@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import memory as naive
 
+from dkdmpl_kit import memory as memory_module
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.memory import UPDATES, ClusterMemory
 
@@ -101,14 +102,53 @@ def test_features_and_batches_that_carry_a_graph_leave_the_memory_without_one():
     assert not memory.features.requires_grad and memory.features.grad_fn is None
 
 
-def test_an_update_before_the_backward_pass_does_not_change_the_gradient():
+@pytest.mark.parametrize("rule", UPDATES)
+def test_an_update_before_the_backward_pass_is_refused_by_autograd_instead_of_giving_a_wrong_gradient(rule):
+    memory = ClusterMemory(unit_rows(0, 8), LABELS, update=rule)
+    z = unit_rows(1, 3).requires_grad_()
+    loss = memory.logits(z, 1.0).sum()
+    memory.update(z, torch.tensor([0, 1, 2]))
+    with pytest.raises(RuntimeError, match="inplace operation"):
+        loss.backward()
+
+
+def test_an_update_after_the_backward_pass_leaves_the_gradient_of_the_memory_as_it_was():
     memory = ClusterMemory(unit_rows(0, 8), LABELS)
     z = unit_rows(1, 3).requires_grad_()
     start = memory.features.clone()
-    loss = memory.logits(z, 1.0).sum()
+    memory.logits(z, 1.0).sum().backward()
     memory.update(z, torch.tensor([0, 1, 2]))
-    loss.backward()
     torch.testing.assert_close(z.grad, start.sum(0).expand(3, -1))
+
+
+@pytest.mark.parametrize("move", [memory_module._move_in_turn, memory_module._move_in_rounds])
+@pytest.mark.parametrize(("n_clusters", "labels"), [
+    (1, [0, 0, 0]), (1, [0]), (3, [2]), (3, [2, 0, 2, 2, 2, 2, 2, 1]), (40, list(range(40)) * 2), (2, [1] * 200 + [0]),
+])
+@pytest.mark.parametrize("momentum", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_both_ways_to_take_the_members_in_turn_equal_the_loop(move, n_clusters, labels, momentum, dtype, tolerance):
+    """On the CPU a compiled loop, elsewhere rounds over the clusters: one cluster, one member, unequal counts."""
+    rows, z = unit_rows(3, n_clusters, d=33), unit_rows(4, len(labels), d=33)
+    moved = rows.to(dtype, copy=True)
+    move(moved, z.to(dtype), torch.tensor(labels), momentum)
+    expected = torch.tensor(naive.update(rows.tolist(), z.tolist(), labels, momentum, "instance"), dtype=torch.float64)
+    torch.testing.assert_close(moved.double(), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("rule", UPDATES)
+def test_members_that_cancel_the_memory_leave_a_row_of_zeros_and_no_nan(rule):
+    memory = ClusterMemory(torch.eye(2), torch.tensor([0, 1]), momentum=0.5, update=rule)
+    memory.update(torch.tensor([[-1.0, 0.0]]), torch.tensor([0]))
+    assert torch.equal(memory.features, torch.tensor([[0.0, 0.0], [0.0, 1.0]]))
+
+
+def test_views_and_small_integers_update_as_whole_tensors_do():
+    one, two = (ClusterMemory(unit_rows(0, 8).float(), LABELS) for _ in range(2))
+    z, labels = unit_rows(1, 6).float(), torch.tensor([0, 1, 2, 0, 1, 2])
+    one.update(z[::2], labels[::2])
+    two.update(z[::2].clone(), labels[::2].clone().to(torch.int16))
+    assert torch.equal(one.features, two.features) and not torch.equal(one.features, one.centroids)
 
 
 def test_teacher_logits_use_the_frozen_centroids_also_after_an_update():

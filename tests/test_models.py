@@ -71,6 +71,18 @@ def test_by_hand_gem_of_two_cells_is_the_cube_root_of_the_mean_cube():
     assert GeM(p=1.0)(cells).item() == pytest.approx(1.5)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_gem_of_a_large_map_taken_in_parts_is_that_of_the_whole_in_value_and_gradient(rows):
+    x = torch.rand(rows, 1024, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()  # 2 rows a part
+    gem = GeM()
+    pooled = gem(x)
+    weights = torch.arange(1.0, rows + 1)[:, None]  # each row's gradient differs
+    mine = torch.autograd.grad((pooled * weights).sum(), (x, gem.p))
+    whole = x.clamp(min=gem.eps).pow(gem.p).mean(dim=(2, 3)).pow(1 / gem.p)
+    torch.testing.assert_close(pooled, whole)
+    torch.testing.assert_close(mine, torch.autograd.grad((whole * weights).sum(), (x, gem.p)))
+
+
 def test_gem_learns_its_exponent_and_average_pooling_is_the_plain_mean():
     encoder = small()
     encoder.pooled(pictures()).sum().backward()

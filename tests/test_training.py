@@ -40,7 +40,8 @@ def test_every_epoch_leaves_a_complete_record(run):
         assert record["loss"] == pytest.approx(record["loss_cc"] + config.gkd_weight * record["loss_gkd"]
                                                + config.skd_weight * record["loss_skd"], rel=1e-5)
         assert record["n_clusters"] >= 2 and 0 <= record["mAP"] <= 1 and set(record["seconds"]) == {
-            "extract", "cluster", "train", "evaluate"}
+            "extract", "cluster", "load", "train", "evaluate"}
+        assert 0 < record["seconds"]["load"] < record["seconds"]["train"]
     lines = (result.run_dir / "history.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == list(result.history)
     assert json.loads((result.run_dir / "result.json").read_text())["final"] == result.final
@@ -119,10 +120,77 @@ def test_a_run_killed_inside_an_epoch_resumes_to_the_same_end(run, tmp_path):
     {"gkd_teacher": "consensus", "skd_anchor": "mean", "skd_divergence": "js", "memory_update": "hardest"},
     {"skd_anchor": "augmentation", "sampler": "random", "warmup_epochs": 2, "schedule": "step"},
     {"skd_anchor": "ema", "precision": "bf16", "centre_cameras": True, "freeze_stages": 2},
+    {"memory_format": "contiguous", "extraction_precision": "bf16"},
 ])
 def test_every_option_trains(settings, tiny_config, tiny_dataset, tmp_path):
     result = fit(tiny_config.replace(out_dir=str(tmp_path), **settings), tiny_dataset, progress=False)
     assert all(np.isfinite(r["loss"]) and r["loss_gkd"] >= 0 and r["loss_skd"] >= 0 for r in result.history)
+
+
+def as_chosen(precision, memory_format, extraction_precision):
+    return lambda *_, **__: {"precision": precision, "memory_format": memory_format, "tried": [{"stage": "training"}],
+                             "extraction_precision": extraction_precision}
+
+
+def test_auto_is_settled_once_written_down_and_kept_by_a_resumed_run(tiny_config, tiny_dataset, tmp_path, monkeypatch):
+    auto = tiny_config.replace(precision="auto", memory_format="auto", out_dir=str(tmp_path / "auto"))
+    forced = tiny_config.replace(precision="bf16", memory_format="contiguous", extraction_precision="fp32",
+                                 out_dir=str(tmp_path / "forced"))
+    whole = fit(forced, tiny_dataset, progress=False)
+
+    def interrupt(record):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "choose_precision", as_chosen("bf16", "contiguous", "fp32"))
+    with pytest.raises(KeyboardInterrupt):
+        fit(auto, tiny_dataset, progress=False, on_epoch=interrupt)
+    monkeypatch.setattr(training, "choose_precision", lambda *_, **k: training_choice(k))
+    resumed = fit(auto, tiny_dataset, resume=True, progress=False)
+    kept = json.loads((auto.run_dir / "environment.json").read_text())
+    assert kept["compute"]["tried"] == [{"stage": "training"}] and kept["compute"]["precision"] == "bf16" and kept["threads"]
+    assert [without(r, *TIMES) for r in resumed.history] == [without(r, *TIMES) for r in whole.history]
+    mine, theirs = resumed.encoder.state_dict(), whole.encoder.state_dict()
+    assert all(torch.equal(mine[k], theirs[k]) for k in mine)
+    config, _ = load_encoder(auto.run_dir)
+    assert (config.precision, config.memory_format, config.extraction_precision) == ("bf16", "contiguous", "fp32")
+
+
+def training_choice(settings: dict) -> dict:
+    """What the second machine would choose: only the settled settings may reach it, never "auto"."""
+    asked = {name: settings[name] for name in ("precision", "memory_format", "extraction_precision")}
+    assert "auto" not in asked.values(), "a resumed run measured anew"
+    return {**asked, "tried": []}
+
+
+def test_forced_settings_are_written_down_as_well_and_nothing_is_tried(run):
+    config, result = run
+    compute = json.loads((result.run_dir / "environment.json").read_text())["compute"]
+    assert compute == {"precision": "fp32", "memory_format": "channels_last", "extraction_precision": "fp32", "device": "cpu",
+                       "probe_batch": None, "tried": []}
+
+
+@pytest.mark.parametrize(("extraction", "expected"), [("same", "auto"), ("fp32", "fp32")])
+def test_extraction_is_asked_for_apart_from_training(extraction, expected, tiny_config, monkeypatch):
+    asked = {}
+
+    def choose(shape, **settings):
+        asked.update(settings, shape=shape)
+        return as_chosen("bf16", "contiguous", "fp32")()
+
+    monkeypatch.setattr(training, "choose_precision", choose)
+    training.settle(tiny_config.replace(precision="auto", extraction_precision=extraction, freeze_stages=1))
+    assert asked["extraction_precision"] == expected and asked["precision"] == "auto"
+    assert asked["shape"] == (16, 3, 64, 32) and asked["freeze_stages"] == 1 and asked["memory_format"] == "channels_last"
+
+
+def test_the_encoder_and_its_extraction_follow_the_settings(tiny_config, monkeypatch):
+    weight = {name: training.new_state(tiny_config.replace(memory_format=name), "cpu").encoder.backbone.conv_stem.weight
+              for name in ("contiguous", "channels_last")}
+    assert weight["contiguous"].is_contiguous() and not weight["channels_last"].is_contiguous()
+    monkeypatch.setattr(training, "extract_features", lambda *_, **options: options["precision"])
+    assert training.extract(tiny_config.replace(precision="bf16"), None, None) == "bf16"
+    assert training.extract(tiny_config.replace(extraction_precision="bf16"), None, None) == "bf16"
+    assert training.extract(tiny_config, None, None) == "fp32"
 
 
 def test_the_supervised_row_says_what_it_trained_on(tiny_config, tiny_dataset, tmp_path):
