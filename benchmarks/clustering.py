@@ -80,7 +80,7 @@ def large_rows():
     yield row("features -> pseudo labels, 200,000 x 512, approximate", figures, "the exact graph alone", exact_figures,
               f"recall@30 {recall(found, exact):.4f}, ARI to the exact result {adjusted_rand_score(exact_labels, labels):.4f}")
     del features, exact, found
-    features, pids = features_like(1_000_000, 128, per_identity=20)
+    features, pids = features_like(1_000_000, 128, per_identity=20, noise=0.3)
     figures, labels = measured(lambda: kit_labels(features, exact=False), 1)
     yield row("features -> pseudo labels, 1,000,000 x 128, approximate", figures, agreement=(
         f"{labels.max() + 1:,} clusters, {np.mean(labels < 0):.1%} outliers, ARI to the identities "

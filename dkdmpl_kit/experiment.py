@@ -13,7 +13,8 @@ from pathlib import Path
 
 from .errors import KitError, check_option
 
-METHODS = ("cluster_contrast", "gkd", "skd", "dkdmpl", "supervised")
+METHODS = ("cluster_contrast", "gkd", "skd", "dkdmpl", "supervised",
+           "label_smoothing", "mmt", "rlcc", "hdcpd", "ice", "spcl")  # the last six: the neighbours, objectives.py
 OPTIONS = {  # every setting that is a name, with its valid names
     "method": METHODS,
     "kind": ("person", "vehicle"),

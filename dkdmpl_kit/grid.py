@@ -17,8 +17,9 @@ from .experiment import Config, open_dataset, preset, write_json
 
 
 def read_grid(path: str | Path, out_dir: str | Path) -> list[Config]:
-    """The configurations of a grid file: `preset`, `settings` {name: value} and `axes` {name: [values]}.
+    """The configurations of a grid file: `preset`, `settings` {name: value}, `axes` {name: [values]} and `also`.
 
+    `also` lists further cells that no axis gives, {name: value} each, once for every value of the axes it does not name.
     A run is named by its method, its seed and the values of the other axes. Unknown keys and settings raise `KitError`.
     """
     import yaml
@@ -31,10 +32,13 @@ def read_grid(path: str | Path, out_dir: str | Path) -> list[Config]:
         raise KitError(f"The grid {path} is not valid YAML: {str(error).splitlines()[0]}.") from error
     if not isinstance(grid, dict) or not isinstance(grid.get("axes"), dict):
         raise KitError(f"The grid {path} needs an entry 'axes': a list of values for each setting that varies.")
-    if unknown := set(grid) - {"preset", "settings", "axes", "about"}:
-        raise KitError(f"The grid {path} has unknown entries {sorted(unknown)}; it knows about, preset, settings, axes.")
+    if unknown := set(grid) - {"preset", "settings", "axes", "also", "about"}:
+        raise KitError(f"The grid {path} has unknown entries {sorted(unknown)}; it knows about, preset, settings, axes, also.")
     base = preset(grid.get("preset", "demo"), out_dir=str(out_dir)).replace(**grid.get("settings", {}))
-    cells = [dict(zip(grid["axes"], values)) for values in itertools.product(*grid["axes"].values())]
+    cells = []
+    for extra in [{}, *grid.get("also", [])]:
+        axes = {name: values for name, values in grid["axes"].items() if name not in extra}
+        cells += [{**extra, **dict(zip(axes, values))} for values in itertools.product(*axes.values())]
     return [base.replace(**cell, run_name=_cell_name(base.replace(**cell), cell)) for cell in cells]
 
 

@@ -160,7 +160,7 @@ def _torch_candidates(tensor: torch.Tensor, width: int, reduced: bool):
     side = tensor.bfloat16() if reduced else tensor
     error = _bfloat16_error(tensor, side) if reduced else _float32_error(n, d)
     names = torch.arange(n, device=side.device)
-    room = side.new_empty(min(BLOCK_ENTRIES, n * min(n, BLOCK_ROWS)))  # fresh memory for each tile would cost more than its sums
+    room = side.new_empty(min(BLOCK_ENTRIES, n * min(n, BLOCK_ROWS)))  # used again and again: fresh pages cost time
     for start in range(0, n, BLOCK_ROWS):
         block = side[start:start + BLOCK_ROWS]
         largest = _Largest(len(block), width, side)

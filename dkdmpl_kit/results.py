@@ -11,8 +11,11 @@ from .experiment import METHODS, read_json, write_atomic
 
 MEASURES = ("mAP", "rank1", "mINP", "ari", "n_clusters", "outlier_fraction")
 LABELS = {"untrained": "untrained features", "cluster_contrast": "cluster contrast", "gkd": "+ GKD", "skd": "+ SKD",
-          "dkdmpl": "DKD-MPL", "supervised": "true identities"}
-ORDER = ("untrained", *METHODS)
+          "dkdmpl": "DKD-MPL", "supervised": "true identities", "label_smoothing": "label smoothing",
+          "mmt": "mean teacher (MMT)", "rlcc": "consensus (RLCC)", "hdcpd": "two views' probabilities (HDCPD)",
+          "ice": "instance consistency (ICE)", "spcl": "hybrid memory (SpCL)"}
+LABELS |= {"cluster_contrast_mean": "cluster contrast, mean update", "cluster_contrast_hardest": "cluster contrast, hardest update"}
+ORDER = ("untrained", METHODS[0], "cluster_contrast_mean", "cluster_contrast_hardest", *METHODS[1:])
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,12 @@ def by_method(records: list[dict]) -> dict[str, dict[int, dict]]:
 
 
 def method_of(record: dict) -> str:
-    """The row that a record belongs to: its method, or `untrained`."""
-    return "untrained" if record.get("run") == "untrained" else record["settings"]["method"]
+    """The row that a record belongs to: its method, `untrained`, or cluster contrast with another update of the memory."""
+    settings = record["settings"]
+    if record.get("run") == "untrained":
+        return "untrained"
+    other = settings["method"] == "cluster_contrast" and settings["memory_update"] != "instance"
+    return f"cluster_contrast_{settings['memory_update']}" if other else settings["method"]
 
 
 def summary(records: list[dict]) -> dict[str, dict[str, Spread]]:
@@ -87,11 +94,14 @@ def paired_differences(records: list[dict], baseline: str = "cluster_contrast",
     base = table.get(baseline, {})
     return {method: {seed: run["final"][measure] - base[seed]["final"][measure] for seed, run in runs.items()
                      if seed in base and run["final"].get(measure) is not None}
-            for method, runs in table.items() if method in ("gkd", "skd", "dkdmpl")}
+            for method, runs in table.items() if method not in ("untrained", "supervised", baseline)}
 
 
 def markdown_table(records: list[dict]) -> str:
-    """The table of a README: one row a method; mAP, Rank-1, mINP and outliers in percent, mean ± deviation over seeds."""
+    """The table of a README: one row a method; mAP, Rank-1, mINP and outliers in percent, mean ± deviation over seeds.
+
+    Seconds are those that an epoch's training took, clustering and evaluation not counted.
+    """
     def cell(found: Spread | None, scale: float, digits: int) -> str:
         if found is None:
             return "–"
@@ -100,11 +110,13 @@ def markdown_table(records: list[dict]) -> str:
 
     columns = (("mAP %", "mAP", 100, 1), ("Rank-1 %", "rank1", 100, 1), ("mINP %", "mINP", 100, 1), ("ARI", "ari", 1, 2),
                ("clusters", "n_clusters", 1, 0), ("outliers %", "outlier_fraction", 100, 1))
-    lines = ["| method | seeds | " + " | ".join(c[0] for c in columns) + " |", "|---" * (len(columns) + 2) + "|"]
+    lines = ["| method | seeds | " + " | ".join(c[0] for c in columns) + " | s an epoch |", "|---" * (len(columns) + 3) + "|"]
     table = by_method(records)
     for method, measures in summary(records).items():
         cells = [cell(measures.get(key), scale, digits) for _, key, scale, digits in columns]
-        lines.append(f"| {LABELS[method]} | {len(table[method])} | " + " | ".join(cells) + " |")
+        times = [sum(e["seconds"].get(k, 0.0) for k in ("load", "train")) for r in table[method].values() for e in r["history"]]
+        seconds = f"{sum(times) / len(times):.1f}" if times else "–"
+        lines.append(f"| {LABELS[method]} | {len(table[method])} | " + " | ".join(cells) + f" | {seconds} |")
     return "\n".join(lines)
 
 

@@ -16,17 +16,19 @@ from tqdm.auto import tqdm
 
 from .checkpoint import TrainingState, load_checkpoint, save_checkpoint, save_epoch
 from .clustering import PseudoLabels, centre_by_camera, jaccard_distances, pseudo_labels, require_clusters
-from .data import ImageStore, ReIDDataset, TrainingImages, arrays_of, augment, pk_batches
+from .data import ImageStore, ReIDDataset, TrainingImages, arrays_of, pk_batches
 from .errors import KitError
 from .evaluation import evaluate_ranking
 from .experiment import Config, open_run, pick_device, read_json, write_json
-from .losses import anchor_features, carry_posterior, dkdmpl_loss, teacher_logits
+from .losses import dkdmpl_loss
 from .machine import FORMATS, StageClock, choose_precision, peak_memory_mb
 from .memory import ClusterMemory
 from .models import Encoder, autocast, build_encoder, extract_features
 from .neighbors import knn_graph
 from .noise import cluster_agreement
+from .objectives import NEEDS, HybridMemory, neighbour_loss
 from .seeding import generator_for, seed_everything
+from .views import anchors, augmented, carried_labels, follow, needs_ema, neighbour_views, teacher, with_outliers
 
 UNMEASURED = {"mAP": None, "rank1": None, "mINP": None}
 
@@ -133,9 +135,13 @@ def train_epoch(config: Config, state: TrainingState, store: ImageStore, images:
     device = next(state.encoder.parameters()).device
     v = torch.from_numpy(features).to(device)
     labels = torch.from_numpy(pseudo.labels).to(device)
-    memory = ClusterMemory(v, labels, momentum=config.memory_momentum, update=config.memory_update)
+    hybrid, neighbour = config.method == "spcl", config.method in NEEDS
+    memory = HybridMemory(v, labels) if hybrid else ClusterMemory(v, labels, momentum=config.memory_momentum,
+                                                                  update=config.memory_update)
+    classes = memory.classes if hybrid else labels  # SpCL: each outlier is a class of its own
     gkd_weight, skd_weight = config.loss_weights(state.epoch)
-    teach = _teacher(config, state, memory, v, pseudo.labels) if gkd_weight else None
+    teach = teacher(config, state, memory, v, pseudo.labels) if gkd_weight else None
+    carried = carried_labels(config, state, memory, v, pseudo.labels) if config.method == "rlcc" else None
     rate = learning_rate(config, state.epoch)
     for group in state.optimiser.param_groups:
         group["lr"] = rate
@@ -143,27 +149,33 @@ def train_epoch(config: Config, state: TrainingState, store: ImageStore, images:
     batches = pk_batches(pseudo.labels, images.camids, clusters_per_batch=config.batch_clusters,
                          images_per_cluster=config.batch_images, iterations=config.iterations, sampler=config.sampler,
                          generator=generator_for(config.seed, state.epoch, "sampler"))
+    if hybrid:
+        batches = with_outliers(batches, pseudo.labels, config.batch_images, draws)
     losses = []
     state.encoder.train()
     for batch in batches:
         with clock("load"):
-            view = _view(config, store, batch, draws, device)
-        y = labels[batch]
+            view = augmented(config, store, batch, draws, device)
+        y = classes[batch]
         with autocast(config.precision, device):
             z = state.encoder(view).float()
         _require_finite(z, "features", state.epoch)
-        anchor_logits = None
+        logits, anchor_logits = memory.logits(z, config.temperature), None
         if skd_weight:
-            anchor_logits = memory.logits(_anchors(config, state, store, batch, view, z, y, draws), config.temperature)
-        loss = dkdmpl_loss(memory.logits(z, config.temperature), y, teacher_logits=teach(batch) if teach else None,
-                           anchor_logits=anchor_logits, gkd_weight=gkd_weight, skd_weight=skd_weight,
-                           temperature=config.distillation_temperature, divergence=config.skd_divergence)
+            anchor_logits = memory.logits(anchors(config, state, store, batch, view, z, y, draws), config.temperature)
+        if neighbour:
+            views = neighbour_views(config, state, memory, store, batch, z, draws)
+            loss = neighbour_loss(config.method, logits, y, views | {"carried": None if carried is None else carried[batch]})
+        else:
+            loss = dkdmpl_loss(logits, y, teacher_logits=teach(batch) if teach else None, anchor_logits=anchor_logits,
+                               gkd_weight=gkd_weight, skd_weight=skd_weight, temperature=config.distillation_temperature,
+                               divergence=config.skd_divergence)
         _require_finite(loss.total, "loss", state.epoch)
         state.optimiser.zero_grad(set_to_none=True)
         loss.total.backward()
         state.optimiser.step()
-        memory.update(z.detach(), y)  # explicit, after the step: never inside autograd's backward
-        _follow(state, config.ema_momentum)
+        memory.update(z.detach(), torch.as_tensor(batch) if hybrid else y)  # explicit, after the step: never in a backward
+        follow(state, config.ema_momentum)
         losses.append(torch.stack([loss.total, loss.cluster_contrast, loss.gkd, loss.skd]).detach())
     means = torch.stack(losses).cpu().double().mean(0).tolist()  # read once an epoch: each read waits for the device
     return {**dict(zip(("loss", "loss_cc", "loss_gkd", "loss_skd"), means)), "learning_rate": rate,
@@ -174,50 +186,6 @@ def _require_finite(value: torch.Tensor, what: str, epoch: int) -> None:
     if not torch.isfinite(value).all():
         raise KitError(f"The {what} of epoch {epoch} is not finite; the last good checkpoint is kept: "
                        "lower learning_rate, or use precision=fp32, and start a new run.")
-
-
-def _teacher(config: Config, state: TrainingState, memory: ClusterMemory, v: torch.Tensor,
-             labels: np.ndarray) -> Callable[[np.ndarray], torch.Tensor]:
-    """The epoch view e_i as logits, by `gkd_teacher`: a function from image indices (B,) to (B, K)."""
-    tau = config.teacher_temperature
-    if config.gkd_teacher == "sample":  # e_i = softmax(C v_i / tau_t)
-        return lambda i: memory.teacher_logits(v[i], tau)
-    if config.gkd_teacher == "cluster":  # every member of a cluster is taught by its centroid
-        return lambda i: memory.teacher_logits(memory.centroids[torch.as_tensor(labels[i], device=v.device)], tau)
-    own = torch.softmax(memory.teacher_logits(v, tau), dim=1)
-    posterior = own
-    if state.previous is not None:  # RLCC: last epoch's posterior, carried over by the overlap of the clusters
-        posterior = carry_posterior(torch.from_numpy(state.previous[1]).to(v.device), state.previous[0], labels)
-    state.previous = (labels, own.cpu().numpy())
-    return lambda i: teacher_logits("consensus", posterior=posterior[i])
-
-
-def _anchors(config: Config, state: TrainingState, store: ImageStore, batch: np.ndarray, view: torch.Tensor,
-             z: torch.Tensor, y: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
-    """Features (B, d) of the second view, by `skd_anchor`: batch mates, a second augmentation, or the EMA encoder."""
-    if config.skd_anchor == "augmentation":
-        with autocast(config.precision, z.device):
-            return state.encoder(_view(config, store, batch, draws, z.device)).float()
-    if config.skd_anchor == "ema":
-        with torch.no_grad(), autocast(config.precision, z.device):
-            return state.ema(view).float()
-    return anchor_features(z, y, strategy=config.skd_anchor, generator=draws)
-
-
-def _view(config: Config, store: ImageStore, batch: np.ndarray, draws: torch.Generator, device) -> torch.Tensor:
-    pictures = store.batch(batch).to(device)  # as bytes, a quarter of the transfer; the device then augments them
-    return augment(pictures, draws, flip=config.flip, padding=config.padding, erasing=config.erasing)
-
-
-@torch.no_grad()
-def _follow(state: TrainingState, momentum: float) -> None:
-    """EMA encoder <- momentum * EMA + (1 - momentum) * encoder, buffers copied."""
-    if state.ema is None:
-        return
-    for slow, fast in zip(state.ema.parameters(), state.encoder.parameters(), strict=True):
-        slow.lerp_(fast, 1 - momentum)
-    for slow, fast in zip(state.ema.buffers(), state.encoder.buffers(), strict=True):
-        slow.copy_(fast)
 
 
 def learning_rate(config: Config, epoch: int) -> float:
@@ -258,7 +226,7 @@ def new_state(config: Config, device: str) -> TrainingState:
                             last_stride=config.last_stride, freeze_stages=config.freeze_stages)
     encoder = encoder.to(device, memory_format=FORMATS[config.memory_format])
     ema = None
-    if config.skd_anchor == "ema" and config.method in ("skd", "dkdmpl"):
+    if needs_ema(config):
         ema = copy.deepcopy(encoder).requires_grad_(False).eval()
     trained = [p for p in encoder.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(trained, lr=config.learning_rate, weight_decay=config.weight_decay)

@@ -75,7 +75,8 @@ def test_what_trains_has_no_way_to_the_identities(tiny_dataset):
     assert {f.name for f in dataclasses.fields(images)} == {"paths", "camids"}
 
 
-@pytest.mark.parametrize("settings", [{}, {"gkd_teacher": "consensus", "skd_anchor": "ema"}])
+@pytest.mark.parametrize("settings", [{}, {"gkd_teacher": "consensus", "skd_anchor": "ema"}, {"method": "rlcc"},
+                                      {"method": "ice"}, {"method": "spcl"}])
 def test_a_run_resumed_after_any_epoch_ends_bit_for_bit_the_same(settings, tiny_config, tiny_dataset, tmp_path):
     config = tiny_config.replace(epochs=3, out_dir=str(tmp_path / "whole"), **settings)
     whole = fit(config, tiny_dataset, progress=False)

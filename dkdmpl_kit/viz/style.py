@@ -48,6 +48,8 @@ METHOD_COLOURS: dict[str, str] = {
     "skd": "#009E73",
     "dkdmpl": "#D55E00",
     "supervised": "#666666",
+    **dict.fromkeys(("cluster_contrast_mean", "cluster_contrast_hardest"), "#0072B2"),
+    **dict.fromkeys(("label_smoothing", "mmt", "rlcc", "hdcpd", "ice", "spcl"), "#56B4E9"),  # the neighbours: one colour
 }
 METHOD_LABELS: dict[str, str] = {
     "untrained": "untrained",
@@ -56,6 +58,14 @@ METHOD_LABELS: dict[str, str] = {
     "skd": "+ SKD",
     "dkdmpl": "DKD-MPL",
     "supervised": "true identities",
+    "cluster_contrast_mean": "cluster contrast, mean update",
+    "cluster_contrast_hardest": "cluster contrast, hardest update",
+    "label_smoothing": "label smoothing",
+    "mmt": "mean teacher (MMT)",
+    "rlcc": "consensus (RLCC)",
+    "hdcpd": "two views' probabilities (HDCPD)",
+    "ice": "instance consistency (ICE)",
+    "spcl": "hybrid memory (SpCL)",
 }
 VIEW_COLOURS: dict[str, str] = {"hard": "#000000", "e": "#E69F00", "q": "#0072B2", "a": "#009E73", "r3": "#CC79A7"}
 VIEW_LABELS: dict[str, str] = {
@@ -156,7 +166,7 @@ def say(ax: Axes, sentence: str) -> None:
 def method_look(name: str, unknown: Sequence[str] = ()) -> tuple[str, str, str]:
     """(colour, marker, label) of a method; names outside the kit take the free colours in the order of `unknown`."""
     if name in METHOD_COLOURS:
-        return METHOD_COLOURS[name], MARKERS[list(METHOD_COLOURS).index(name)], METHOD_LABELS[name]
+        return METHOD_COLOURS[name], MARKERS[list(METHOD_COLOURS).index(name) % len(MARKERS)], METHOD_LABELS[name]
     place = [n for n in unknown if n not in METHOD_COLOURS].index(name) if name in unknown else 0
     free = [PALETTE[c] for c in ("purple", "sky", "black", "yellow")]
     return free[place % len(free)], MARKERS[(place + 6) % len(MARKERS)], name.replace("_", " ")

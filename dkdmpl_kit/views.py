@@ -1,0 +1,102 @@
+"""The views of a label that a batch needs: the teacher's, the anchor's, and those of the neighbouring objectives."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+
+from .checkpoint import TrainingState
+from .data import ImageStore, augment, to_float
+from .experiment import Config
+from .losses import anchor_features, carry_posterior, teacher_logits
+from .memory import ClusterMemory
+from .models import autocast
+from .objectives import NEEDS, refined_labels
+
+
+def needs_ema(config: Config) -> bool:
+    """Whether a setting needs the EMA encoder."""
+    distils = config.skd_anchor == "ema" and config.method in ("skd", "dkdmpl")
+    return distils or bool({"ema_z", "ema_logits", "plain_z"} & set(NEEDS.get(config.method, ())))
+
+
+def teacher(config: Config, state: TrainingState, memory: ClusterMemory, v: torch.Tensor,
+             labels: np.ndarray) -> Callable[[np.ndarray], torch.Tensor]:
+    """The epoch view e_i as logits, by `gkd_teacher`: a function from image indices (B,) to (B, K)."""
+    tau = config.teacher_temperature
+    if config.gkd_teacher == "sample":  # e_i = softmax(C v_i / tau_t)
+        return lambda i: memory.teacher_logits(v[i], tau)
+    if config.gkd_teacher == "cluster":  # every member of a cluster is taught by its centroid
+        return lambda i: memory.teacher_logits(memory.centroids[torch.as_tensor(labels[i], device=v.device)], tau)
+    own = torch.softmax(memory.teacher_logits(v, tau), dim=1)
+    posterior = own
+    if state.previous is not None:  # RLCC: last epoch's posterior, carried over by the overlap of the clusters
+        posterior = carry_posterior(torch.from_numpy(state.previous[1]).to(v.device), state.previous[0], labels)
+    state.previous = (labels, own.cpu().numpy())
+    return lambda i: teacher_logits("consensus", posterior=posterior[i])
+
+
+def anchors(config: Config, state: TrainingState, store: ImageStore, batch: np.ndarray, view: torch.Tensor,
+             z: torch.Tensor, y: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+    """Features (B, d) of the second view, by `skd_anchor`: batch mates, a second augmentation, or the EMA encoder."""
+    if config.skd_anchor == "augmentation":
+        with autocast(config.precision, z.device):
+            return state.encoder(augmented(config, store, batch, draws, z.device)).float()
+    if config.skd_anchor == "ema":
+        with torch.no_grad(), autocast(config.precision, z.device):
+            return state.ema(view).float()
+    return anchor_features(z, y, strategy=config.skd_anchor, generator=draws)
+
+
+def augmented(config: Config, store: ImageStore, batch: np.ndarray, draws: torch.Generator, device) -> torch.Tensor:
+    """(B, 3, H, W) float in [0, 1]: one augmented look at the pictures of a batch, on `device`."""
+    pictures = store.batch(batch).to(device)  # as bytes, a quarter of the transfer; the device then augments them
+    return augment(pictures, draws, flip=config.flip, padding=config.padding, erasing=config.erasing)
+
+
+@torch.no_grad()
+def follow(state: TrainingState, momentum: float) -> None:
+    """EMA encoder <- momentum * EMA + (1 - momentum) * encoder, buffers copied."""
+    if state.ema is None:
+        return
+    for slow, fast in zip(state.ema.parameters(), state.encoder.parameters(), strict=True):
+        slow.lerp_(fast, 1 - momentum)
+    for slow, fast in zip(state.ema.buffers(), state.encoder.buffers(), strict=True):
+        slow.copy_(fast)
+
+
+def neighbour_views(config: Config, state: TrainingState, memory: ClusterMemory, store: ImageStore, batch: np.ndarray,
+                    z: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
+    """What `NEEDS[config.method]` names, except "carried": features of the batch by the EMA encoder, and their logits."""
+    wanted, made = set(NEEDS[config.method]), {"z": z}
+    with torch.no_grad(), autocast(config.precision, z.device):
+        if wanted & {"ema_z", "ema_logits"}:
+            made["ema_z"] = state.ema(augmented(config, store, batch, draws, z.device)).float()
+        if "plain_z" in wanted:
+            made["plain_z"] = state.ema(to_float(store.batch(batch).to(z.device))).float()
+    if "ema_logits" in wanted:
+        made["ema_logits"] = memory.logits(made["ema_z"], config.temperature)
+    return made
+
+
+def carried_labels(config: Config, state: TrainingState, memory: ClusterMemory, v: torch.Tensor,
+                   labels: np.ndarray) -> torch.Tensor | None:
+    """RLCC: last epoch's refined labels (N, K) in this epoch's clusters, None in the first; keeps this epoch's for later."""
+    carried = None
+    if state.previous is not None:
+        old = state.previous[0], torch.from_numpy(state.previous[1]).to(v.device)
+        carried = carry_posterior(refined_labels(torch.from_numpy(old[0]).to(v.device), old[1]), old[0], labels)
+    own = torch.softmax(memory.teacher_logits(v, config.teacher_temperature), dim=1)
+    state.previous = (labels, own.cpu().numpy())
+    return carried
+
+
+def with_outliers(batches: Iterable[np.ndarray], labels: np.ndarray, group: int, generator: torch.Generator,
+                  ) -> Iterator[np.ndarray]:
+    """SpCL: outliers (N,) of -1 take the places of whole clusters of `group` images, their share of N, at most half."""
+    outliers = np.flatnonzero(labels < 0)
+    for batch in batches:
+        places = min(len(outliers), int(len(batch) * min(0.5, len(outliers) / len(labels))) // group * group)
+        drawn = torch.randperm(len(outliers), generator=generator)[:places].numpy()
+        yield np.concatenate([batch[:len(batch) - places], outliers[drawn]])
