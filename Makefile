@@ -2,15 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+SIZE ?= small
 
-.PHONY: help demo test lab bench reproduce figures notebooks lint clean
+.PHONY: help demo test lab bench reproduce neighbours robustness course figures notebooks lint clean
 
 help:
 	@echo "make demo       run all notebooks on the embedded pictures, write runs/demo/report.html"
 	@echo "make test       run the tests"
 	@echo "make lab        open the notebooks in JupyterLab"
-	@echo "make bench      measure speed and memory against naive references"
+	@echo "make bench      measure speed and memory (SIZE=full: at the data sets' sizes, half an hour)"
 	@echo "make reproduce  train the ablation to its plateau, several seeds (resumable)"
+	@echo "make neighbours train eight objectives with equal budgets, several seeds (resumable)"
+	@echo "make robustness injected label noise against each loss, on a head over frozen features (resumable)"
+	@echo "make course     learner's copies of the notebooks, and slides"
 	@echo "make figures    copy the README's pictures from the last demo to figures/"
 	@echo "make notebooks  rebuild notebooks/*.ipynb from their .py sources"
 
@@ -29,11 +33,23 @@ lab: $(STAMP)
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --size $(SIZE)
 
 reproduce: $(STAMP)
 	$(BIN)/dkdmpl grid grids/reproduce.yml --out runs/reproduce --jobs 2 --threads 1
 	$(BIN)/dkdmpl report runs/reproduce --publish figures/reproduce
+
+neighbours: $(STAMP)
+	$(BIN)/dkdmpl grid grids/neighbours.yml --out runs/neighbours --jobs 2 --threads 1
+	$(BIN)/dkdmpl report runs/neighbours --publish figures/neighbours
+
+robustness: $(STAMP)
+	$(BIN)/dkdmpl robustness --out runs/robustness --publish figures/robustness
+
+# learner's copies of the notebooks without solutions, and slides of them
+course: $(STAMP)
+	$(BIN)/dkdmpl notebooks learner --out learner
+	$(BIN)/dkdmpl notebooks slides --out runs/slides
 
 # the pictures that the README shows, from the last `make demo`
 figures:

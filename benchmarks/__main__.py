@@ -20,7 +20,7 @@ from dkdmpl_kit.experiment import environment, read_json, write_atomic, write_js
 from dkdmpl_kit.viz import save_figure  # noqa: E402
 
 GROUPS = {"clustering": clustering.rows, "ranking": ranking.rows, "training": training.rows}
-HEAD = "| what | seconds | peak MB | against | its seconds | its peak MB | times faster | found |\n|---|---|---|---|---|---|---|---|"
+HEAD = "| what | seconds | peak MB | against | its seconds | its peak MB | times faster | found |\n" + 8 * "|---" + "|"
 
 
 def line(row: dict) -> str:

@@ -32,12 +32,13 @@ def rows(size: str):
     """Yield the rows, one measurement after the other."""
     kit_labels(features_like(2000, 64)[0])  # compiles, or reads the compiled code
     if size == "small":
-        features, _ = features_like(600, 128)
-        yield labels_row("features -> pseudo labels, 600 x 128", features, "naive reference",
-                         lambda: dense_dbscan(dense_jaccard(features, 30, 6), 0.6, 4))
+        few, _ = features_like(600, 128)
+        yield labels_row("features -> pseudo labels, 600 x 128", few, "naive reference",
+                         lambda: dense_dbscan(dense_jaccard(few, 30, 6), 0.6, 4))
         yield eps_row(2000)
         return
-    against = "Cluster Contrast's code" if checkout("DKDMPL_CLUSTER_CONTRAST", "clustercontrast/utils/faiss_rerank.py") else None
+    given = checkout("DKDMPL_CLUSTER_CONTRAST", "clustercontrast/utils/faiss_rerank.py")
+    against = "Cluster Contrast's code" if given else None
     for name, noise in (("clean", 0.5), ("noisy", 0.9)):
         features, pids = features_like(12_936, 2_048, noise=noise)
         published = (lambda features=features: cluster_contrast_labels(features)) if against else None

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 
-def features_like(n: int, d: int, *, per_identity: int = 17, noise: float = 0.5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def features_like(n: int, d: int, *, per_identity: int = 17, noise: float = 0.5,
+                  seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """(n, d) float32 rows of norm 1 and their identities (n,), in no order.
 
     Re-ID features fill few of their dimensions: identities are points of a 32-dimensional space, images lie around

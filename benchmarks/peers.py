@@ -76,4 +76,5 @@ def _module(folder: Path, name: str):
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise KitError(f"{name} of {folder} cannot be imported ({error}): install what it needs, or unset the variable.") from error
+        raise KitError(f"{name} of {folder} cannot be imported ({error}): install what it needs, "
+                       "or unset the variable.") from error

@@ -23,11 +23,13 @@ def rows(size: str):
         arguments = split(100, 500, 128)
         kit, ours = measured(lambda: evaluate_ranking(*arguments))
         other, theirs = measured(lambda: brute_force_ranking(*arguments), 1)
-        yield row("ranking, 100 x 500 x 128", kit, "naive reference", other, f"mAP differs by {abs(theirs['mAP'] - ours.mAP):.0e}")
+        yield row("ranking, 100 x 500 x 128", kit, "naive reference", other,
+                  f"mAP differs by {abs(theirs['mAP'] - ours.mAP):.0e}")
         return
     arguments = split(3_368, 15_913, 2_048)
     kit, ours = measured(lambda: evaluate_ranking(*arguments))
-    published = (("Cluster Contrast's code", "DKDMPL_CLUSTER_CONTRAST", "clustercontrast/evaluators.py", cluster_contrast_ranking),
+    published = (("Cluster Contrast's code", "DKDMPL_CLUSTER_CONTRAST", "clustercontrast/evaluators.py",
+                  cluster_contrast_ranking),
                  ("torchreid's code", "DKDMPL_TORCHREID", "torchreid/metrics/rank.py", torchreid_ranking))
     found = [p for p in published if checkout(p[1], p[2])]
     for name, _, _, evaluate in found:

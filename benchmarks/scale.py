@@ -42,7 +42,8 @@ def picture(found: dict) -> KitFigure:
     """Two panels, seconds and peak memory against N, both axes logarithmic."""
     with rc_context(STYLE):
         figure = KitFigure(figsize=(9, 3.6), layout="constrained")
-        for axes, key, unit in zip(figure.subplots(1, 2), ("seconds", "peak_mb"), ("seconds", "peak memory above the features, MB")):
+        units = {"seconds": "seconds", "peak_mb": "peak memory above the features, MB"}
+        for axes, (key, unit) in zip(figure.subplots(1, 2), units.items()):
             for name, colour, marker in (("exact", PALETTE["blue"], "o"), ("approximate", PALETTE["orange"], "^")):
                 series = found[name]
                 if not series["n"] or None in series[key]:

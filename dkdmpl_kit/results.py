@@ -14,7 +14,7 @@ LABELS = {"untrained": "untrained features", "cluster_contrast": "cluster contra
           "dkdmpl": "DKD-MPL", "supervised": "true identities", "label_smoothing": "label smoothing",
           "mmt": "mean teacher (MMT)", "rlcc": "consensus (RLCC)", "hdcpd": "two views' probabilities (HDCPD)",
           "ice": "instance consistency (ICE)", "spcl": "hybrid memory (SpCL)"}
-LABELS |= {"cluster_contrast_mean": "cluster contrast, mean update", "cluster_contrast_hardest": "cluster contrast, hardest update"}
+LABELS |= {f"cluster_contrast_{update}": f"cluster contrast, {update} update" for update in ("mean", "hardest")}
 ORDER = ("untrained", METHODS[0], "cluster_contrast_mean", "cluster_contrast_hardest", *METHODS[1:])
 
 

@@ -83,7 +83,8 @@ def test_a_wrong_proposal_is_repaired_when_its_bound_admits_it(monkeypatch):
     features = unit_rows(200, 32)
 
     def last_columns(tensor, width, reduced):
-        yield np.arange(200), np.tile(np.arange(200 - width, 200), (200, 1)), np.ones((200, width)), neighbors._float32_error(200, 32)
+        columns = np.tile(np.arange(200 - width, 200), (200, 1))
+        yield np.arange(200), columns, np.ones((200, width)), neighbors._float32_error(200, 32)
 
     monkeypatch.setattr(neighbors, "_torch_candidates", last_columns)
     np.testing.assert_array_equal(knn_graph(features, 10).indices, dense_neighbors(features)[:, :10])

@@ -1,0 +1,57 @@
+"""The benchmarks' own arithmetic: what is measured, how it is written down, and what a wrong checkout says."""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import clustering, measure, peers, scale
+from benchmarks.__main__ import line
+from dkdmpl_kit.errors import KitError
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks of resident memory are read from /proc")
+def test_memory_that_is_taken_and_given_back_shows_in_the_peak():
+    figures, result = measure.measured(lambda: np.ones(2**24).sum(), repeats=2)
+    assert result == 2**24 and figures["seconds"] > 0
+    assert 100 < figures["peak_mb"] < 400  # 128 MiB, and something for the rest
+    assert measure.measured(lambda: None)[0]["peak_mb"] < 20
+
+
+def test_features_have_norm_one_and_their_identities_can_be_found_again():
+    features, pids = measure.features_like(400, 64, per_identity=20, noise=0.2)
+    assert features.dtype == np.float32 and features.shape == (400, 64)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
+    nearest = np.argsort(-features @ features.T, axis=1)[:, 1]
+    assert np.mean(pids[nearest] == pids) > 0.95
+    assert not np.array_equal(np.sort(pids), pids)
+
+
+def test_a_line_states_ratios_and_leaves_blanks_where_nothing_was_compared():
+    alone = measure.row("work", {"seconds": 0.5, "peak_mb": None})
+    assert line(alone) == "| work | 0.5 | – | – | – | – | – | – |"
+    other = measure.row("work", {"seconds": 0.5, "peak_mb": 12.3}, "naive", {"seconds": 210.0, "peak_mb": 1500.0}, "the same")
+    assert line(other) == "| work | 0.5 | 12.3 | naive | 210 | 1,500 | 420 | the same |"
+
+
+def test_exponents_of_power_laws_are_found():
+    sizes = (10, 100, 1000, 10_000)
+    assert scale.exponent(sizes, [5.0 * n**1.5 for n in sizes]) == pytest.approx(1.5)
+    assert scale.exponent(sizes[:2], [1.0, 2.0]) is None and scale.exponent(sizes, [1.0, 1.0, 1.0, None]) is None
+
+
+def test_the_small_rows_agree_with_the_naive_references():
+    rows = list(clustering.rows("small"))
+    assert "ARI 1.000000, 0 outliers differ" in rows[0]["agreement"] and rows[0]["other"]["seconds"] > 0
+
+
+def test_a_checkout_that_is_none_is_named_and_none_is_needed(monkeypatch, tmp_path):
+    monkeypatch.delenv("DKDMPL_CLUSTER_CONTRAST", raising=False)
+    assert peers.cluster_contrast_labels(np.eye(4, dtype=np.float32)) is None
+    monkeypatch.setenv("DKDMPL_CLUSTER_CONTRAST", str(tmp_path))
+    with pytest.raises(KitError, match="holds no clustercontrast"):
+        peers.cluster_contrast_labels(np.eye(4, dtype=np.float32))
