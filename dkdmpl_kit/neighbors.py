@@ -196,12 +196,13 @@ def _cell_candidates(tensor: torch.Tensor, width: int, reduced: bool, progress: 
 class _Largest:
     """The `width` largest similarities of each of n rows, offered in tiles.
 
-    On a GPU by torch.topk; on a CPU by a kernel that is several times faster on long rows.
+    On a GPU by torch.topk; on a CPU by a compiled kernel, several times faster on long rows.
     """
 
-    def __init__(self, n: int, width: int, like: torch.Tensor) -> None:
-        self.width, self.dtype, self.on_cpu = width, like.dtype, like.device.type == "cpu"
-        if self.on_cpu:
+    def __init__(self, n: int, width: int, like: torch.Tensor, *, compiled: bool | None = None) -> None:
+        self.width, self.dtype = width, like.dtype
+        self.compiled = like.device.type == "cpu" if compiled is None else compiled
+        if self.compiled:
             self.lists = (np.empty((n, 2 * width + 128), np.int64), np.zeros(n, np.int64), np.full(n, -2**62, np.int64))
         else:
             self.values = torch.full((n, width), -torch.inf, dtype=like.dtype, device=like.device)
@@ -209,7 +210,7 @@ class _Largest:
 
     def offer(self, tile: torch.Tensor, rows: torch.Tensor, names: torch.Tensor) -> None:
         """Similarities (b, c) of `rows` (b,), numbers in 0..n-1, to the columns called `names` (c,)."""
-        if not self.on_cpu:
+        if not self.compiled:
             best, at = torch.topk(tile, min(self.width, tile.shape[1]), dim=1, sorted=False)
             values, columns = torch.cat([self.values[rows], best], 1), torch.cat([self.columns[rows], names[at]], 1)
             self.values[rows], kept = torch.topk(values, self.width, dim=1, sorted=False)
@@ -222,7 +223,7 @@ class _Largest:
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Columns (n, width), -1 where fewer were offered, and their similarities (n, width) float32."""
-        if not self.on_cpu:
+        if not self.compiled:
             return self.columns.cpu().numpy(), self.values.float().cpu().numpy()
         from dkdmpl_kit import _kernels
 

@@ -132,23 +132,26 @@ def test_the_error_bound_covers_products_in_bfloat16(d):
     assert np.abs(found - true).max() > 0.02 * allowed.max()  # a bound of 1 would cover everything and prove nothing
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_the_largest_of_several_tiles_are_those_of_a_full_sort(dtype):
+@pytest.mark.parametrize("dtype, compiled", [(torch.bfloat16, True), (torch.float32, True), (torch.float32, False)])
+def test_the_largest_of_several_tiles_are_those_of_a_full_sort(dtype, compiled):
     draws = torch.Generator().manual_seed(0)
     similarities = (torch.rand(40, 700, generator=draws) - 0.7).to(dtype)  # mostly negative ones
-    similarities[0], similarities[1, 5:] = -0.5, similarities[1, 5:].abs().neg()  # all equal; none above zero
-    largest = neighbors._Largest(40, 30, similarities)
+    similarities[1, 5:] = similarities[1, 5:].abs().neg()  # five above zero at most
+    if compiled:
+        similarities[0] = -0.5  # all equal: the smaller columns; torch.topk promises nothing there
+    largest = neighbors._Largest(40, 30, similarities, compiled=compiled)
     for names in torch.arange(700).split(137):
         largest.offer(similarities[:, names], torch.arange(40), names)
     columns, values = largest.read()
     order = torch.argsort(similarities.float(), dim=1, descending=True, stable=True)[:, :30]
-    np.testing.assert_array_equal(np.sort(columns, 1), np.sort(order.numpy(), 1))  # ties: the smaller column
+    np.testing.assert_array_equal(np.sort(columns, 1), np.sort(order.numpy(), 1))
     np.testing.assert_array_equal(values, np.take_along_axis(similarities.float().numpy(), columns.astype(int), 1))
 
 
-def test_rows_that_were_offered_too_few_columns_are_filled_with_none():
+@pytest.mark.parametrize("compiled", [True, False])
+def test_rows_that_were_offered_too_few_columns_are_filled_with_none(compiled):
     similarities = torch.tensor([[0.5, 0.25]])
-    largest = neighbors._Largest(3, 4, similarities)
+    largest = neighbors._Largest(3, 4, similarities, compiled=compiled)
     largest.offer(similarities, torch.tensor([1]), torch.tensor([7, 9]))
     columns = largest.read()[0]
     assert (columns[[0, 2]] == -1).all() and sorted(columns[1].tolist()) == [-1, -1, 7, 9]
