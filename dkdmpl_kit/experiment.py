@@ -20,6 +20,7 @@ OPTIONS = {  # every setting that is a name, with its valid names
     "kind": ("person", "vehicle"),
     "difficulty": ("easy", "medium", "hard"),
     "pooling": ("gem", "avg"),
+    "knn": ("exact", "approximate"),
     "cluster_method": ("dbscan", "hdbscan", "agglomerative"),
     "memory_update": ("instance", "mean", "hardest"),
     "gkd_teacher": ("sample", "cluster", "consensus"),
@@ -68,6 +69,7 @@ class Config:
     k1: int = 30
     k2: int = 6
     max_distance: float = 0.8
+    knn: str = "exact"  # "approximate" pays above some 100,000 pictures
     cluster_method: str = "dbscan"
     eps: float = 0.6
     min_samples: int = 4
@@ -186,7 +188,8 @@ def _convert(field: dataclasses.Field, value: object) -> object:
         raise KitError(f"{field.name}={value!r} should be a {kind.__name__}, such as {field.default!r}.") from None
 
 
-_LATER = {"memory_format": "channels_last", "extraction_precision": "same"}  # settings added later, as it was without them
+_LATER = {"memory_format": "channels_last", "extraction_precision": "same",
+          "knn": "exact"}  # settings added later, as it was without them
 _PAPER = {  # method: "The recipe around it" (Cluster Contrast's); the presets differ only in what a data set needs
     "backbone": "resnet50", "weights": "imagenet", "height": 256, "width": 128,
     "batch_clusters": 16, "batch_images": 16, "epochs": 50, "iterations": 200, "schedule": "step", "step_epochs": 20,

@@ -124,7 +124,7 @@ def cluster_epoch(config: Config, features: np.ndarray, camids: np.ndarray) -> P
     """Pseudo labels of features (N, d): k-NN graph, k-reciprocal Jaccard distance, DBSCAN."""
     if config.centre_cameras:  # an option of ours for strong camera shift, not in the paper
         features = centre_by_camera(features, camids)
-    graph = knn_graph(features, min(config.k1, len(features)))
+    graph = knn_graph(features, min(config.k1, len(features)), exact=config.knn == "exact")
     distances = jaccard_distances(graph, k1=config.k1, k2=config.k2, max_distance=config.max_distance)
     return pseudo_labels(distances, method=config.cluster_method, eps=config.eps, min_samples=config.min_samples)
 

@@ -122,6 +122,7 @@ def test_a_run_killed_inside_an_epoch_resumes_to_the_same_end(run, tmp_path):
     {"skd_anchor": "augmentation", "sampler": "random", "warmup_epochs": 2, "schedule": "step"},
     {"skd_anchor": "ema", "precision": "bf16", "centre_cameras": True, "freeze_stages": 2},
     {"memory_format": "contiguous", "extraction_precision": "bf16"},
+    {"knn": "approximate", "cluster_method": "hdbscan"},
 ])
 def test_every_option_trains(settings, tiny_config, tiny_dataset, tmp_path):
     result = fit(tiny_config.replace(out_dir=str(tmp_path), **settings), tiny_dataset, progress=False)
