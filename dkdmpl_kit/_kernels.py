@@ -22,6 +22,15 @@ def dot(x, y):
 
 
 @compiled
+def _largest_first(own, width):
+    """Bring the `width` largest of a full list to its front; returns the least of them."""
+    ordered, rest = np.partition(own, own.shape[0] - width), own.shape[0] - width
+    for c in range(width):
+        own[c] = ordered[rest + c]
+    return ordered[rest]
+
+
+@compiled
 def select(bits, rows, names, start, stop, width, kept, sizes, bars):
     """Offer rows start..stop of a tile of similarities to the lists of the largest so far of `rows`.
 
@@ -36,12 +45,12 @@ def select(bits, rows, names, start, stop, width, kept, sizes, bars):
     highest = np.empty(m, bits.dtype)
     for r in range(start, stop):
         row, own, size, bar = bits[r], kept[rows[r]], sizes[rows[r]], bars[rows[r]]
-        highest[:] = row[:m]
-        for j in range(1, depth):
-            part = row[j * m:(j + 1) * m]
+        for c in range(m):
+            highest[c] = row[c]
+        for first in range(m, depth * m, m):
             for c in range(m):
-                if part[c] > highest[c]:  # not max(): that would widen the integers and halve the speed
-                    highest[c] = part[c]
+                if row[first + c] > highest[c]:  # not max(): that would widen the integers and halve the speed
+                    highest[c] = row[first + c]
         if bar < 0 and m >= width:  # `width` groups hold an entry as large as the width-th of the groups' largest
             least = np.int64(np.partition(highest, m - width)[m - width])
             bar = least - 1 if least > 0 else bar
@@ -53,8 +62,7 @@ def select(bits, rows, names, start, stop, width, kept, sizes, bars):
                 value = value if value >= 0 else value ^ flip  # integers that sort as the floats do
                 if value > bar:
                     if size == room:
-                        own[:width] = np.partition(own, size - width)[size - width:]
-                        size, bar = width, own[:width].min() >> 32
+                        size, bar = width, _largest_first(own, width) >> 32
                     own[size], size = value * 4294967296 + (4294967295 - names[at]), size + 1
         sizes[rows[r]], bars[rows[r]] = size, bar
 

@@ -71,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--top", type=int, default=10)
     sub.add_argument("--sheet", default="ranking.png", help="the contact sheet to write (default: %(default)s)")
 
+    _add_tools(command)
+    return parser
+
+
+def _add_tools(command) -> None:
+    """The commands that are not about one encoder: data, notebooks, grids, reports."""
     sub = command("data", _data, "check a data set, or render the embedded one", settings=True)
     sub.add_argument("action", choices=("check", "render"))
 
@@ -90,10 +96,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--jobs", type=int, default=1)
     sub.add_argument("--threads", type=int, default=1, help="threads of each job (default: %(default)s)")
 
+    sub = command("robustness", _robustness, "how much label noise each loss bears: a small head on frozen features, resumable")
+    sub.add_argument("--out", default="runs/robustness", help="folder for data, features and cells (default: %(default)s)")
+    sub.add_argument("--seeds", type=int, default=3, help="seeds of each cell (default: %(default)s)")
+    sub.add_argument("--publish", metavar="FOLDER", help="write records and figures there (default: figures/ below --out)")
+
     sub = command("report", _report, "one page, and one table, of all runs below a folder")
     sub.add_argument("folder")
     sub.add_argument("--publish", metavar="FOLDER", help="also write the records (JSON) and the figures there")
-    return parser
 
 
 def _add_settings(sub: argparse.ArgumentParser) -> None:
@@ -191,6 +201,7 @@ def _features(args: argparse.Namespace):
 def _cluster(args: argparse.Namespace) -> int:
     from .clustering import jaccard_distances, pseudo_labels
     from .data import arrays_of
+    from .neighbors import knn_graph
     from .noise import cluster_agreement
 
     config, dataset, of = _features(args)
@@ -198,8 +209,9 @@ def _cluster(args: argparse.Namespace) -> int:
         values = [float(v) for v in args.eps_values.split(",")]
     except ValueError:
         raise KitError(f"--eps-values={args.eps_values!r} should be numbers with commas, such as 0.5,0.6.") from None
-    distances = jaccard_distances(of(dataset.unlabelled().paths), k1=config.k1, k2=config.k2,
-                                  max_distance=max(config.max_distance, *values))
+    features = of(dataset.unlabelled().paths)
+    graph = knn_graph(features, min(config.k1, len(features)), exact=config.knn == "exact", progress=not args.quiet)
+    distances = jaccard_distances(graph, k1=config.k1, k2=config.k2, max_distance=max(config.max_distance, *values))
     pids = arrays_of(dataset.train)[1]
     print("  eps  clusters  outliers      ARI")
     for eps in values:
@@ -302,6 +314,15 @@ def _grid(args: argparse.Namespace) -> int:
     if failed:
         print(f"dkdmpl: failed: {', '.join(failed)}; see train.log in their folders below {args.out}/runs", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _robustness(args: argparse.Namespace) -> int:
+    from .robustness import findings, publish, run
+
+    records = run(args.out, seeds=range(args.seeds))
+    written = publish(records, read_json(Path(args.out) / "robustness.json"), args.publish or Path(args.out) / "figures")
+    print(findings(records), *(f"wrote {path}" for path in written), sep="\n")
+    return 0
 
 
 def _report(args: argparse.Namespace) -> int:

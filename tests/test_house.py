@@ -14,7 +14,13 @@ ALLOWED = {  # a room may use those named here, and itself
     **{room: BASE for room in BASE},
     "experiment": BASE,
     "checkpoint": BASE | {"experiment"},
-    "training": BASE | {"experiment", "checkpoint"},
+    "theory": {"errors", "losses"},
+    "objectives": {"errors", "losses", "memory"},
+    "machine": {"errors", "models"},
+    "training": BASE | {"experiment", "checkpoint", "machine", "objectives", "views"},
+    "views": BASE | {"experiment", "checkpoint", "objectives"},
+    "robustness": BASE | {"experiment", "results", "training", "theory", "viz"},
+    "course": {"errors"},
     "viz": {"errors"},
     "widgets": {"viz", "errors"},
     "results": {"errors", "experiment", "viz"},
@@ -22,7 +28,8 @@ ALLOWED = {  # a room may use those named here, and itself
     "stages": BASE | {"experiment", "training", "viz"},
     "pages": {"errors", "experiment"},
     "report": {"errors", "experiment", "pages", "results"},
-    "notebooks": {"errors", "experiment", "pages"},
+    "notebooks": {"errors", "experiment", "pages", "course"},
+    "handouts": {"errors", "experiment", "notebooks", "pages"},
 }
 
 

@@ -1,17 +1,30 @@
-"""The noise in pseudo labels: between which cameras, how it moves, why, how it is found, and what it costs."""
+"""The noise in pseudo labels: between which cameras, how it moves, why, how it is found, whom it costs what."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.viz.style import CYCLE, MARKERS, PALETTE, UNKNOWN, count, method_look, new_figure, same_length, say, styled
+from dkdmpl_kit.viz.style import (
+    CYCLE,
+    MARKERS,
+    PALETTE,
+    UNKNOWN,
+    VIEW_COLOURS,
+    VIEW_LABELS,
+    count,
+    method_look,
+    new_figure,
+    same_length,
+    say,
+    styled,
+)
 
 
 @styled
@@ -66,8 +79,9 @@ def change_curves(table: Mapping[str, Any], *, title: str | None = None) -> Figu
             ax.plot(table["epoch"], table[name], color=colour, marker=marker, label=name.replace("_", " "))
         ax.set(xlabel="epoch (against the one before)", ylabel=unit)
         ax.set_ylim(bottom=0)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlim(min(table["epoch"]) - 0.5, max(table["epoch"]) + 0.5)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1.0))
     return figure
 
@@ -97,6 +111,9 @@ def cause_effects(effects: Mapping[str, tuple[Any, Any, Any, Any]], *, title: st
         ax.set(xscale="log", ylim=(len(names) - 0.5, -0.5), xlabel="odds ratio (log scale; line: 95 % interval)",
                title=f"wrongly {kind}")
         ax.grid(axis="x")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
     return figure
 
 
@@ -163,3 +180,123 @@ def _draw_bars(ax: Axes, rates: np.ndarray, values: np.ndarray, look: tuple[str,
     spread = [np.std(column[~np.isnan(column)], ddof=1) if n > 1 else 0 for column, n in zip(values.T[shown], seeds[shown])]
     ax.errorbar(rates[shown], mean, spread, color=colour, marker=marker, capsize=3,
                 label=f"{label} ({count(int(seeds.max(initial=0)), 'seed')})")
+
+
+@styled
+def noise_panels(curves: Mapping[str, Mapping[str, tuple[Any, Any]]], gains: Sequence[Mapping[str, Any]], *,
+                 title: str | None = None, note: str = "") -> Figure:
+    """By kind of noise: mAP against the rate (above), and what each method gains over cluster contrast (below).
+
+    curves {kind: {method: (rates (R,), values (S, R))}}, bars of one standard deviation; gains: rows of
+    `robustness.gains`, bars of the 95 % t interval over seeds, drawn beside one another; kind "none" stands at rate 0.
+    """
+    title = "Wrong labels on purpose: what a method bears, and what it gains over cluster contrast" if title is None else title
+    figure = new_figure(max(3.6 * len(curves), 7), 6.4, title=title, note=note)
+    if not curves:
+        say(figure.subplots(), "No results to show.")
+        return figure
+    axes = figure.subplots(2, len(curves), squeeze=False, sharey="row", sharex=True)
+    for (kind, methods), top, bottom in zip(curves.items(), *axes):
+        for method, (rates, values) in methods.items():
+            values = 100 * np.atleast_2d(np.asarray(values, float))
+            _draw_bars(top, np.asarray(rates, float), values, method_look(method, list(methods)))
+        top.set(title=f"{'no' if kind == 'none' else kind.replace('_', ' ')} noise")
+        bottom.axhline(0, color="black", linewidth=1.2)
+        shown = [row for row in gains if row["kind"] in (kind, "none")]
+        names = list(dict.fromkeys(row["method"] for row in shown))
+        for place, name in enumerate(names):
+            mine = sorted((row for row in shown if row["method"] == name), key=lambda row: row["rate"])
+            colour, marker, _ = method_look(name, names)
+            x = np.array([row["rate"] for row in mine]) + 0.022 * (place - (len(names) - 1) / 2)  # beside one another
+            bottom.errorbar(x, [100 * row["mean"] for row in mine], [100 * (row["half"] or 0) for row in mine], color=colour,
+                            marker=marker, capsize=3, linewidth=1.2)
+        bottom.set(xlabel="share of wrong labels (0 to 1)")
+    axes[0, 0].set_ylabel("mAP (%): mean, one deviation")
+    axes[1, 0].set_ylabel("gain (mAP points), 95 % interval")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=4)
+    return figure
+
+
+@styled
+def margin_gain(panels: Mapping[str, Sequence[tuple[str, float, float]]], *, title: str | None = None) -> Figure:
+    """Did P2's break-even predict GKD's gain? One panel a moment of measuring, one point a condition and seed.
+
+    panels: {"first" or "last" epoch: rows (kind, break-even margin, gain in mAP from 0 to 1)}; shaded: the signs agree.
+    """
+    title = "P2's break-even margin, and what GKD gained" if title is None else title
+    figure = new_figure(10, 4.6, title=title)
+    axes = figure.subplots(1, max(len(panels), 1), squeeze=False, sharey=True)[0]
+    for ax, (when, points) in zip(axes, panels.items()):
+        if not points:
+            say(ax, "No pairs of runs to compare.")
+            continue
+        margins, gained = np.array([p[1:] for p in points], float).T * np.array([[1], [100]])
+        reach, height = 1.1 * max(abs(margins).max(), 1e-3), 1.15 * max(abs(gained).max(), 1e-3)
+        for x, y in ((reach, height), (-reach, -height)):
+            ax.fill_between((0, x), 0, y, color=PALETTE["right"], alpha=0.1, linewidth=0)
+        for place, kind in enumerate(dict.fromkeys(p[0] for p in points)):
+            mine = [k == kind for k, *_ in points]
+            colour = PALETTE[("grey", "purple", "sky", "black")[place % 4]]  # not a method's
+            ax.plot(margins[mine], gained[mine], MARKERS[place % len(MARKERS)], color=colour, alpha=0.8, linestyle="",
+                    label="no noise" if kind == "none" else kind.replace("_", " "))
+        ax.axhline(0, color="black", linewidth=1)
+        ax.axvline(0, color="black", linewidth=1)
+        ax.set(xlim=(-reach, reach), ylim=(-height, height), title=f"margin after the {when} epoch",
+               xlabel="break-even margin (right: P2 says GKD's label is better)")
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=4) if ax is axes[0] else None
+    axes[0].set_ylabel("gain of GKD over cluster contrast (mAP points)")
+    return figure
+
+
+@styled
+def break_even_curve(epochs: Any, runs: Mapping[str, tuple[Any, Any]], *, title: str | None = None) -> Figure:
+    """P2 epoch by epoch: accuracy of the hard label and the teacher's mass on the true cluster; above it, GKD's label gains.
+
+    epochs (E,); runs {run: (accuracy 1 - eta (E,), mass E e[y*] (E,))}. The margin is mass less accuracy. method: P2.
+    """
+    title = "P2: where the teacher's mass exceeds the hard label's accuracy" if title is None else title
+    figure = new_figure(max(5 * len(runs), 7), 4.2, title=title)
+    axes = figure.subplots(1, max(len(runs), 1), squeeze=False, sharey=True)[0]
+    if not runs or not len(epochs):
+        say(axes[0], "No epochs to show.")
+        return figure
+    for ax, (name, (accuracy, mass)) in zip(axes, runs.items()):
+        same_length(epochs=epochs, accuracy=accuracy, mass=mass)
+        accuracy, mass = np.asarray(accuracy, float), np.asarray(mass, float)
+        for above, colour, hatch, text in ((True, "right", "", "above break-even"), (False, "wrong", "//", "below break-even")):
+            ax.fill_between(epochs, accuracy, mass, where=(mass > accuracy) == above, interpolate=True, alpha=0.2,
+                            color=PALETTE[colour], hatch=hatch, linewidth=0, label=text)
+        ax.plot(epochs, accuracy, "o-", color=VIEW_COLOURS["hard"], label="hard label: accuracy, the line to pass")
+        ax.plot(epochs, mass, "^-", color=VIEW_COLOURS["e"], label="e: mean mass on the true cluster")
+        ax.set(title=method_look(name, list(runs))[2], xlabel="epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes[0].set_ylabel("share or probability (0 to 1)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    return figure
+
+
+@styled
+def reliability_diagrams(views: Mapping[str, tuple[Any, Any, Any]], *, errors: Mapping[str, float] | None = None,
+                         title: str | None = None) -> Figure:
+    """Is a view right as often as it says? One panel a view: accuracy against confidence by bin, and the pictures per bin.
+
+    views {"e", "q", "a", "r3", ...: (confidence (b,), accuracy (b,), count (b,)) of its filled bins}; `errors` {view: ECE}
+    (Guo et al. 2017). On the diagonal a view is calibrated; below it, it is too sure.
+    """
+    title = "Reliability: on the diagonal a label is right as often as it says" if title is None else title
+    figure = new_figure(max(2.7 * len(views), 6), 3.9, title=title)
+    axes = figure.subplots(1, max(len(views), 1), squeeze=False, sharey=True)[0]
+    if not views:
+        say(axes[0], "No views to show.")
+    for ax, (name, (confidence, accuracy, pictures)) in zip(axes, views.items()):
+        same_length(confidence=confidence, accuracy=accuracy, count=pictures)
+        colour, pictures = VIEW_COLOURS.get(name, PALETTE["purple"]), np.asarray(pictures, float)
+        ax.plot((0, 1), (0, 1), color=PALETTE["grey"], linestyle=":")
+        ax.vlines(confidence, confidence, accuracy, color=PALETTE["wrong"], linewidth=1.2)
+        ax.plot(confidence, accuracy, color=colour, linewidth=1)
+        ax.scatter(confidence, accuracy, s=12 + 160 * pictures / max(pictures.sum(), 1), color=colour, zorder=3)
+        error = (errors or {}).get(name)
+        ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="confidence", aspect="equal",
+               title=VIEW_LABELS.get(name, name).replace(": ", "\n") + ("" if error is None else f"\nECE {error:.2f}"))
+    axes[0].set_ylabel("accuracy (0 to 1)")
+    return figure

@@ -1,7 +1,8 @@
-"""Results over seeds, and how labels go wrong over epochs."""
+"""Results over seeds, how labels go wrong over epochs, and what methods teach, side by side."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.viz.labels import _hard_vector, _show_picture
 from dkdmpl_kit.viz.maps import ERROR_LABELS
-from dkdmpl_kit.viz.style import PALETTE, UNKNOWN, count, method_look, new_figure, same_length, say, styled
+from dkdmpl_kit.viz.style import PALETTE, UNKNOWN, add_note, count, method_look, new_figure, same_length, say, styled
 
 _STACK = {"right": "", "split": "//", "merged": "xx", "outlier": ""}      # from the bottom up, with hatches
 
@@ -29,7 +32,8 @@ def result_bars(
 
     rows: {method: values per seed (S,), a number, or None where not measured (an empty place that says so)}.
     """
-    figure = new_figure(9, 4.2, title=title, note=note)
+    many = len(rows) > 7  # their names then need more room, and several lines
+    figure = new_figure(1.15 * len(rows) if many else 9, 4.2 + 0.5 * many, title=title, note=note)
     ax = figure.subplots()
     if not rows:
         say(ax, "No results to show.")
@@ -39,6 +43,7 @@ def result_bars(
     for x, (name, values) in enumerate(data.items()):
         colour, marker, label = method_look(name, list(data))
         seen = values[~np.isnan(values)]
+        label = textwrap.fill(label, 14) if many else label
         ticks.append(f"{label}\n{count(len(seen), 'seed') if len(seen) else 'not measured'}")
         if not len(seen):
             continue
@@ -137,3 +142,61 @@ def _kind_counts(kinds: Any) -> list[int]:
     if isinstance(kinds, Mapping):
         return [int(kinds.get(name, 0)) for name in _STACK]
     return [int((np.asarray(kinds) == name).sum()) for name in _STACK]
+
+
+@styled
+def label_targets(
+    targets: Mapping[str, Any], hard: int, *, truth: int | None = None, top: int = 5, picture: Any = None, title: str = "",
+) -> Figure:
+    """What each method trains one picture on, a panel each, over the `top` clusters that any of them likes best.
+
+    targets: {name: (K,) probabilities}. hard: the cluster of the hard label, framed in every panel, or -1. truth: the
+    cluster of the true identity, starred. The last bar holds all other clusters. `picture` as in `label_views`.
+    """
+    values = {name: np.asarray(target, float) for name, target in targets.items()}
+    if not values or not same_length(**values):
+        raise KitError("label_targets: no target given; give at least one, with one probability a cluster.")
+    clusters, columns = same_length(**values), min(len(values), 3)
+    one_hot = _hard_vector(hard, clusters)
+    likes = np.max(list(values.values()), 0) + 2 * one_hot                # hard label and truth always among them
+    if truth is not None:
+        likes = likes + 2 * _hard_vector(truth, clusters)
+    shown = np.argsort(-likes, kind="stable")[:top]
+    names = [f"{k}*" if k == truth else f"{k}" for k in shown] + ["others"] * (clusters > len(shown))
+    rows = -(-len(values) // columns)
+    figure = new_figure(9.5, 2.2 * rows + 0.9, title=title)
+    grid = figure.add_gridspec(rows, columns + 1, width_ratios=(0.7 if picture is not None else 0.01, *[1.5] * columns))
+    if picture is not None:
+        _show_picture(figure.add_subplot(grid[:, 0]), picture)
+    for j, (name, target) in enumerate(values.items()):
+        ax = figure.add_subplot(grid[j // columns, j % columns + 1])
+        heights = np.append(target[shown], np.delete(target, shown).sum())[:len(names)]
+        ax.bar(range(len(names)), heights, 0.8, color=PALETTE["blue"], alpha=0.75)
+        for x, height in enumerate(heights):
+            if height >= 0.005:
+                ax.text(x, height, f"{height:.2f}", ha="center", va="bottom", fontsize=8)
+        for x in np.flatnonzero(one_hot[shown]):
+            ax.bar(x, 1, 0.9, fill=False, edgecolor=PALETTE["black"], linewidth=1.2)
+        ax.set_xticks(range(len(names)), names)
+        ax.set(ylim=(0, 1.14), title=name, ylabel="probability" if j % columns == 0 else "")
+    add_note(figure, "x axis: cluster. Frame: the hard label." + " Star: the true identity's cluster." * (truth is not None))
+    return figure
+
+
+@styled
+def cosine_table(values: Any, rows: Sequence[str], columns: Sequence[str], *, title: str = "", note: str = "") -> Figure:
+    """Cosines (n, m) from -1 to 1 as a coloured table with the numbers in it; a NaN stays white and says "none"."""
+    values = np.asarray(values, float)
+    if values.shape != (len(rows), len(columns)) or not values.size:
+        raise KitError(f"cosine_table: values {values.shape} do not fit {len(rows)} rows and {len(columns)} columns.")
+    figure = new_figure(3.4 + 0.78 * len(columns), 1.7 + 0.42 * len(rows), title=title, note=note)
+    ax = figure.subplots()
+    image = ax.imshow(values, cmap="PuOr", vmin=-1, vmax=1, aspect="auto")  # told apart by colour-blind people, too
+    for (i, j), cosine in np.ndenumerate(values):
+        ax.text(j, i, "none" if np.isnan(cosine) else f"{cosine:.2f}", ha="center", va="center", fontsize=9,
+                color="white" if abs(cosine) > 0.65 else "black")
+    ax.set_xticks(range(len(columns)), [textwrap.fill(name, 11) for name in columns])
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.grid(visible=False)
+    figure.colorbar(image, ax=ax, label="cosine (no unit)", shrink=0.9)
+    return figure

@@ -71,7 +71,59 @@ def test_noise_curves_have_means_and_deviations_over_what_was_measured():
         viz.noise_curves([0, 1], {"gkd": [1, 2, 3]})
 
 
+def test_panels_of_noise_show_each_kind_with_its_gains_around_zero():
+    curves = {"symmetric": {"cluster_contrast": ([0, 0.3], [[0.8, 0.6], [0.6, 0.6]]), "gkd": ([0, 0.3], [[0.7, 0.5]] * 2)},
+              "camera_split": {"gkd": ([0], [[0.7], [0.7]])}}
+    gains = [{"method": "gkd", "kind": "symmetric", "rate": 0.3, "mean": -0.1, "half": 0.02},
+             {"method": "gkd", "kind": "none", "rate": 0.0, "mean": 0.01, "half": None}]
+    figure = viz.noise_panels(curves, gains)
+    top, other, bottom, last = figure.axes
+    assert top.containers[0].lines[0].get_ydata().tolist() == pytest.approx([70, 60])
+    line = bottom.containers[0].lines
+    assert line[0].get_xdata().tolist() == [0, 0.3] and line[0].get_ydata().tolist() == pytest.approx([1, -10])
+    assert line[2][0].get_segments()[1][:, 1] == pytest.approx([-12, -8])
+    assert last.containers[0].lines[0].get_ydata().tolist() == pytest.approx([1])    # no noise belongs to every kind
+    assert bottom.lines[0].get_ydata() == [0, 0] and "camera split noise" in texts(figure)
+    assert "No results" in texts(viz.noise_panels({}, []))
+
+
+def test_margins_and_gains_stand_in_four_quarters_with_those_shaded_where_signs_agree():
+    figure = viz.margin_gain({"first": [("symmetric", 0.2, 0.01), ("none", -0.1, -0.02)], "last": []})
+    ax = figure.axes[0]
+    assert [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in ax.lines[:2]] == [([0.2], [1]), ([-0.1], [-2])]
+    corners = [path.get_extents() for area in ax.collections for path in area.get_paths()]
+    assert all((box.x0 >= 0) == (box.y0 >= 0) for box in corners) and len(corners) == 2
+    words = texts(figure)
+    assert "after the first epoch" in words and "no noise" in words and "No pairs" in words
+
+
+def test_the_break_even_is_drawn_as_mass_against_accuracy_by_epoch():
+    figure = viz.break_even_curve([0, 1], {"gkd": ([0.5, 0.6], [0.4, 0.7])})
+    accuracy, mass = figure.axes[0].lines
+    assert accuracy.get_ydata().tolist() == [0.5, 0.6] and mass.get_ydata().tolist() == [0.4, 0.7]
+    above, below = figure.axes[0].collections
+    assert above.get_paths()[0].get_extents().x0 == pytest.approx(0.5) == below.get_paths()[0].get_extents().x1
+    assert (above.get_label(), below.get_label()) == ("above break-even", "below break-even")
+    assert "No epochs" in texts(viz.break_even_curve([], {}))
+    with pytest.raises(KitError, match="lengths differ"):
+        viz.break_even_curve([0, 1], {"gkd": ([0.5], [0.4, 0.7])})
+
+
+def test_reliability_stands_bin_by_bin_with_larger_dots_for_more_pictures():
+    figure = viz.reliability_diagrams({"e": ([0.2, 0.9], [0.1, 0.8], [1, 3]), "other": ([0.5], [0.5], [4])}, errors={"e": 0.1})
+    ax = figure.axes[0]
+    dots = ax.collections[-1]
+    assert dots.get_offsets().tolist() == [[0.2, 0.1], [0.9, 0.8]] and dots.get_sizes()[1] > dots.get_sizes()[0]
+    assert ax.collections[0].get_segments()[1].tolist() == [[0.9, 0.9], [0.9, 0.8]]
+    words = texts(figure)
+    assert "epoch view (teacher) ECE 0.10" in words and words.count("ECE") == 1 and "other" in words
+    assert "No views" in texts(viz.reliability_diagrams({}))
+    with pytest.raises(KitError, match="lengths differ"):
+        viz.reliability_diagrams({"e": ([0.2], [0.1, 0.8], [1, 3])})
+
+
 def test_every_picture_of_noise_renders_with_names_for_those_who_import_viz():
-    for name in ("camera_error_maps", "cause_effects", "change_curves", "noise_curves", "suspicion_curves"):
+    for name in ("break_even_curve", "camera_error_maps", "cause_effects", "change_curves", "margin_gain", "noise_curves",
+                 "noise_panels", "reliability_diagrams", "suspicion_curves"):
         assert name in viz.__all__
     assert viz.figure_png(viz.noise_curves([0.1], {"gkd": [[0.5]]})).startswith(b"\x89PNG")
