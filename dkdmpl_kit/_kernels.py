@@ -47,10 +47,11 @@ def select(bits, rows, names, start, stop, width, kept, sizes, bars):
         row, own, size, bar = bits[r], kept[rows[r]], sizes[rows[r]], bars[rows[r]]
         for c in range(m):
             highest[c] = row[c]
-        for first in range(m, depth * m, m):
+        for j in range(1, depth):
+            part = row[j * m:(j + 1) * m]
             for c in range(m):
-                if row[first + c] > highest[c]:  # not max(): that would widen the integers and halve the speed
-                    highest[c] = row[first + c]
+                if part[c] > highest[c]:  # not max(): that would widen the integers and halve the speed
+                    highest[c] = part[c]
         if bar < 0 and m >= width:  # `width` groups hold an entry as large as the width-th of the groups' largest
             least = np.int64(np.partition(highest, m - width)[m - width])
             bar = least - 1 if least > 0 else bar
