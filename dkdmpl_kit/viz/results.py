@@ -189,13 +189,13 @@ def cosine_table(values: Any, rows: Sequence[str], columns: Sequence[str], *, ti
     values = np.asarray(values, float)
     if values.shape != (len(rows), len(columns)) or not values.size:
         raise KitError(f"cosine_table: values {values.shape} do not fit {len(rows)} rows and {len(columns)} columns.")
-    figure = new_figure(3.4 + 0.78 * len(columns), 1.7 + 0.42 * len(rows), title=title, note=note)
+    figure = new_figure(3.4 + 0.9 * len(columns), 1.7 + 0.42 * len(rows), title=title, note=note)
     ax = figure.subplots()
     image = ax.imshow(values, cmap="PuOr", vmin=-1, vmax=1, aspect="auto")  # told apart by colour-blind people, too
     for (i, j), cosine in np.ndenumerate(values):
-        ax.text(j, i, "none" if np.isnan(cosine) else f"{cosine:.2f}", ha="center", va="center", fontsize=9,
+        ax.text(j, i, "none" if np.isnan(cosine) else f"{round(cosine, 2) + 0.0:.2f}", ha="center", va="center", fontsize=9,
                 color="white" if abs(cosine) > 0.65 else "black")
-    ax.set_xticks(range(len(columns)), [textwrap.fill(name, 11) for name in columns])
+    ax.set_xticks(range(len(columns)), [textwrap.fill(name, 13, break_long_words=False) for name in columns])
     ax.set_yticks(range(len(rows)), list(rows))
     ax.grid(visible=False)
     figure.colorbar(image, ax=ax, label="cosine (no unit)", shrink=0.9)
