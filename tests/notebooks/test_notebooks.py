@@ -67,8 +67,9 @@ def executed(tiny_config, tiny_dataset, tmp_path_factory):
     return results
 
 
-def test_the_seven_notebooks_are_there():
-    assert NAMES == ["00_start_here", "01_data", "02_clustering", "03_gkd", "04_skd", "05_training", "06_evaluation"]
+def test_the_ten_notebooks_are_there():
+    assert NAMES == ["00_start_here", "01_data", "02_clustering", "03_gkd", "04_skd", "05_training", "06_evaluation",
+                     "07_label_noise", "08_theory", "09_neighbours"]
 
 
 @pytest.mark.parametrize("name", NAMES)
