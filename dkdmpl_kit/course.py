@@ -110,12 +110,16 @@ def _shape_hint(given: np.ndarray, right: np.ndarray, tol: float) -> str:
         if _close(given.astype(float).mean(), right.astype(float), tol):
             return f"its {given.size} values are right, but the mean over them is missing."
         return f"it has shape {given.shape}, and one number is asked for."
+    if not given.ndim:
+        return f"it is one number; {_kind(right)} is asked for."
     if given.T.shape == right.shape:
         return f"its shape {given.shape} is transposed; {right.shape} is asked for."
     return f"its shape is {given.shape}; {_kind(right)} is asked for."
 
 
 def _difference(given: np.ndarray, right: np.ndarray, tol: float) -> str:
+    if right.dtype.kind in "iu" and (given % 1 != 0).any():
+        return "it holds fractions; whole numbers are asked for."
     if not right.ndim:
         return f"{given.item():.6g} is too {'large' if given > right else 'small'}."
     wrong = _wrong(given, right, tol)

@@ -25,6 +25,10 @@
 #
 # Run the cells from top to bottom (Shift + Enter). Before each result stands a **Predict:** question. Answer it for
 # yourself first: what surprises you is what you learn.
+#
+# The first cell of every notebook holds its parameters: which pictures (`data`), how much of everything (`preset`), which random
+# draws (`seed`). The second makes `stage`, your desk in this notebook: `stage.pictures()` are the pictures, `stage.features()`
+# their features, `stage.cluster(features)` groups them, and `stage.config` holds all settings.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -81,7 +85,8 @@ fig
 # %% [markdown]
 # Read along a row: it is one person (where [identities](course/glossary.md#identity) are known). Pose, light, background and colour cast change, and
 # sometimes something stands in front. Now read down a column: different people, yet one look that all of them share.
-# That second observation is the whole difficulty. Keep it in mind.
+# That second observation is a large part of the difficulty. Keep it in mind. (The cameras of `preset="smoke"` are mild: there
+# you must look closely.)
 
 # %% [markdown]
 # ## 2. Unsupervised: the labels are guessed
@@ -111,13 +116,15 @@ fig
 #
 # ### Symbols, the same in all notebooks
 #
-# Where each lives in the code says the [map of symbols](course/symbols.md); words are in the [glossary](course/glossary.md).
+# A table to come back to, not to learn now: each symbol is explained where it is first needed. The
+# [map of symbols](course/symbols.md) says where each lives in the code; words are in the [glossary](course/glossary.md).
 #
 # | symbol | shape | meaning |
 # |---|---|---|
 # | $N, K, B, d$ | | training images, clusters of this epoch, batch size, feature size |
 # | $v_i$ | $(d,)$ | feature of image $i$, length 1, extracted once before the clustering of the epoch |
 # | $y_i$ | | pseudo label of image $i$: $0 \ldots K-1$, or $-1$ for an outlier (left out of training this epoch) |
+# | $\mathbb{1}_y$ | $(K,)$ | the hard label: 1 at cluster $y$, 0 at all others |
 # | $C$ | $(K, d)$ | normalised cluster means of $v$, **frozen** for the epoch |
 # | $M$ | $(K, d)$ | cluster memory: starts as $C$, moves with every batch |
 # | $z_i$ | $(d,)$ | feature of image $i$ in the batch being trained on: train mode, augmented |
@@ -189,7 +196,8 @@ else:
 # %% [markdown]
 # ## 4. The first guess
 #
-# Now the first clustering, made from the same untrained features. How good it is, we measure with the **adjusted Rand
+# Now the first clustering, made from the same untrained features. Pictures that fit into no cluster are called *outliers*.
+# How good the clusters are, we measure with the **adjusted Rand
 # index** ([ARI](course/glossary.md#adjusted-rand-index)): 1 means that the clusters *are* the identities, 0 is what throwing dice would give. True identities are
 # used for measuring alone: training never sees them, and a test of the kit holds that.
 #
@@ -228,6 +236,9 @@ fig
 # | 04 SKD | what does agreement between pictures of a cluster give? | $L_{SKD}$, anchors, divergences |
 # | 05 training | does it work together? | the whole loop, epoch by epoch |
 # | 06 evaluation | how is a ranking scored, and what has been won? | mAP, CMC, mINP |
+# | 07 label noise | where do wrong labels come from, and how do they move? | label noise |
+# | 08 theory | what does the loss train on, and what can be proved? | P1 to P5 |
+# | 09 neighbours | which published ideas are alike? | other objectives, in one frame |
 #
 # Each runs alone: what an earlier one would have left in `out_dir` is made on the spot, and a line says so.
 
@@ -276,12 +287,15 @@ if result is not None:
     can = right_left.any(axis=1)
     chances = right_left.sum(axis=1) / (allowed & ~same_camera).sum(axis=1)
     tests[1] = value(chances[can].mean(), mistakes={
-        "the same person under the same camera does not count: leave those pictures out of both numbers.": shares[can].mean(),
+        "leave out of both numbers the same person under the same camera, and nobody else (strangers there do count).":
+            shares[can].mean(),
         "leave the same person's pictures under the same camera out of the counted pictures as well.":
             (right_left.sum(axis=1) / allowed.sum())[can].mean(),
         "queries without a right picture are skipped, and do not count as 0.": chances.mean()})
 
     def easiest_and_hardest(answer):
+        if np.asarray(answer).shape != (2,) or np.asarray(answer).dtype.kind not in "iu":
+            return "two whole numbers are asked for: the rows of the two queries, not their APs."
         ap, (easy, hard) = result.average_precision, (int(i) for i in answer)
         if np.isnan(ap[[easy, hard]]).any():
             return "one of the two has no AP (NaN): np.nanargmax and np.nanargmin pass over those."
@@ -291,8 +305,9 @@ if result is not None:
 
     tests[2] = easiest_and_hardest
 outliers = [int((stage.cluster(features, eps=e).labels < 0).sum()) for e in (0.4, 0.7)]
-tests[3] = value(outliers, mistakes={"those are the pictures that are clustered; count the others.":
-                                     [len(features) - n for n in outliers]})
+tests[3] = value(outliers, mistakes={
+    "those are the pictures that are clustered; count the others.": [len(features) - n for n in outliers],
+    "those are the clusters; count the outliers.": [stage.cluster(features, eps=e).n_clusters for e in (0.4, 0.7)]})
 check = exercises(tests)
 
 # %% [markdown]
@@ -321,7 +336,8 @@ check(1, answer_1)
 
 # %% [markdown]
 # **2.** Which query is easiest for the untrained features, and which is hardest? (`result.average_precision` holds one value a
-# query, NaN where nothing can be matched.) Then look at both.
+# query, NaN where nothing can be matched.) Then look at both: `viz.contact_sheet(stage.pictures("query").batch([a, b]))` shows
+# the queries of rows `a` and `b`, and section 3 shows a ranking.
 
 # %% tags=["solution"]
 # answer_2: two row numbers of the query split, (easiest, hardest)

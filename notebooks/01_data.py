@@ -233,7 +233,8 @@ for sampler, batch in batches.items():
 
 # %% [markdown]
 # Count the colours in each row. Rows of several colours show the loss *the same cluster under different light*: that is
-# what teaches an encoder to ignore the camera. (If a row repeats a picture, the cluster had no more to give.)
+# what teaches an encoder to ignore the camera. (If a row repeats a picture, the cluster had no other that the sampler may take:
+# `camera` takes the others of a row from other cameras only, as long as there is one.)
 #
 # ## 6. Augmentation
 #
@@ -330,12 +331,15 @@ if "same person, other camera" in means_of and can_compare:
     friends = kinds["same person, other camera"]
     apart_by = {name: float((torch.cdist(x, x) / small.shape[1] ** 0.5).numpy()[friends].mean())
                 for name, x in (("right", small - mean_of), ("added", small + mean_of), ("levels", small - 255 * mean_of),
-                                ("grey", small - mean_of.mean(dim=1, keepdim=True)))}
+                                ("grey", small - mean_of.mean(dim=1, keepdim=True)),
+                                ("mixed up", small - mean_of[:, :: 32 * 16].repeat(1, 32 * 16)))}
     tests[2] = value(apart_by["right"], mistakes={
         "it is the distance before: nothing was subtracted.": by_pixels[friends].mean(),
         "the mean colours were added; subtract them.": apart_by["added"],
         "the pictures in `small` go from 0 to 1, the mean colours from 0 to 255.": apart_by["levels"],
         "one mean for all three colours was subtracted; each colour has its own.": apart_by["grey"],
+        "the colours are in the wrong places: in `small` stand all red values first, then all green, then all blue ones.":
+            apart_by["mixed up"],
         "divide by the square root of the number of values, as section 4 does.": apart_by["right"] * small.shape[1] ** 0.5})
 
 # %% jupyter={"source_hidden": true} tags=["check"]

@@ -89,8 +89,8 @@ fig
 #
 # $$P_i = \{\, j \in R_i : i \in R_j \,\}$$
 #
-# This throws out strangers, and some friends too. To win friends back, look at the half-sized lists $H_j$ (the first
-# $\mathrm{round}(k_1/2)+1$ of $R_j$) and their [reciprocal](course/glossary.md#k-reciprocal-neighbours) sets $Q_j = \{\, l \in H_j : j \in H_l \,\}$. If more than two
+# This throws out strangers, and some friends too. To win friends back, take each $j$ that is left in $P_i$, its half-sized list
+# $H_j$ (the first $\mathrm{round}(k_1/2)+1$ of $R_j$) and the [reciprocal](course/glossary.md#k-reciprocal-neighbours) set of that, $Q_j = \{\, l \in H_j : j \in H_l \,\}$. If more than two
 # thirds of $Q_j$ already lie in $P_i$, then $j$'s close circle is part of $i$'s circle, and $P_i$ takes in all of it.
 #
 # Each set becomes a row of weights, $V_i = \mathrm{softmax}$ of $-(2 - 2 s_{ij})$ over the expanded set, and **query
@@ -181,6 +181,7 @@ stage.save_figure(fig, "02_jaccard", caption="Jaccard distances of some identiti
 fig
 
 # %% [markdown]
+# A group on the axes is an identity (where they are known), and white pairs are farther apart than what the kit keeps.
 # Dark squares on the diagonal are what we want: a person near to herself. Dark spots elsewhere are strangers who share
 # their neighbours. Inside a square, look for a finer pattern: blocks of one camera each.
 #
@@ -392,11 +393,15 @@ def radius_test(answer):
 
 left_out = [int((pseudo_labels(distances, eps=config.eps, min_samples=m).labels < 0).sum()) for m in (2, 4, 8)]
 k1_tried = (max(2, config.k1 // 2), config.k1, min(2 * config.k1, len(features)))
+with_k1 = [stage.cluster(features, k1=k, k2=min(config.k2, k)) for k in k1_tried]
 check = exercises({
     1: value(left_out, mistakes={"those are the pictures that are clustered; count the others.":
-                                 [len(features) - n for n in left_out]}),
+                                 [len(features) - n for n in left_out],
+                                 "those are the clusters; count the outliers.":
+                                 [pseudo_labels(distances, eps=config.eps, min_samples=m).n_clusters for m in (2, 4, 8)]}),
     2: radius_test,
-    3: value([stage.cluster(features, k1=k, k2=min(config.k2, k)).n_clusters for k in k1_tried])})
+    3: value([found.n_clusters for found in with_k1], mistakes={
+        "those are the outliers; count the clusters.": [int((found.labels < 0).sum()) for found in with_k1]})})
 
 # %% [markdown]
 # **1.** `min_samples` says how many pictures make a core. Cluster `distances` with `min_samples` 2, 4 and 8, at the radius

@@ -58,7 +58,7 @@ print(stage.dataset.summary())
 # ## Where we start
 #
 # An untrained [encoder](course/glossary.md#encoder) usually makes poor clusters, a well-trained one mostly clean ones. For this lesson we want something in between.
-# So we take an encoder after a few epochs of *cluster contrast*, the [baseline](course/glossary.md#baseline), and cluster its features once more.
+# So we take an encoder after a few epochs of *cluster contrast*, the [baseline](course/glossary.md#baseline) (cross entropy with the hard labels; the formula follows under P1), and cluster its features once more.
 
 # %%
 encoder, features, pseudo = stage.warm_start()
@@ -131,7 +131,8 @@ disagreement = (e * (e.clamp_min(1e-12).log() - q.clamp_min(1e-12).log())).sum(d
 doubt = -(e * e.clamp_min(1e-12).log()).sum(dim=1)                                      # entropy of e, nats
 calm, contested = int(doubt.argmin()), int(doubt.argmax())
 for name, i in (("calm", calm), ("contested", contested)):
-    fig = viz.label_views(int(y[i]), e[i], q[i], None, picture=pixels[batch[i]])
+    fig = viz.label_views(int(y[i]), e[i], q[i], None, picture=pixels[batch[i]],
+                          title=f"The {name} picture: what teacher and student say")
     stage.save_figure(fig, f"03_views_{name}")
     display(fig)
     print(f"The {name} picture: entropy of e {doubt[i]:.2f} nats, KL(e || q) {disagreement[i]:.2f} nats. "
@@ -139,7 +140,7 @@ for name, i in (("calm", calm), ("contested", contested)):
 
 # %% [markdown]
 # Read the two pictures together. The hard label speaks for one cluster only. Orange bars outside the black outline are what the hard label throws away: likeness to other clusters. If you see none, the teacher says the same as the hard label.
-# Where teacher and student differ, ask which of the two you would trust. The student saw a shifted, mirrored, perhaps half-erased picture. The teacher saw the whole one.
+# Where teacher and student differ, ask which of the two you would trust. The student saw a shifted, mirrored, perhaps half-erased picture, and in train mode batch norm takes its statistics from this one batch. The teacher saw the whole picture, in eval mode. So they can differ even on the calm one.
 #
 # ## The loss
 #
@@ -175,7 +176,7 @@ for T in (1.0, 2.0, 5.0):
 # %% [markdown]
 # ## P1: distillation is training on a mixed label
 #
-# [Cluster contrast](course/glossary.md#cluster-contrast) is the cross [entropy](course/glossary.md#entropy) with the hard label, $L_{\mathrm{CC}} = -\log q_i[y_i]$. Its gradient by the logits is $q - \mathbb{1}_y$. The gradient of $\mathrm{KL}(e\Vert q)$ is $q - e$. Add them up:
+# [Cluster contrast](course/glossary.md#cluster-contrast) is the cross [entropy](course/glossary.md#entropy) with the hard label, $L_{\mathrm{CC}} = -\log q_i[y_i]$. Its gradient by the logits is $q - \mathbb{1}_y$, where $\mathbb{1}_y$ is the hard label written as a vector: 1 at $y$, 0 elsewhere. $\mathrm{KL}(e\Vert q)$ is the cross entropy with $e$ less the entropy of $e$, which does not depend on the logits: its gradient is $q - e$. Add them up:
 #
 # $$\frac{\partial}{\partial l}\left(L_{\mathrm{CC}} + \lambda_g L_{\mathrm{GKD}}\right) = (1+\lambda_g)\,(q - r), \qquad r = \frac{\mathbb{1}_y + \lambda_g\, e}{1+\lambda_g}.$$
 #
@@ -235,7 +236,7 @@ for t in (tau_t / 2, tau_t, 2 * tau_t, 5 * tau_t):
 #
 # ## P5: why the factor $T^2$?
 #
-# The gradient of $\mathrm{KL}(e^{(T)}\Vert q^{(T)})$ by the logits is $\tfrac1T(q^{(T)} - e^{(T)})$. For large $T$ both softmaxes become nearly even, with differences of order $1/T$. So the gradient shrinks as $1/T^2$, and $T^2$ puts it back:
+# The gradient of $\mathrm{KL}(e^{(T)}\Vert q^{(T)})$ by the logits is $\tfrac1T(q^{(T)} - e^{(T)})$. For large $T$ both softmaxes become nearly even, with differences of order $1/T$. So the gradient shrinks as $1/T^2$, and $T^2$ puts it back (a bar is the mean over the clusters):
 #
 # $$T^2\,\nabla_l \mathrm{KL} \;\longrightarrow\; \frac{1}{K}\Big[(l - \bar l) - (t - \bar t)\Big] \qquad (T\to\infty).$$
 #
@@ -263,7 +264,7 @@ display(Markdown("\n".join(rows)))
 #
 # - `sample`: each picture its own [soft label](course/glossary.md#soft-label), $e_i = \mathrm{softmax}(C v_i/\tau_t)$;
 # - `cluster`: one soft label for all members of a cluster, $\mathrm{softmax}(C c_{y_i}/\tau_t)$;
-# - `consensus`: what an *earlier* epoch thought, carried over by the overlap of old and new clusters (as RLCC does). The training loop uses the previous epoch; here we go back to the untrained encoder, so that the difference is easy to see.
+# - `consensus`: what an *earlier* epoch thought, carried over by the overlap of old and new clusters (as [RLCC](course/glossary.md#clustering-consensus) does). The training loop uses the previous epoch; here we go back to the untrained encoder, so that the difference is easy to see.
 
 # %%
 features_before = torch.from_numpy(stage.features())
@@ -308,7 +309,7 @@ Markdown("\n".join(rows))
 # Where true identities are known (for measuring only, training never sees them), we can answer. Call $y^*$ the cluster that truly belongs to the picture: of the clusters in which its identity is the majority, the one with most of its pictures.
 # Some identities own no cluster. For their pictures no label can be right, and we leave them out here.
 #
-# Measure the [supervision deviation](course/glossary.md#supervision-deviation), how far a target $t$ is from the truth, by $D(t) = \lVert t - \mathbb{1}_{y^*}\rVert_1$. Let $\eta$ be the share of wrong labels, and $e_c$, $e_w$ the mean teacher probability of $y^*$ where the label is correct and where it is wrong. Then
+# Measure the [supervision deviation](course/glossary.md#supervision-deviation), how far a target $t$ is from the truth, by $D(t) = \lVert t - \mathbb{1}_{y^*}\rVert_1$. Let $\eta$ be the share of wrong labels, and $e_c$, $e_w$ the mean teacher probability of $y^*$ where the label is correct and where it is wrong. A target sums to 1, so $D(t) = 2\,(1 - t[y^*])$. Put in $\mathbb{1}_y$ and $r$, and average over right and wrong labels:
 #
 # $$\mathbb{E}\,D(\mathbb{1}_y) = 2\eta, \qquad \mathbb{E}\,D(r) = 2\eta + \frac{2\lambda_g}{1+\lambda_g}\Big[(1-\eta)(1-e_c) - \eta\,e_w\Big].$$
 #
@@ -369,6 +370,8 @@ else:
     print("Nothing to print: the break-even needs true identities and a cluster that belongs to somebody.")
 
 # %% [markdown]
+# (The prediction: no. With $e_w = 0$ nothing is repaired.)
+#
 # Do not read this number as a verdict on GKD. It compares *targets* at one moment, with an $\ell_1$ distance. Training is longer than one moment: a softer target may also make overconfident mistakes cheaper, and clusters change every epoch.
 # The verdict is a training run to its [plateau](course/glossary.md#plateau), with several seeds. Notebook 05 shows the records of such runs beside its own short ones.
 #
@@ -445,6 +448,7 @@ with torch.no_grad():
 reverse_test = value(reverse, batch=len(y), mistakes={
     "that is the gradient of KL(e || q), the direction that the kit uses.": (q64 - log_e.exp()) / len(y),
     "the second term is missing: each row of g must lose its mean under q.": q64 * g64 / len(y),
+    "sum over the clusters of each picture by itself, not over the whole batch.": q64 * (g64 - (q64 * g64).sum()) / len(y),
     "g is log q - log e, not log e - log q; and mind the second term.": -q64 * g64 / len(y)})
 
 # %% jupyter={"source_hidden": true} tags=["check"]
@@ -466,8 +470,12 @@ def left_out_test(answer):
         hints = {"": torch.softmax(own @ v[index[j]] / tau_t, dim=0),
                  "the temperature is tau_t, not tau.": torch.softmax(own @ v[index[j]] / tau, dim=0)}
         total, n = v[labels == yc[j]].sum(dim=0), int(size[j])
-        own[yc[j]] = (total - v[index[j]]) / (n - 1)
-        hints["bring the centroid without the picture back to length 1."] = torch.softmax(own @ v[index[j]] / tau_t, dim=0)
+        for said, row in (("bring the centroid without the picture back to length 1.", (total - v[index[j]]) / (n - 1)),
+                          ("bring the sum without the picture back to length 1.", total - v[index[j]]),
+                          ("C holds means of length 1; take the picture out of the sum of its cluster's features.",
+                           F.normalize(C[yc[j]] - v[index[j]], dim=0))):
+            own[yc[j]] = row
+            hints[said] = torch.softmax(own @ v[index[j]] / tau_t, dim=0)
         hint = next((h for h, e_j in hints.items() if torch.allclose(answer[j], e_j.double(), atol=1e-4)),
                     f"row {j} differs from the label by centroids without that picture; only its own centroid changes.")
         if hint:
@@ -550,3 +558,4 @@ metrics = {"n_clusters": pseudo.n_clusters, "outlier_fraction": pseudo.outlier_f
 if break_even:
     metrics |= {"wrong_label_share": eta} | {f"break_even_{name}": break_even[name, tau_t] for name in teachers}
 stage.write_metrics(metrics, figures=figures)
+print("Done. Next: 04_skd.ipynb.")

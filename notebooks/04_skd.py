@@ -160,7 +160,9 @@ fig
 #
 # $$a_i = \mathrm{softmax}(M\,z_{p(i)}/\tau)$$
 #
-# Below: one query under each strategy that needs a batch mate. We take the query of the batch that agrees least with its hardest anchor.
+# Below: one query under each strategy that needs a batch mate, then the average over the batch of all five. (Expect `ema` to differ
+# even though it shows the same picture: the query went through train mode, where batch norm takes its statistics from this one batch, the copy through eval mode.)
+# We take the query of the batch that agrees least with its hardest anchor.
 
 
 # %%
@@ -219,11 +221,11 @@ for divergence in ("kl", "symmetric_kl", "js"):
 # %% [markdown]
 # ## P3: small consistency loss, calm cluster
 #
-# What does [SKD](course/glossary.md#self-knowledge-distillation) do to a whole cluster? Take the $n$ members of one cluster in the batch, with labels $q_1,\dots,q_n$, and choose anchors at random among the others. Pinsker's inequality says $\mathrm{KL}(a\Vert q)\ge\tfrac12\lVert a-q\rVert_1^2$, and $\lVert\cdot\rVert_1\ge\lVert\cdot\rVert_2$. Averaging over all ordered pairs gives
+# What does [SKD](course/glossary.md#self-knowledge-distillation) do to a whole cluster? Take the $n$ members of one cluster in the batch, with labels $q_1,\dots,q_n$, and choose anchors at random among the others. Pinsker's inequality says $\mathrm{KL}(a\Vert q)\ge\tfrac12\lVert a-q\rVert_1^2$, and $\lVert\cdot\rVert_1\ge\lVert\cdot\rVert_2$. The mean of $\tfrac12\lVert q_i-q_j\rVert_2^2$ over all pairs $i\ne j$ is $\tfrac{n}{n-1}$ times the variance. Together:
 #
 # $$\mathbb{E}\left[\text{symmetric KL}\right]\;\ge\;\frac{n}{n-1}\,\mathrm{Var}(q), \qquad \mathrm{Var}(q)=\frac1n\sum_i\lVert q_i-\bar q\rVert_2^2 .$$
 #
-# So whoever makes the loss small makes the labels within a cluster *agree*.
+# So whoever makes the loss small makes the labels within a cluster *agree*. (With anchors drawn at random: the kit's default, `hardest`, is not covered.)
 #
 # **Predict:** is the bound tight, or does the left side exceed the right side by far?
 
@@ -255,7 +257,7 @@ Markdown("\n".join(rows[:12]))
 #
 # $$\frac{\partial L}{\partial l} = (1+\lambda_g+\lambda_s)\,(q-r_3), \qquad r_3=\frac{\mathbb{1}_y+\lambda_g\,e+\lambda_s\,a}{1+\lambda_g+\lambda_s}.$$
 #
-# DKD-MPL trains on **one** label, mixed from three views: [hard label](course/glossary.md#hard-label), teacher, anchor.
+# So with `kl` DKD-MPL trains on **one** label, mixed from three views (the default, `symmetric_kl`, also moves the anchor's view and is not covered): [hard label](course/glossary.md#hard-label), teacher, anchor.
 
 # %%
 teacher = memory.teacher_logits(v[batch], tau_t)                          # C v / tau_t
@@ -330,10 +332,10 @@ if stage.has_truth:
                 spread[False].append(d[~wrong])
     counts = {name: float(torch.cat(found).float().mean()) for name, found in hits.items()}
     wrong_gap = {side: torch.cat(found) for side, found in spread.items()}
-    verdict = "more often" if counts["hardest"] > counts["random"] else "not more often"
+    verdict = "is" if counts["hardest"] > counts["random"] else "is not"
     print(f"Over {len(batches)} batches: {100 * counts['hardest']:.0f} % of the hardest anchors and "
           f"{100 * counts['random']:.0f} % of the random ones show somebody else. "
-          f"Here the hardest is wrong {verdict} than the random one.")
+          f"Here the hardest one {verdict} wrong more often than the random one.")
     for side, name in ((True, "wrong"), (False, "right")):
         if len(wrong_gap[side]):
             print(f"Hardest anchors of the {name} person: symmetric KL {wrong_gap[side].mean():.2f} nats on average "
@@ -396,6 +398,8 @@ def easiest_test(answer):
     p = torch.as_tensor(answer)
     if p.shape != y.shape or p.is_floating_point():
         return f"a whole number for each of the {len(y)} pictures of the batch is asked for: which row is its anchor."
+    if ((p < 0) | (p >= len(y))).any():
+        return f"rows of the batch, 0 to {len(y) - 1}, are asked for, not numbers of pictures in the data set."
     lonely = ~((y[:, None] == y) & ~torch.eye(len(y), dtype=torch.bool)).any(dim=1)
     if ((p == torch.arange(len(y))) & ~lonely).any():
         return "a picture is its own anchor; with itself the similarity is always largest, so leave j = i out."
@@ -413,6 +417,8 @@ def collapse_test(answer):
     l = torch.as_tensor(answer).detach().double()  # noqa: E741
     if l.shape != logits.shape:
         return f"its shape is {tuple(l.shape)}; logits of the batch, {tuple(logits.shape)}, are asked for."
+    if not torch.isfinite(l).all():
+        return "logits must be finite; you do not need infinity."
     loss_there = float(skd_loss(l, l[hardest]))
     if loss_there > 1e-8:
         return f"L_SKD with the hardest anchors is {loss_there:.3g} there, not 0."
@@ -421,12 +427,18 @@ def collapse_test(answer):
     return ""
 
 
+def three(query, anchor):
+    return np.array([float(skd_loss(query, anchor, divergence=d)) for d in ("kl", "symmetric_kl", "js")])
+
+
 strange = anchor_logits.clone()
 strange[far] = -20.0
 strange[far, (int(y[far]) + 1) % logits.shape[1]] = 20.0
-changes = np.array([float(skd_loss(logits, strange, divergence=d)) - float(skd_loss(logits, anchor_logits, divergence=d))
-                    for d in ("kl", "symmetric_kl", "js")])
-check = exercises({1: easiest_test, 2: collapse_test, 3: value(changes, tol=1e-2, batch=len(y))})
+check = exercises({1: easiest_test, 2: collapse_test, 3: value(
+    three(logits, strange) - three(logits, anchor_logits), tol=1e-2, batch=len(y), mistakes={
+        "that is the loss with the absurd anchor; subtract the loss without it.": three(logits, strange),
+        "the query's logits come first in `skd_loss`, the anchor's second.":
+            three(strange, logits) - three(anchor_logits, logits)})})
 
 # %% [markdown]
 # **1. The easiest anchor.** Choose for each query the *most* similar batch mate of its cluster (a query alone in its cluster keeps itself). Compare the mean [symmetric KL](course/glossary.md#kl-divergence) and, where identities are known, the share of wrong anchors with those of `hardest`.
@@ -484,3 +496,4 @@ metrics = {"n_clusters": pseudo.n_clusters, "L_CC": loss.cluster_contrast.item()
 metrics |= {f"symmetric_kl_{name}": float(values.mean()) for name, values in gap.items()}
 metrics |= {f"wrong_anchors_{name}": share for name, share in counts.items()}
 stage.write_metrics(metrics, figures=figures)
+print("Done. Next: 05_training.ipynb.")

@@ -51,6 +51,8 @@ def test_a_right_number_array_or_tensor_passes_and_a_wrong_one_says_which_way(ca
 
 def test_the_tolerance_is_relative_and_whole_numbers_must_be_equal(capsys):
     assert verdict(capsys, value(1e-6), 1.0009e-6)[0] and not verdict(capsys, value(1e-6), 1.01e-6)[0]
+    assert "whole numbers are asked for" in verdict(capsys, value([3, 9]), [0.1, 0.3])[1]
+    assert "it is one number; a list of 2 numbers" in verdict(capsys, value([3, 9]), 3)[1]
     assert verdict(capsys, value([1000, 7]), [1000, 7])[0] and not verdict(capsys, value([100000, 7]), [100001, 7])[0]
     assert verdict(capsys, value([0.5, np.nan]), [0.5, np.nan])[0]
 

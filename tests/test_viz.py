@@ -331,7 +331,7 @@ def test_the_views_of_a_label_are_bars_in_their_colours_with_the_others_summed()
 
 def test_the_views_title_tells_whether_they_agree():
     sharp, other = np.array([0.9, 0.05, 0.05]), np.array([0.1, 0.8, 0.1])
-    assert "All views of this label agree" in texts(viz.label_views(0, sharp, sharp, sharp))
+    assert "All views name the same cluster" in texts(viz.label_views(0, sharp, sharp, sharp))
     assert "name 2 different clusters" in texts(viz.label_views(0, sharp, other, sharp))
 
 

@@ -90,7 +90,7 @@ def _views_title(one_hot: np.ndarray, views: Mapping[str, np.ndarray]) -> str:
     if one_hot.any():
         agree.add(int(np.argmax(one_hot)))
     if len(agree) == 1:
-        return "All views of this label agree"
+        return "All views name the same cluster"
     return f"The views of this label name {len(agree)} different clusters"
 
 
