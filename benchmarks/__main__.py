@@ -56,8 +56,10 @@ def main() -> None:
             print(line(row), flush=True)
     if "scale" in chosen:
         found["scale"] = scale.curve(args.size)
+        found["groups"]["scale"] = [scale.largest_row(found["scale"])]
+        print(line(found["groups"]["scale"][0]))
     found["environment"] = environment()
-    rows = [row for name in GROUPS for row in found["groups"].get(name, [])]
+    rows = [row for name in [*GROUPS, "scale"] for row in found["groups"].get(name, [])]
     write_atomic(path.with_suffix(".md"), "\n".join([HEAD, *map(line, rows)]) + "\n")
     write_json(path, found)
     if "scale" in chosen:

@@ -11,7 +11,7 @@ import numpy as np
 from reference.clustering import dense_dbscan, dense_jaccard
 from sklearn.metrics import adjusted_rand_score
 
-from benchmarks.measure import features_like, measured, peak_of_process_mb, row
+from benchmarks.measure import features_like, measured, row
 from benchmarks.peers import checkout, cluster_contrast_labels
 from dkdmpl_kit.clustering import jaccard_distances, pseudo_labels
 from dkdmpl_kit.neighbors import knn_graph, recall
@@ -72,7 +72,7 @@ def eps_row(n: int) -> dict:
 
 
 def large_rows():
-    """Beyond the data sets: the approximate graph against the exact one at 200,000, and a million."""
+    """Beyond the data sets: the approximate graph against the exact one at 200,000 (a million: scale.py)."""
     features, pids = features_like(200_000, 512, per_identity=20)
     exact_figures, exact = measured(lambda: knn_graph(features, 30), 1)
     exact_labels = pseudo_labels(jaccard_distances(exact)).labels
@@ -80,12 +80,6 @@ def large_rows():
     found = knn_graph(features, 30, exact=False)
     yield row("features -> pseudo labels, 200,000 x 512, approximate", figures, "the exact graph alone", exact_figures,
               f"recall@30 {recall(found, exact):.4f}, ARI to the exact result {adjusted_rand_score(exact_labels, labels):.4f}")
-    del features, exact, found
-    features, pids = features_like(1_000_000, 128, per_identity=20, noise=0.3)
-    figures, labels = measured(lambda: kit_labels(features, exact=False), 1)
-    yield row("features -> pseudo labels, 1,000,000 x 128, approximate", figures, agreement=(
-        f"{labels.max() + 1:,} clusters, {np.mean(labels < 0):.1%} outliers, ARI to the identities "
-        f"{adjusted_rand_score(pids, labels):.3f}; the whole process {peak_of_process_mb() or 0:,.0f} MB"))
 
 
 def first_rows():

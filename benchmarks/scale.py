@@ -3,9 +3,10 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib import rc_context
+from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.clustering import kit_labels
-from benchmarks.measure import features_like, measured
+from benchmarks.measure import features_like, measured, peak_of_process_mb, row
 from dkdmpl_kit.viz.style import PALETTE, STYLE, KitFigure
 
 SIZES = {"small": ((1_000, 2_000, 4_000), ()),
@@ -22,13 +23,23 @@ def curve(size: str) -> dict:
     for name, sizes in zip(("exact", "approximate"), SIZES[size]):
         figures = []
         for n in sizes:
-            features, _ = features_like(n, D, per_identity=20)
-            figures.append(measured(lambda features=features, name=name: kit_labels(features, name == "exact"),
-                                    3 if n < 20_000 else 1)[0])
-        series = {key: [f[key] for f in figures] for key in ("seconds", "peak_mb")}
+            features, pids = features_like(n, D, per_identity=20, noise=0.3)
+            figure, labels = measured(lambda features=features, name=name: kit_labels(features, name == "exact"),
+                                      3 if n < 20_000 else 1)
+            figures.append(figure | {"process_mb": peak_of_process_mb(), "ari": adjusted_rand_score(pids, labels)})
+        series = {key: [f[key] for f in figures] for key in ("seconds", "peak_mb", "process_mb", "ari")}
         found[name] = {"n": list(sizes), **series,
-                       **{f"exponent_{key}": exponent(sizes, values) for key, values in series.items()}}
+                       **{f"exponent_{key}": exponent(sizes, series[key]) for key in ("seconds", "peak_mb")}}
     return found
+
+
+def largest_row(found: dict) -> dict:
+    """The largest set of the curve as a row of the table."""
+    name = "approximate" if found["approximate"]["n"] else "exact"
+    n, seconds, peak, process, ari = (found[name][key][-1] for key in ("n", "seconds", "peak_mb", "process_mb", "ari"))
+    whole = "" if process is None else f"; the whole process, features included, {process:,.0f} MB"
+    return row(f"features -> pseudo labels, {n:,} x {found['d']}, {name}", {"seconds": seconds, "peak_mb": peak},
+               agreement=f"ARI to the identities {ari:.3f}{whole}")
 
 
 def exponent(sizes, values) -> float | None:

@@ -47,9 +47,9 @@ def select(bits, rows, names, start, stop, width, kept, sizes, bars):
         row, own, size, bar = bits[r], kept[rows[r]], sizes[rows[r]], bars[rows[r]]
         for c in range(m):
             highest[c] = row[c]
-        for j in range(1, depth):
-            part = row[j * m:(j + 1) * m]
-            for c in range(m):
+        for first in range(m, n, m):
+            part = row[first:first + m]  # the last one may be shorter
+            for c in range(part.shape[0]):
                 if part[c] > highest[c]:  # not max(): that would widen the integers and halve the speed
                     highest[c] = part[c]
         if bar < 0 and m >= width:  # `width` groups hold an entry as large as the width-th of the groups' largest
@@ -58,7 +58,7 @@ def select(bits, rows, names, start, stop, width, kept, sizes, bars):
         for c in range(m):
             if bar >= 0 and highest[c] <= bar:
                 continue
-            for at in range(c, n if c < n - depth * m else depth * m, m):
+            for at in range(c, n, m):
                 value = np.int64(row[at])
                 value = value if value >= 0 else value ^ flip  # integers that sort as the floats do
                 if value > bar:

@@ -144,7 +144,7 @@ if trainable:
 # - `cluster_contrast`: the [baseline](course/glossary.md#baseline), [hard labels](course/glossary.md#hard-label) only;
 # - `dkdmpl`: the same with both [distillation](course/glossary.md#distillation)s.
 #
-# And, as an upper row where identities are known, a *short* run on the true identities (`supervised`, half the epochs). It is the only one that may look, and its record says so.
+# And, where identities are known, a *short* run on the true identities to compare with (`supervised`, half the epochs). It is the only one that may look, and its record says so.
 #
 # **Predict:** how far will the [pseudo labels](course/glossary.md#pseudo-label) take us between the untrained features and the true identities?
 
@@ -240,7 +240,7 @@ if trainable:
     figures += ["05_curves", "05_losses"]
 
 # %% [markdown]
-# The dotted line is the true number of identities, where it is known. Losses are comparable *within* a method only: DKD-MPL adds two terms, and every epoch has its own clusters.
+# The dotted line is the true number of identities, where it is known. Losses are comparable *within* a method only: DKD-MPL adds two terms, and every epoch has its own clusters. (Where cluster contrast stays at 0, the term is not a part of its loss.)
 #
 # How do the labels go wrong? The kit knows four kinds: *right*; *merged* (sitting among pictures of somebody else); *split* (the identity has another, larger cluster); *outlier*.
 
@@ -357,6 +357,8 @@ if differences:
         print(sentence + ".")
 
 # %% [markdown]
+# The *95 % interval* is Student's: the mean of $n$ differences, plus and minus $t\,s/\sqrt n$, with $s$ their standard deviation and a factor $t$ that is large for few seeds (4.3 for three). If it includes 0, the data allow both signs.
+#
 # Read the sentences above as they are printed: they come from the records, not from us. "Undecided" means that more seeds or longer runs are needed, not that there is no effect. "Here" means: on these rendered people, with this encoder and these settings.
 # Several methods compared with one baseline also means several chances to be lucky. Settings should have been chosen on *other* seeds or identities than those reported; the README says how the kit's were.
 #
@@ -418,7 +420,7 @@ tests[3] = seeds_test
 check = exercises(tests)
 
 # %% [markdown]
-# **1. Why is the loss not the goal?** With $K$ clusters, guessing costs $\log K$ nats. Compute $L_{\mathrm{CC}}/\log K$ for every epoch of the run `cluster_contrast`, and print it beside the ARI of its labels. Can the loss fall while the labels stay bad? (`runs["cluster_contrast"].history` holds one record an epoch, with `loss_cc`, `n_clusters` and `ari`.)
+# **1. Why is the loss not the goal?** With $K$ clusters, guessing evenly costs $\log K$ nats. (One can pay more: whoever is sure and wrong does.) Compute $L_{\mathrm{CC}}/\log K$ for every epoch of the run `cluster_contrast`, and print it beside the ARI of its labels. Can the loss fall while the labels stay bad? (`runs["cluster_contrast"].history` holds one record an epoch, with `loss_cc`, `n_clusters` and `ari`.)
 
 # %% tags=["solution"]
 # answer_1: a list of one number an epoch
@@ -436,7 +438,7 @@ if trainable:
 check(1, answer_1)
 
 # %% [markdown]
-# **2. What does the camera sampler do?** Draw 50 batches with `sampler="camera"` and 50 with `"random"` from `final_labels`. The first picture of each cluster in a batch is drawn at random; what share of its batch mates comes from another camera than it?
+# **2. What does the camera sampler do?** Draw 50 batches with `sampler="camera"` and 50 with `"random"` from `final_labels`. The first picture of each cluster in a batch is drawn at random; what share of its batch mates, the other pictures of its cluster in that batch, comes from another camera than it? (`pk_batches` is called as in *One epoch, line by line*. A batch holds indices of pictures, one cluster after the other, `config.batch_images` of each; `stage.camids` holds their cameras.)
 
 # %% tags=["solution"]
 # answer_2: two shares from 0 to 1, for the camera sampler and for the random one

@@ -302,8 +302,8 @@ figures.append("06_maps")
 fig
 
 # %% [markdown]
-# If training went well, the cameras mix in the lower right map, and the islands of the lower left one become people. The map
-# is a picture; the numbers stand in the table above.
+# If training went well, the cameras mix in the lower right map, and the islands of the lower left one are people: compare
+# them with the middle map. The map is a picture; the numbers stand in the table above.
 #
 # ## 7. Who is still not found?
 #
@@ -517,4 +517,4 @@ measures = ("mAP", "rank1", "mINP", "ari", "n_clusters", "outlier_fraction")
 rows = [[results.LABELS[results.method_of(r)], *(r["final"].get(m) for m in measures)] for r in records]
 numbers = {f"{results.method_of(r)}_{m}": r["final"].get(m) for r in records for m in ("mAP", "rank1")}
 stage.write_metrics(numbers, table={"columns": ["method", *measures], "rows": rows}, figures=figures)
-print("Done. That was the last notebook of this tour.")
+print("Done. Notebook 07 asks where the wrong labels come from.")

@@ -98,6 +98,8 @@ else:
 # %% [markdown]
 # (The prediction: the pairs. A cluster of 100 holds $100\cdot99/2$ pairs, one of 4 holds 6. So the pair precision is a verdict on the large clusters. B-cubed gives each picture one vote.)
 #
+# The rest of the table: an *F* is the harmonic mean of a precision and a recall; purity and ARI are those of notebook 02. Homogeneity (is a cluster one person?) and completeness (is a person one cluster?) ask the two questions once more, in entropies; their harmonic mean is the v measure, which is also the normalised mutual information (NMI). The *wrong share* pairs each cluster with one identity at most and counts who lies outside.
+#
 # All of these count clustered pictures only. So read them beside the share of [outliers](course/glossary.md#outlier): whoever throws out every difficult picture has clean labels.
 #
 # **Between which cameras?** We count the wrong pairs by the cameras of their two pictures.
@@ -125,7 +127,7 @@ else:
 #
 # Cameras, clothes and views come together, so plain counts cannot tell them apart. A **logistic regression** can try: it predicts "this pair is wrong" from what its two pictures share, and gives each factor an *odds ratio*. A ratio of 3 says: where the factor holds, the odds of an error are three times as high, *the other factors being equal*. The intervals come from drawing whole identities anew (bootstrap), since pairs that share a person are not independent.
 #
-# For the embedded pictures we know what the renderer did: clothes, look-alikes, view, occluder. For photographs only the camera is known.
+# For the embedded pictures we know what the renderer did: clothes, look-alikes, view, occluder. For photographs only the camera is known. *Same view* means that both are seen from one side, *one occluded* that something stands in front of exactly one of the two. A factor that is the same in all pairs has no row: one person always wears the same clothes.
 #
 # **Predict:** which factor makes wrong *merging* likeliest? Does the same factor make *splitting* likelier or less likely?
 
@@ -177,7 +179,7 @@ for method, table in moving.items():
 
 
 # %% [markdown]
-# To call a single label right, we need *the* right cluster. As in notebook 08: the true cluster $y^*$ of a picture is, of the clusters in which its identity is the majority, the one with most of its pictures. A picture whose identity is nowhere the majority has no true cluster ($-1$): its label is wrong, whichever it is. (The "wrong share" of section 1 matches clusters and identities one to one instead, and may differ a little.)
+# To call a single label right, we need *the* right cluster. As in notebook 03: the true cluster $y^*$ of a picture is, of the clusters in which its identity is the majority, the one with most of its pictures. A picture whose identity is nowhere the majority has no true cluster ($-1$): its label is wrong, whichever it is. (The "wrong share" of section 1 matches clusters and identities one to one instead, and may differ a little. Notebook 05's kinds of error are stricter: there only the identity's *largest* cluster is right, and the share is of all pictures, outliers too.)
 
 # %%
 def true_cluster(labels, pids):
@@ -265,7 +267,7 @@ else:
 #
 # The last two columns are two rulers for the distance from the truth, both 0 at best and 2 at worst. They may rank the views differently! Remember that for section 5.
 #
-# The mean hides the essential split. How much of the truth does a view hold where the label is **right** (it can only lose there), and where it is **wrong** (it can only gain)? That is the plane of P2, notebook 08: above the dashed line a view repairs more than it spoils.
+# The mean hides the essential split. How much of the truth does a view hold where the label is **right** (it can only lose there), and where it is **wrong** (it can only gain)? These two numbers, $e_c$ and $e_w$ of P2 (notebook 03), span a plane. Above its dashed line, the break-even, a view repairs more than it spoils. (Notebook 08 derives the line.)
 
 # %%
 if stage.has_truth:
@@ -362,7 +364,7 @@ else:
 
 # %% [markdown]
 # Below the diagonal a view is too sure, above it too modest. Large dots hold many pictures; a small dot far away means little.
-# The confidence of $e$ depends on $\tau_t$ alone, its favourite does not: calibration can be set by temperature, knowledge cannot. (Exercise 2 sharpens the teacher and watches both.)
+# A change of $\tau_t$ changes how sure $e$ is, but never its favourite: calibration can be set by temperature, knowledge cannot. (Exercise 2 sharpens the teacher and watches both.)
 # Note for $r_3$: it always gives the hard label at least $1/(1+\lambda_g+\lambda_s)$. How sure it is, is partly *our* choice of weights.
 #
 # ## 6. Finding suspicious pictures, without knowing anybody
@@ -373,7 +375,7 @@ else:
 # - **mixed neighbours**: entropy of the labels among the nearest pictures;
 # - **silhouette**: is another cluster's centre nearly as close as one's own?
 #
-# The score is the mean *rank* of a picture in the three, so each has the same say. Beside it stands the usual reference of the field, *self-confidence* $p[y]$ (Northcutt et al., 2021), from $e$ and from $q$.
+# The score is the mean *rank* of a picture in the three, so each has the same say. How good is it? We need the truth for that, and measure the *AUROC*: the probability that a wrong label, drawn at random, looks more suspicious than a right one. 1 is perfect, 0.5 is luck. Beside it stands the usual reference of the field, *self-confidence* $p[y]$ (Northcutt et al., 2021), from $e$ and from $q$.
 #
 # **Predict:** the teacher $e$ has seen each picture's label, as the picture helped to make its own centroid. Is its self-confidence a good detective?
 
@@ -471,7 +473,7 @@ if published.exists():
             metrics[f"rho_{when}_epoch"] = verdict["rho"]
 
 # %% [markdown]
-# In the shaded quarters P2's sign and the gain agree. Keep three questions apart. Is *zero* the point where gain turns into loss (the signs)? Does a larger margin go with a larger gain (the correlation)? And does it do so *within* one kind of noise, or does the correlation only tell the kinds apart? The printed lines answer each of them.
+# In the shaded quarters P2's sign and the gain agree. Keep three questions apart. Is *zero* the point where gain turns into loss (the signs)? Does a larger margin go with a larger gain (the *rank correlation*: 1 if both put the runs in the same order, 0 if the orders have nothing to do with each other)? And does it do so *within* one kind of noise, or does the correlation only tell the kinds apart? The printed lines answer each of them.
 # Mind the time of measuring, too. A margin after the first epoch is a forecast. One after the last epoch is known when the training is over, and comes from features that this training made.
 # And the points are not independent: conditions share seeds, and a rate of noise moves both axes at once. So a correlation describes this experiment; it is no law, and section 5 has shown why the sign alone cannot be one.
 #

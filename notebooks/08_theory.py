@@ -125,6 +125,8 @@ def worst(a, b):
 #
 # **Tool 2: KL is a cross entropy with a constant.** $\mathrm{KL}(t\Vert q)=\sum_k t_k\log\frac{t_k}{q_k} = H(t,q) - H(t)$, and the entropy $H(t)=-\sum_k t_k\log t_k$ does not depend on $l$. So the gradient of $\mathrm{KL}(t\Vert q)$ by $l$ is $q-t$, too.
 #
+# (Mind the letter: here and in the $D(t)$ of P2, $t$ is any label. In the code and in P5 it stands for the teacher's *logits*, as in notebook 03.)
+#
 # Logarithms are natural throughout, so losses are in nats. The kit's losses are means over a batch of $B$ rows; each row's gradient then carries a factor $1/B$.
 
 # %% [markdown]
@@ -326,7 +328,7 @@ for ruler, power in (("absolute", 1), ("squared", 2)):
 #
 # ## P3: a small consistency loss forces a calm cluster
 #
-# **Set-up.** Let $q_1,\dots,q_n$ be the labels of the $n$ members of one cluster in the batch, and $\mathrm{Var}(q)=\frac1n\sum_i\lVert q_i-\bar q\rVert_2^2$. Draw the query uniformly from the $n$ members and its anchor uniformly from the $n-1$ *others*.
+# **Set-up.** Let $q_1,\dots,q_n$ be the labels of the $n$ members of one cluster in the batch, and $\mathrm{Var}(q)=\frac1n\sum_i\lVert q_i-\bar q\rVert_2^2$ with their mean $\bar q$. Draw the query uniformly from the $n$ members and its anchor uniformly from the $n-1$ *others*.
 #
 # **Proposition.** For $L=\frac12\left[\mathrm{KL}(a\Vert q)+\mathrm{KL}(q\Vert a)\right]$,
 #
@@ -477,7 +479,7 @@ print(f"With kl the way ends at r3. With symmetric_kl it ends {away:.3f} away (s
 #
 # ## P5: what the factor $T^2$ is for, and where its limit lies
 #
-# **Proposition.** Let $G_T=T^2\,\nabla_l\,\mathrm{KL}(e^{(T)}\Vert q^{(T)})$ for one row, and let $R_l$, $R_t$ be the largest less the least logit of student and teacher. Then
+# **Proposition.** Let $G_T=T^2\,\nabla_l\,\mathrm{KL}(e^{(T)}\Vert q^{(T)})$ for one row, and let $R_l$, $R_t$ be the largest less the least logit of student and teacher. As in notebook 03, $q^{(T)}=\mathrm{softmax}(l/T)$ and $e^{(T)}=\mathrm{softmax}(t/T)$; $\bar l$ and $\bar t$ are the means of the row's logits. Then
 #
 # $$G_T=T\,(q^{(T)}-e^{(T)}),\qquad G_\infty=\frac1K\Big[(l-\bar l)-(t-\bar t)\Big],\qquad \lVert G_T-G_\infty\rVert_1\le\frac{R_l^2+R_t^2}{4T}\quad\text{for all }T>0 .$$
 #
@@ -652,7 +654,7 @@ print(f"{answer_2:.0%} of the rows; their entries still sum to 1 (to {float((tar
 check(2, answer_2)
 
 # %% [markdown]
-# **3. P3 for Jensen–Shannon.** Prove $\mathbb{E}\left[\mathrm{JS}\right]\ge c\cdot\frac{n}{n-1}\mathrm{Var}(q)$ with $\mathrm{JS}=\frac12\left[\mathrm{KL}(a\Vert m)+\mathrm{KL}(q\Vert m)\right]$, $m=\frac12(a+q)$. Which $c$ do Pinsker and step 3 of P3 give? Check it on the random clusters. Since $\mathrm{JS}\le\log2$, can this bound ever be as loose as the other?
+# **3. P3 for Jensen–Shannon.** Prove $\mathbb{E}\left[\mathrm{JS}\right]\ge c\cdot\frac{n}{n-1}\mathrm{Var}(q)$ with $\mathrm{JS}=\frac12\left[\mathrm{KL}(a\Vert m)+\mathrm{KL}(q\Vert m)\right]$, $m=\frac12(a+q)$. Which $c$ do Pinsker and step 3 of P3 give? Check it on the random clusters (`clusters["random"]` holds their logits, `chains["random"]` the terms of P3's chain). Since $\mathrm{JS}\le\log2$, can this bound become as loose as that of `symmetric_kl`?
 
 # %% tags=["solution"]
 # answer_3: one number, c

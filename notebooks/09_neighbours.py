@@ -20,7 +20,7 @@
 # - Which of these ideas are the same in disguise. (Consensus with an even opinion *is* label smoothing; you will prove it.)
 # - To read a comparison with equal budgets: its costs, its intervals, and the long list of what it does **not** say.
 #
-# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, a few minutes with `"demo"` (two short training runs; one of them is shared with notebooks 03, 04 and 08).
+# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, a few minutes with `"demo"` (two short training runs; one of them is shared with notebooks 03, 04, 07 and 08).
 #
 # **Reads and writes** in `out_dir`: reads the data set and the run `warm-seed…` (both made if missing); writes `runs/warm-…` of one other method, `figures/09_*.png` and `metrics/09_neighbours/metrics.json`. It also reads `figures/neighbours/records.json` of this checkout, if it is there: the comparison with several seeds, made earlier.
 #
@@ -169,7 +169,7 @@ print(f"Old clusters: {old.n_clusters}, new: {K}. Mean entropy in nats: carried 
 # \text{HDCPD, its second term} &: p & \text{DKD-MPL (P4)} &: r_3
 # \end{aligned}$$
 #
-# with $\hat p$ the carried label and $p$ the slow copy's prediction. HDCPD pulls towards $p$ by a squared distance, not by a cross entropy; we come to that. $r_3$ is the label of proposition P4, so of the one-sided `kl` form. SpCL's label is hard, among more classes. ICE's label does not name clusters at all: it is over the *pictures of the batch*.
+# with $\hat p$ the carried label and $p$ the slow copy's prediction, the softmax of `ema_logits` (not to be confused with $p(i)$, the anchor's index). HDCPD's first term is cluster contrast; its second pulls towards $p$ by a squared distance, not by a cross entropy; we come to that. $r_3$ is the label of proposition P4, so of the one-sided `kl` form. SpCL's label is hard, among more classes. ICE's label does not name clusters at all: it is over the *pictures of the batch*. Neither does the other part of MMT, its [triplets](course/glossary.md#triplet): for each picture the furthest one of its cluster in the batch and the nearest one of another. The first should be near and the second far; the slow copy's two distances say how much so.
 #
 # We look at a contested picture: the one of the batch whose soft labels give its own cluster the least.
 #
@@ -464,7 +464,7 @@ print(f"The clusters' means have lengths from {lengths.min():.2f} to {lengths.ma
 #
 # ## What does each need?
 #
-# The columns in the middle are read from the kit's code, the rest is ours to say. A *pass* is the encoder running over one batch; only the first is also run backwards.
+# The columns in the middle are read from the kit's code, the rest is ours to say. A *pass* is the encoder running over one batch; only the first is also run backwards. Some words of the last column: *crosswise*, each network is taught by the slow copy of the other; a *camera proxy* is the mean of a cluster's pictures under one camera; the *self-paced test* lets only those clusters in that survive a stricter and a looser clustering.
 
 # %%
 ideas = {  # method: (paper, what is simpler here)

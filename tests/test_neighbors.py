@@ -148,6 +148,24 @@ def test_the_largest_of_several_tiles_are_those_of_a_full_sort(dtype, compiled):
     np.testing.assert_array_equal(values, np.take_along_axis(similarities.float().numpy(), columns.astype(int), 1))
 
 
+@pytest.mark.parametrize("n", [799, 800, 801, 5003])
+def test_no_column_of_a_long_tile_is_passed_over(n):
+    """Tiles far longer than the lists are skimmed in groups, the last of which is shorter."""
+    similarities = torch.rand(30, n, generator=torch.Generator().manual_seed(n))
+    similarities[:, -3:] += 1  # the last columns, one row with the first as well
+    similarities[0, :4] += 1
+    largest = neighbors._Largest(30, 10, similarities)
+    largest.offer(similarities, torch.arange(30), torch.arange(n))
+    expected = torch.topk(similarities, 10, dim=1).indices.numpy()
+    np.testing.assert_array_equal(np.sort(largest.read()[0], 1), np.sort(expected, 1))
+
+
+def test_the_graph_of_more_rows_than_a_block_equals_the_dense_sort(monkeypatch):
+    monkeypatch.setattr(neighbors, "bfloat16_is_faster", lambda: True)
+    features = unit_rows(1311, 1024)  # enough numbers for bfloat16 to be thought of
+    np.testing.assert_array_equal(knn_graph(features, 8).indices, dense_neighbors(features)[:, :8])
+
+
 @pytest.mark.parametrize("compiled", [True, False])
 def test_rows_that_were_offered_too_few_columns_are_filled_with_none(compiled):
     similarities = torch.tensor([[0.5, 0.25]])
