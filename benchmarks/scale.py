@@ -10,7 +10,7 @@ from benchmarks.measure import features_like, measured, peak_of_process_mb, row
 from dkdmpl_kit.viz.style import PALETTE, STYLE, KitFigure
 
 SIZES = {"small": ((1_000, 2_000, 4_000), ()),
-         "full": ((1_000, 3_000, 10_000, 30_000, 100_000, 200_000), (30_000, 100_000, 200_000, 500_000, 1_000_000))}
+         "full": ((1_000, 3_000, 10_000, 30_000, 100_000), (100_000, 300_000, 1_000_000))}
 D = 128
 
 
