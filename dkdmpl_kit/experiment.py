@@ -69,7 +69,7 @@ class Config:
     k1: int = 30
     k2: int = 6
     max_distance: float = 0.8
-    knn: str = "exact"  # "approximate" pays above some 100,000 pictures
+    knn: str = "exact"  # "approximate" pays above several hundred thousand pictures
     cluster_method: str = "dbscan"
     eps: float = 0.6
     min_samples: int = 4

@@ -70,8 +70,8 @@ def knn_graph(features: np.ndarray | torch.Tensor, k: int, *, backend: str = "au
     exact    True: the true neighbours. A backend only proposes candidates; their similarities are then recomputed in
              double, and a row whose list the proposal's rounding could have changed is searched again. So the graph
              is the same on every backend, device, precision, block size and number of threads.
-             False: some may be missed. "torch" searches only the cells of a k-means nearest to a row's own, far faster
-             above some 100,000 rows; "faiss" its HNSW. `recall` measures what was missed.
+             False: some may be missed. "torch" searches only the cells of a k-means nearest to each row, which pays
+             above several hundred thousand rows; "faiss" its HNSW. `recall` measures what was missed.
 
     Equal similarities: the smaller index first. KitError: NaN, rows not of norm 1 (within 1e-3), k outside 1..N.
     """
