@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,7 @@ def paired_differences(records: list[dict], baseline: str = "cluster_contrast",
 def markdown_table(records: list[dict]) -> str:
     """The table of a README: one row a method; mAP, Rank-1, mINP and outliers in percent, mean ± deviation over seeds.
 
-    Seconds are those that an epoch's training took, clustering and evaluation not counted.
+    Seconds are the median over epochs of what training took, clustering and evaluation not counted.
     """
     def cell(found: Spread | None, scale: float, digits: int) -> str:
         if found is None:
@@ -115,7 +116,7 @@ def markdown_table(records: list[dict]) -> str:
     for method, measures in summary(records).items():
         cells = [cell(measures.get(key), scale, digits) for _, key, scale, digits in columns]
         times = [sum(e["seconds"].get(k, 0.0) for k in ("load", "train")) for r in table[method].values() for e in r["history"]]
-        seconds = f"{sum(times) / len(times):.1f}" if times else "–"
+        seconds = f"{statistics.median(times):.1f}" if times else "–"  # a run that was suspended must not tell
         lines.append(f"| {LABELS[method]} | {len(table[method])} | " + " | ".join(cells) + f" | {seconds} |")
     return "\n".join(lines)
 
