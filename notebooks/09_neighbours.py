@@ -562,7 +562,7 @@ if trained:
     stage.save_figure(fig, "09_results")
     figures.append("09_results")
     display(fig)
-    cost = {m: np.mean([epoch["seconds"].get("load", 0.0) + epoch["seconds"]["train"] for r in runs.values()
+    cost = {m: np.median([epoch["seconds"].get("load", 0.0) + epoch["seconds"]["train"] for r in runs.values()
                         for epoch in r["history"]]) for m, runs in found.items() if m != "untrained"}
     for m in cost if "cluster_contrast" in cost else ():
         n = passes.get(m, 1)
