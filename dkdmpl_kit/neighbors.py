@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from dkdmpl_kit.errors import KitError, check_option
 
 BLOCK_ENTRIES = 2**24  # similarities held at once: 64 MiB in float32
-BLOCK_ROWS = 1024  # fewer would leave the processor waiting for the columns
+BLOCK_ROWS = 2048  # fewer would leave the processor waiting for the columns
 _BITS = {2: torch.int16, 4: torch.int32}
 PROBES = 128  # cells that an approximate search looks into
 
@@ -160,11 +160,11 @@ def _torch_candidates(tensor: torch.Tensor, width: int, reduced: bool):
     side = tensor.bfloat16() if reduced else tensor
     error = _bfloat16_error(tensor, side) if reduced else _float32_error(n, d)
     names = torch.arange(n, device=side.device)
-    room = side.new_empty(min(BLOCK_ENTRIES, n * min(n, BLOCK_ROWS)))  # used again and again: fresh pages cost time
+    room = side.new_empty(min(2 * BLOCK_ENTRIES, n * min(n, BLOCK_ROWS)))  # used again and again: fresh pages cost time
     for start in range(0, n, BLOCK_ROWS):
         block = side[start:start + BLOCK_ROWS]
         largest = _Largest(len(block), width, side)
-        for tile in names.split(max(1, BLOCK_ENTRIES // BLOCK_ROWS)):
+        for tile in names.split(max(1, 2 * BLOCK_ENTRIES // BLOCK_ROWS)):
             product = room[:len(block) * len(tile)].view(len(block), len(tile))
             torch.mm(block, side[tile[0]:tile[-1] + 1].T, out=product)
             largest.offer(product, names[:len(block)], tile)
