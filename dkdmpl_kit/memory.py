@@ -4,9 +4,6 @@ The update is a named method that the training loop calls after the optimiser's 
 """
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -108,29 +105,12 @@ def _move_in_rounds(memory: Tensor, z: Tensor, labels: Tensor, momentum: float) 
 
 def _move_in_turn(memory: Tensor, z: Tensor, labels: Tensor, momentum: float) -> None:
     """The sequential rule on the CPU: a compiled loop, one row of the batch after the other."""
+    from ._kernels import move_in_turn
+
     rows = memory.numpy()
     numbers = np.array([momentum, 1.0 - momentum, 0.0, 1e-12], dtype=rows.dtype)
-    _compiled()(rows, z.contiguous().numpy(), labels.contiguous().numpy(), numbers)
+    move_in_turn(rows, z.contiguous().numpy(), labels.contiguous().numpy(), numbers)
     torch.autograd.graph.increment_version(memory)  # autograd does not see writes from outside torch
-
-
-@functools.cache
-def _compiled() -> Callable:
-    from numba import njit
-
-    @njit(cache=True, fastmath={"reassoc", "contract"})  # sums may be reordered: vector instructions
-    def in_turn(memory, z, labels, numbers):
-        keep, take, zero, tiny = numbers  # of the memory's type: a literal would turn the inner loops into float64
-        for i in range(z.shape[0]):
-            row, new, square = memory[labels[i]], z[i], zero
-            for j in range(row.shape[0]):
-                row[j] = keep * row[j] + take * new[j]
-                square += row[j] * row[j]
-            length = max(np.sqrt(square), tiny)  # as torch's normalize: a row of zeros stays one
-            for j in range(row.shape[0]):
-                row[j] /= length
-
-    return in_turn
 
 
 def _checked(features: Tensor, labels: Tensor, *, lowest: int, highest: int | None = None) -> Tensor:

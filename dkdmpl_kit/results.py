@@ -9,13 +9,10 @@ from pathlib import Path
 
 from .errors import KitError
 from .experiment import METHODS, read_json, write_atomic
+from .viz.style import METHOD_LABELS
 
 MEASURES = ("mAP", "rank1", "mINP", "ari", "n_clusters", "outlier_fraction")
-LABELS = {"untrained": "untrained features", "cluster_contrast": "cluster contrast", "gkd": "+ GKD", "skd": "+ SKD",
-          "dkdmpl": "DKD-MPL", "supervised": "true identities", "label_smoothing": "label smoothing",
-          "mmt": "mean teacher (MMT)", "rlcc": "consensus (RLCC)", "hdcpd": "two views' probabilities (HDCPD)",
-          "ice": "instance consistency (ICE)", "spcl": "hybrid memory (SpCL)"}
-LABELS |= {f"cluster_contrast_{update}": f"cluster contrast, {update} update" for update in ("mean", "hardest")}
+LABELS = METHOD_LABELS | {"untrained": "untrained features"}
 ORDER = ("untrained", METHODS[0], "cluster_contrast_mean", "cluster_contrast_hardest", *METHODS[1:])
 
 

@@ -22,23 +22,20 @@ def needs_ema(config: Config) -> bool:
 
 
 def teacher(config: Config, state: TrainingState, memory: ClusterMemory, v: torch.Tensor,
-             labels: np.ndarray) -> Callable[[np.ndarray], torch.Tensor]:
+            labels: np.ndarray) -> Callable[[np.ndarray], torch.Tensor]:
     """The epoch view e_i as logits, by `gkd_teacher`: a function from image indices (B,) to (B, K)."""
     tau = config.teacher_temperature
     if config.gkd_teacher == "sample":  # e_i = softmax(C v_i / tau_t)
         return lambda i: memory.teacher_logits(v[i], tau)
     if config.gkd_teacher == "cluster":  # every member of a cluster is taught by its centroid
         return lambda i: memory.teacher_logits(memory.centroids[torch.as_tensor(labels[i], device=v.device)], tau)
-    own = torch.softmax(memory.teacher_logits(v, tau), dim=1)
-    posterior = own
-    if state.previous is not None:  # RLCC: last epoch's posterior, carried over by the overlap of the clusters
-        posterior = carry_posterior(torch.from_numpy(state.previous[1]).to(v.device), state.previous[0], labels)
-    state.previous = (labels, own.cpu().numpy())
+    carried, own = _carried(config, state, memory, v, labels, lambda old_labels, posterior: posterior)
+    posterior = own if carried is None else carried
     return lambda i: teacher_logits("consensus", posterior=posterior[i])
 
 
 def anchors(config: Config, state: TrainingState, store: ImageStore, batch: np.ndarray, view: torch.Tensor,
-             z: torch.Tensor, y: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+            z: torch.Tensor, y: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
     """Features (B, d) of the second view, by `skd_anchor`: batch mates, a second augmentation, or the EMA encoder."""
     if config.skd_anchor == "augmentation":
         with autocast(config.precision, z.device):
@@ -83,13 +80,21 @@ def neighbour_views(config: Config, state: TrainingState, memory: ClusterMemory,
 def carried_labels(config: Config, state: TrainingState, memory: ClusterMemory, v: torch.Tensor,
                    labels: np.ndarray) -> torch.Tensor | None:
     """RLCC: last epoch's refined labels (N, K) in this epoch's clusters, None in the first; keeps this epoch's for later."""
-    carried = None
+    return _carried(config, state, memory, v, labels, refined_labels)[0]
+
+
+def _carried(config: Config, state: TrainingState, memory: ClusterMemory, v: torch.Tensor, labels: np.ndarray,
+             refine: Callable) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """(refine(last epoch's labels, posterior) carried over by the overlap of the clusters, or None; this epoch's posterior).
+
+    This epoch's is kept in `state` for the next one.
+    """
+    carried, own = None, torch.softmax(memory.teacher_logits(v, config.teacher_temperature), dim=1)
     if state.previous is not None:
-        old = state.previous[0], torch.from_numpy(state.previous[1]).to(v.device)
-        carried = carry_posterior(refined_labels(torch.from_numpy(old[0]).to(v.device), old[1]), old[0], labels)
-    own = torch.softmax(memory.teacher_logits(v, config.teacher_temperature), dim=1)
+        before, posterior = state.previous[0], torch.from_numpy(state.previous[1]).to(v.device)
+        carried = carry_posterior(refine(torch.from_numpy(before).to(v.device), posterior), before, labels)
     state.previous = (labels, own.cpu().numpy())
-    return carried
+    return carried, own
 
 
 def with_outliers(batches: Iterable[np.ndarray], labels: np.ndarray, group: int, generator: torch.Generator,

@@ -412,7 +412,7 @@ def easiest_test(answer):
         return "those are the hardest anchors; the easiest are the most similar ones."
     return f"{int((chosen < best - 1e-5).sum())} pictures have a batch mate that is more similar."
 
-
+# %% jupyter={"source_hidden": true} tags=["check"]
 def collapse_test(answer):
     l = torch.as_tensor(answer).detach().double()  # noqa: E741
     if l.shape != logits.shape:
