@@ -131,7 +131,7 @@ def refined_labels(labels: Tensor, posterior: Tensor, *, alpha: float = 0.9) -> 
 
 
 def hdcpd_loss(logits: Tensor, labels: Tensor, ema_logits: Tensor, *, weight: float = 1.0) -> Tensor:
-    """Cluster contrast and probability distillation; HDCPD (Cheng, Zhou, Wang and Gao, IEEE Trans. Image Process. 2022).
+    """Cluster contrast and probability distillation; HDCPD (Cheng, Zhou, Wang and Gao, arXiv 2109.14157, 2021).
 
     The published form on top of Cluster Contrast; their own contrast over hardest instances and outliers is left out.
     """

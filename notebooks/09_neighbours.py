@@ -472,7 +472,7 @@ ideas = {  # method: (paper, what is simpler here)
     "label_smoothing": ("Szegedy et al., *Inception v3*, CVPR 2016", "nothing: it was made for true labels"),
     "mmt": ("Ge, Chen, Li, *Mutual Mean-Teaching*, ICLR 2020", "one network and its own copy; theirs are two, crosswise"),
     "rlcc": ("Zhang et al., *Clustering Consensus*, CVPR 2021", "only the labels: not the rest of their training"),
-    "hdcpd": ("Cheng et al., *Hybrid Dynamic Contrast and Probability Distillation*, TIP 2022",
+    "hdcpd": ("Cheng et al., *Hybrid Dynamic Contrast and Probability Distillation*, arXiv 2021",
               "their own contrast is replaced by cluster contrast"),
     "ice": ("Chen, Lagadec, Bremond, *ICE*, ICCV 2021", "no camera proxies; class contrast replaced by cluster contrast"),
     "spcl": ("Ge et al., *Self-paced Contrastive Learning*, NeurIPS 2020", "new memory each epoch; no self-paced test of clusters"),

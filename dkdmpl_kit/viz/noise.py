@@ -111,7 +111,9 @@ def cause_effects(effects: Mapping[str, tuple[Any, Any, Any, Any]], *, title: st
         ax.set(xscale="log", ylim=(len(names) - 0.5, -0.5), xlabel="odds ratio (log scale; line: 95 % interval)",
                title=f"wrongly {kind}")
         ax.grid(axis="x")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+        lowest, highest = ax.get_xlim()
+        wide = highest > 1e3 * lowest  # then 2 and 5 between the decades would run into each other
+        ax.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5), numticks=8))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
     return figure
@@ -294,7 +296,8 @@ def reliability_diagrams(views: Mapping[str, tuple[Any, Any, Any]], *, errors: M
         ax.plot((0, 1), (0, 1), color=PALETTE["grey"], linestyle=":")
         ax.vlines(confidence, confidence, accuracy, color=PALETTE["wrong"], linewidth=1.2)
         ax.plot(confidence, accuracy, color=colour, linewidth=1)
-        ax.scatter(confidence, accuracy, s=12 + 160 * pictures / max(pictures.sum(), 1), color=colour, zorder=3)
+        ax.scatter(confidence, accuracy, s=12 + 160 * pictures / max(pictures.sum(), 1), color=colour, zorder=3,
+                   clip_on=False)  # a large point on the edge stays whole
         error = (errors or {}).get(name)
         ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="confidence", aspect="equal",
                title=VIEW_LABELS.get(name, name).replace(": ", "\n") + ("" if error is None else f"\nECE {error:.2f}"))
