@@ -20,7 +20,7 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[notebooks,test]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[notebooks,runs,test]"
 	touch $(STAMP)
 
 demo: $(STAMP)

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from .checkpoint import TrainingState, load_checkpoint, save_checkpoint, save_epoch
 from .clustering import PseudoLabels, centre_by_camera, jaccard_distances, pseudo_labels, require_clusters
+from .control import RunControl
 from .data import ImageStore, ReIDDataset, TrainingImages, arrays_of, pk_batches
 from .errors import KitError
 from .evaluation import evaluate_ranking
@@ -70,12 +71,12 @@ class Monitor:
 
 
 def fit(config: Config, dataset: ReIDDataset, *, resume: bool = False, progress: bool = True,
-        on_epoch: Callable[[dict], None] | None = None) -> FitResult:
+        on_epoch: Callable[[dict], None] | None = None, control: RunControl | None = None) -> FitResult:
     """Train an encoder on `dataset.train` without its identities.
 
     `resume` continues a run from its last whole epoch to the result that the uninterrupted run reaches, bit for bit
     on a CPU with the same number of threads; a finished run is read, not repeated. `on_epoch(record)` is called after
-    each epoch.
+    each epoch; `control` pauses or stops the loop between two batches, from another thread (then `RunStopped` is raised).
     Only `method="supervised"`, the reference row, trains on true identities, and its record says so.
     Raises `KitError` for settings and data that cannot be trained on, and when the loss is no longer finite.
     """
@@ -102,7 +103,7 @@ def fit(config: Config, dataset: ReIDDataset, *, resume: bool = False, progress:
             pseudo = cluster_epoch(config, features, images.camids) if true_labels is None else true_labels
             require_clusters(pseudo)
         with clock("train"):
-            losses = train_epoch(config, state, store, images, features, pseudo, clock)
+            losses = train_epoch(config, state, store, images, features, pseudo, clock, control)
         with clock("evaluate"):
             due = (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == config.epochs
             ranking = monitor.ranking(state.encoder) if due else dict(UNMEASURED)
@@ -130,7 +131,7 @@ def cluster_epoch(config: Config, features: np.ndarray, camids: np.ndarray) -> P
 
 
 def train_epoch(config: Config, state: TrainingState, store: ImageStore, images: TrainingImages, features: np.ndarray,
-                pseudo: PseudoLabels, clock: StageClock) -> dict:
+                pseudo: PseudoLabels, clock: StageClock, control: RunControl | None = None) -> dict:
     """One epoch over PK batches; returns the mean of each loss. `features` (N, d) are this epoch's frozen v."""
     device = next(state.encoder.parameters()).device
     v = torch.from_numpy(features).to(device)
@@ -153,7 +154,7 @@ def train_epoch(config: Config, state: TrainingState, store: ImageStore, images:
         batches = with_outliers(batches, pseudo.labels, config.batch_images, draws)
     losses = []
     state.encoder.train()
-    for batch in batches:
+    for batch in control.follow(batches, state.epoch, config.iterations) if control else batches:
         with clock("load"):
             view = augmented(config, store, batch, draws, device)
         y = classes[batch]

@@ -1,0 +1,54 @@
+"""`dkdmpl`: a thin face over the library. Exit codes: 0 done, 1 a notebook or run failed, 2 bad input, 130 interrupted."""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import sys
+from collections.abc import Sequence
+
+from ..errors import KitError
+from ..experiment import Config
+from . import data, grids, lessons, runs
+from .shared import add_settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse and run one command; `KitError` becomes one sentence on standard error and exit code 2."""
+    parser = _parser()
+    args, unknown = parser.parse_known_args(argv)
+    try:
+        _refuse_unknown(unknown)
+        return args.run(args) or 0
+    except KitError as error:
+        print(f"dkdmpl: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("dkdmpl: interrupted; whole epochs are kept: the same command with --resume goes on.", file=sys.stderr)
+        return 130
+
+
+def _refuse_unknown(flags: Sequence[str]) -> None:
+    """A misspelt flag is one sentence with the close ones."""
+    if not flags:
+        return
+    known = ["--" + field.name.replace("_", "-") for field in dataclasses.fields(Config)]
+    close = difflib.get_close_matches(flags[0], known, 3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "see dkdmpl COMMAND --help."
+    raise KitError(f"There is no option {flags[0]}: {hint}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("dkdmpl", description="Dual knowledge distillation on multiview pseudo labels.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run, help: str, *, settings: bool = False) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(run=run)
+        if settings:
+            add_settings(sub)
+        return sub
+
+    for group in (lessons, runs, data, grids):
+        group.add(command)
+    return parser

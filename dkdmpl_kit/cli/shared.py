@@ -1,0 +1,80 @@
+"""What the commands share: settings as flags, the data set, the encoder."""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+
+from ..errors import KitError
+from ..experiment import OPTIONS, PRESETS, Config, open_dataset, preset, read_json
+
+
+def add_settings(sub: argparse.ArgumentParser) -> None:
+    """Every field of `Config` as a flag; what is not given comes from the preset."""
+    sub.add_argument("--preset", default="demo", choices=sorted(PRESETS),
+                     help="where unset settings come from (default: %(default)s)")
+    sub.add_argument("--skip-corrupt", action="store_true", help="go on without unreadable pictures, and count them")
+    sub.add_argument("--allow-withdrawn", action="store_true", help="read DukeMTMC-reID although it was withdrawn")
+    sub.add_argument("--quiet", action="store_true", help="no tables and progress bars")
+    group = sub.add_argument_group("settings (see dkdmpl_kit.experiment.Config)")
+    for field in dataclasses.fields(Config):
+        if field.name != "preset":
+            group.add_argument("--" + field.name.replace("_", "-"), dest="set_" + field.name, metavar="VALUE",
+                               help=" | ".join(OPTIONS.get(field.name, (type(field.default).__name__,))))
+
+
+def settings_of(args: argparse.Namespace) -> dict:
+    """The settings that were given as flags, {name: text}."""
+    return {k.removeprefix("set_"): v for k, v in vars(args).items() if k.startswith("set_") and v is not None}
+
+
+def config_of(args: argparse.Namespace) -> Config:
+    """The `Config` of a command: its preset or --config file, with the flags applied."""
+    source = getattr(args, "config", None)
+    if source:
+        try:
+            base = json.load(sys.stdin) if source == "-" else read_json(source)
+        except ValueError as error:
+            raise KitError(f"The settings in {source} are not valid JSON: {error}.") from error
+        return Config().replace(**base.get("settings", base)).replace(**settings_of(args))
+    return preset(args.preset, **settings_of(args))
+
+
+def dataset_of(config: Config, args: argparse.Namespace):
+    """Open the data set, print its statistics, and drop corrupt pictures where that was asked for."""
+    from ..data import drop_corrupt
+
+    dataset = open_dataset(config, allow_withdrawn=args.allow_withdrawn)
+    if args.skip_corrupt:
+        dataset, skipped = drop_corrupt(dataset, progress=not args.quiet)
+        print(f"{len(skipped)} unreadable pictures left out" + "".join(f"\n  {path}" for path in skipped))
+    if not args.quiet:
+        print(dataset.summary())
+    return dataset
+
+
+def encoder_of(args: argparse.Namespace) -> tuple[Config, object]:
+    """The encoder of `--run`, with its settings unless a flag says otherwise; else the untrained one."""
+    from ..experiment import pick_device
+    from ..training import load_encoder, new_state
+
+    if args.run_folder:
+        config, encoder = load_encoder(args.run_folder)
+        return config.replace(**settings_of(args)), encoder
+    config = config_of(args)
+    return config, new_state(config, pick_device(config.device)).encoder
+
+
+def features_of(args: argparse.Namespace):
+    """(config, data set, paths -> features (N, d)) with the encoder that the command names."""
+    from ..data import ImageStore
+    from ..training import extract
+
+    config, encoder = encoder_of(args)
+    dataset = dataset_of(config, args)
+
+    def of(paths):
+        return extract(config, encoder, ImageStore(paths, config.height, config.width, progress=not args.quiet))
+
+    return config, dataset, of
