@@ -1,4 +1,4 @@
-"""Live controls around the pictures of `viz`; the only importer of ipywidgets.
+"""Sliders over one figure.
 
 A control calls a plain function and shows the figure that it returns as a PNG in an `Image`. (An `Output` would swallow
 exceptions.) Notebooks first show the plain function's figure, then attach a control if they run interactively.
@@ -6,7 +6,6 @@ exceptions.) Notebooks first show the plain function's figure, then attach a con
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,12 +13,13 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.viz.style import figure_png
+
+from .panel import FigureView, Panel
 
 Drawn = Figure | tuple[Figure, str]
 
 
-class FigureControl(ipywidgets.VBox):
+class FigureControl(Panel):
     """Sliders over a figure: moving one calls `figure_of(**values)` and redraws.
 
     `figure_of` takes the sliders' values by name and returns a `Figure`, or (Figure, sentence for the status line).
@@ -31,17 +31,21 @@ class FigureControl(ipywidgets.VBox):
     def __init__(self, figure_of: Callable[..., Drawn], **sliders: Any) -> None:
         if not sliders:
             raise KitError("FigureControl: no sliders given; name at least one argument of the figure's function.")
+        super().__init__()
         self.figure_of = figure_of
         self.sliders: dict[str, Any] = {name: _slider(name, spec) for name, spec in sliders.items()}
-        self.image = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
-        self.status = ipywidgets.HTML()
-        self.figure: Figure | None = None
-        self.error: Exception | None = None
+        self.image = FigureView()
+        self.views = (self.image,)
         self.redraw()
         self.check()
         for slider in self.sliders.values():
-            slider.observe(self._moved, names="value")
-        super().__init__([*self.sliders.values(), self.status, self.image])
+            self.on(slider, self._draw)
+        self.children = [*self.sliders.values(), self.status, self.image]
+
+    @property
+    def figure(self) -> Figure | None:
+        """The figure that is shown."""
+        return self.image.figure
 
     @property
     def value(self) -> Any:
@@ -61,36 +65,13 @@ class FigureControl(ipywidgets.VBox):
 
     def redraw(self) -> None:
         """Call the function with the current values and show its figure, or its error in the status line."""
-        try:
-            drawn = self.figure_of(**{name: slider.value for name, slider in self.sliders.items()})
-            figure, sentence = drawn if isinstance(drawn, tuple) else (drawn, "")
-            if not isinstance(figure, Figure):
-                raise KitError(f"FigureControl: the function returned {type(figure).__name__}; return a Figure.")
-            png = figure_png(figure)
-        except Exception as error:  # the user's function may raise anything: shown, kept for check()
-            self.error = error
-            name = "" if isinstance(error, KitError) else f"{type(error).__name__}: "
-            self.status.value = (
-                f'<b style="color:#D55E00">{html.escape(name + str(error))} The picture is the last good one.</b>'
-            )
-        else:
-            self.error, self.figure, self.image.value = None, figure, png
-            self.status.value = html.escape(sentence)
+        self.attempt(self._draw)
 
-    def check(self) -> None:
-        """Raise the last drawing's error, if it had one."""
-        if self.error is not None:
-            raise self.error
-
-    def _moved(self, change: Mapping[str, Any]) -> None:
-        self.redraw()
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        """The live view, with a PNG for viewers without widgets (GitHub, exported pages)."""
-        from base64 import b64encode
-
-        bundle = super()._repr_mimebundle_(**kwargs)
-        return {**bundle, "image/png": b64encode(self.image.value).decode()} if bundle else bundle
+    def _draw(self) -> None:
+        drawn = self.figure_of(**{name: slider.value for name, slider in self.sliders.items()})
+        figure, sentence = drawn if isinstance(drawn, tuple) else (drawn, "")
+        self.image.show(figure)
+        self.say(sentence)
 
 
 def _slider(name: str, spec: Any) -> Any:
