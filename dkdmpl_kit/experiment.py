@@ -93,6 +93,8 @@ class Config:
     iterations: int = 15
     batch_clusters: int = 16
     batch_images: int = 4
+    accumulation: int = 1  # forward passes that share one optimiser step: a batch in so many parts of whole clusters
+    samples_per_bn: int = 0  # pictures that share batch-norm statistics in training; 0: the whole batch
     sampler: str = "camera"
     learning_rate: float = 3.5e-4
     weight_decay: float = 5e-4
@@ -113,13 +115,13 @@ class Config:
         for name, valid in OPTIONS.items():
             check_option(name, getattr(self, name), valid)
         for name in ("height", "width", "k1", "k2", "min_samples", "epochs", "iterations", "batch_clusters",
-                     "batch_images", "step_epochs", "evaluate_every"):
+                     "batch_images", "step_epochs", "evaluate_every", "accumulation"):
             if getattr(self, name) < 1:
                 raise KitError(f"{name}={getattr(self, name)} must be at least 1.")
         for name in ("temperature", "teacher_temperature", "distillation_temperature", "learning_rate", "eps"):
             if not getattr(self, name) > 0:
                 raise KitError(f"{name}={getattr(self, name)} must be above 0.")
-        for name in ("gkd_weight", "skd_weight", "weight_decay", "warmup_epochs", "padding"):
+        for name in ("gkd_weight", "skd_weight", "weight_decay", "warmup_epochs", "padding", "samples_per_bn"):
             if getattr(self, name) < 0:
                 raise KitError(f"{name}={getattr(self, name)} must not be negative.")
         for name in ("flip", "erasing", "memory_momentum", "ema_momentum"):
@@ -189,7 +191,7 @@ def _convert(field: dataclasses.Field, value: object) -> object:
 
 
 _LATER = {"memory_format": "channels_last", "extraction_precision": "same",
-          "knn": "exact"}  # settings added later, as it was without them
+          "knn": "exact", "accumulation": 1, "samples_per_bn": 0}  # settings added later, as it was without them
 _PAPER = {  # method: "The recipe around it" (Cluster Contrast's); the presets differ only in what a data set needs
     "backbone": "resnet50", "weights": "imagenet", "height": 256, "width": 128,
     "batch_clusters": 16, "batch_images": 16, "epochs": 50, "iterations": 200, "schedule": "step", "step_epochs": 20,
