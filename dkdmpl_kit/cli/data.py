@@ -2,27 +2,66 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ..errors import KitError
 from ..experiment import open_dataset
-from .shared import config_of
+from .shared import add_settings, config_of, settings_of
 
 
 def add(command) -> None:
     """Declare this module's commands; `command(name, run, help, settings=...)` makes each one's parser."""
-    sub = command("data", _data, "check a data set, or render the embedded one", settings=True)
-    sub.add_argument("action", choices=("check", "render"))
+    actions = command("data", None, "check a data set, or render one").add_subparsers(dest="action", required=True,
+                                                                                      metavar="ACTION")
+
+    def action(name: str, run, help: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=help, description=help)
+        sub.set_defaults(run=run)
+        add_settings(sub)
+        return sub
+
+    check = action("check", _check, "counts against the published ones, unreadable pictures, shared identities, duplicates")
+    check.add_argument("name", nargs="?", metavar="NAME", help="market1501, msmt17, veri776, folder ... (or --data)")
+    check.add_argument("root", nargs="?", metavar="ROOT", help="where it lies (or --data-root)")
+    render = action("render", _render, "render the embedded data set, or one in an official layout, sized by the preset")
+    render.add_argument("--layout", help="market1501 | dukemtmcreid | msmt17 | msmt17_v2 | msmt17_reorganised | veri776")
+    render.add_argument("--out", type=Path, help="the folder for --layout (default: OUT_DIR/data/LAYOUT)")
 
 
-def _data(args: argparse.Namespace) -> int:
-    from ..data import drop_corrupt
+def _check(args: argparse.Namespace) -> int:
+    from ..data import check_dataset, read_dataset
 
     config = config_of(args)
-    dataset = open_dataset(config, allow_withdrawn=args.allow_withdrawn)
+    for flag, name, value in (("--data", "data", args.name), ("--data-root", "data_root", args.root)):
+        if value and settings_of(args).get(name, value) != value:
+            raise KitError(f"{value} and {flag} {getattr(config, name)} are two answers to one question: give one.")
+        config = config.replace(**{name: value}) if value else config
+    if config.data == "synthetic" and config.data_root and (Path(config.data_root) / "dataset.json").is_file():
+        dataset = read_dataset("synthetic", config.data_root)  # as it is, whatever size the preset would render
+    else:
+        dataset = open_dataset(config, allow_withdrawn=args.allow_withdrawn)
+    found = check_dataset(dataset, progress=not args.quiet)
+    print(f"{found.text()}\n{dataset.root}")
+    if found.problems:
+        raise KitError(f"{dataset.root} is broken: {'; '.join(found.problems)}; mend these pictures or take them away "
+                       "(training leaves unreadable ones out with --skip-corrupt).")
+    return 0
+
+
+def _render(args: argparse.Namespace) -> int:
+    from ..data import render_layout
+
+    config = config_of(args)
+    if args.layout is None:
+        if args.out:
+            raise KitError("--out belongs to --layout; the embedded data set goes to --data-root.")
+        dataset = open_dataset(config)
+    else:
+        if settings_of(args).get("kind", "") == ("person" if args.layout == "veri776" else "vehicle"):
+            raise KitError(f"{args.layout} does not show {config.kind}s: leave --kind out.")
+        root = args.out or Path(config.data_root or Path(config.out_dir) / "data" / args.layout)
+        sizes = {name: getattr(config, name) for name in ("n_train_ids", "n_test_ids", "n_cameras", "images_per_camera",
+                                                          "difficulty")}
+        dataset = render_layout(root, args.layout, seed=config.data_seed, progress=not args.quiet, **sizes)
     print(f"{dataset.summary()}\nfingerprint {dataset.fingerprint()}\n{dataset.root}")
-    if args.action == "check":
-        skipped = drop_corrupt(dataset, progress=not args.quiet)[1]
-        if skipped:
-            raise KitError(f"{len(skipped)} unreadable pictures, the first is {skipped[0]}: mend them, or use --skip-corrupt.")
-        print("every picture can be read")
     return 0

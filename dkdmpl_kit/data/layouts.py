@@ -35,11 +35,16 @@ LAYOUTS = {
     "market1501": MARKET,
     "synthetic": MARKET,
     "dukemtmcreid": Layout(BOUNDING_BOX, r"(?P<pid>\d+)_c(?P<camid>\d+)_f\d+", "0001_c2_f0046182.jpg"),
-    # the copy of MSMT17 that many research codes re-organise; the official one has list files (_read_msmt17)
-    "msmt17": Layout(BOUNDING_BOX, r"(?P<pid>\d+)_c(?P<camid>\d+)_", "0000_c1_0003.jpg"),
+    # the copy of MSMT17 that many research codes re-organise, of V1 or V2: it does not say of which
+    "msmt17_reorganised": Layout(BOUNDING_BOX, r"(?P<pid>\d+)_c(?P<camid>\d+)_", "0000_c1_0003.jpg"),
     "veri776": Layout(("image_train", "image_query", "image_test"), r"(?P<pid>\d+)_c(?P<camid>\d+)_\d+_\d+",
                       "0001_c001_00016450_0.jpg"),
 }
+MSMT17 = {  # train and test folders; V1 and V2 (faces blurred: other results) have list files beside theirs
+    "msmt17": ("train", "test"), "msmt17_v2": ("mask_train_v2", "mask_test_v2"),
+    "msmt17_reorganised": (BOUNDING_BOX[0], BOUNDING_BOX[2]),
+}
+LIST_LINE = re.compile(r"(?P<path>(?:\S*/)?\d+_\d+_(?P<camid>\d+)_[^\s/]+)\s+(?P<pid>\d+)")
 SPLIT_OF_FOLDER = {"train": "train", "query": "query", "gallery": "gallery", "test": "gallery"}
 for _layout in LAYOUTS.values():
     SPLIT_OF_FOLDER.update(zip(_layout.folders, SPLITS))
@@ -49,13 +54,16 @@ def read_dataset(name: str, root: str | Path, *, pattern: str | None = None,
                  allow_withdrawn: bool = False) -> ReIDDataset:
     """Read "market1501", "synthetic", "msmt17", "veri776", "dukemtmcreid" or a "folder" of crops under `root`.
 
+    "msmt17" reads whichever copy lies there and names the result after it: "msmt17" (V1), "msmt17_v2" or
+    "msmt17_reorganised" (these can be asked for as well). Its test identities are numbered on from train's, as both
+    start at 0 on disk; its list files, where it has them, say what belongs to it: other pictures are ignored.
     "folder": `pattern` is a regex with the named groups `pid` and/or `camid`, searched in each picture's path below
     `root` (forward slashes); their texts are numbered from 0 in sorted order. Without a pattern only the pictures are
     known. Folders named train, query, gallery or test, at any depth, make the splits (`_with_queries`); without them
     all is train. "dukemtmcreid" was withdrawn by its authors over consent and needs `allow_withdrawn=True`.
     Files that are no pictures are ignored; a picture whose name does not fit is an error. Raises `KitError`.
     """
-    check_option("name", name, (*LAYOUTS, "folder"))
+    check_option("name", name, (*dict.fromkeys((*LAYOUTS, *MSMT17)), "folder"))
     root = Path(root).expanduser()
     if not root.is_dir():
         raise KitError(f"data folder {root} does not exist or is no folder; give the folder that holds the data set.")
@@ -66,10 +74,11 @@ def read_dataset(name: str, root: str | Path, *, pattern: str | None = None,
     if name == "dukemtmcreid":
         withdrawn = "DukeMTMC-reID was withdrawn by its authors in 2019, as the people in it never gave consent"
         if not allow_withdrawn:
-            raise KitError(f"{withdrawn}; prefer another data set, or give allow_withdrawn=True.")
+            raise KitError(f"{withdrawn}; prefer another data set, or give "
+                           "allow_withdrawn=True (--allow-withdrawn).")
         warnings.warn(f"{withdrawn}: prefer another data set.", stacklevel=2)
-    if name == "msmt17" and not (root / BOUNDING_BOX[0]).is_dir():
-        return _read_msmt17(root)
+    if name in MSMT17:
+        return _read_msmt17(root, name)
     return _dataset(name, root, {split: _read_split(root, name, LAYOUTS[name], split) for split in SPLITS})
 
 
@@ -125,31 +134,57 @@ def _read_split(root: Path, name: str, layout: Layout, split: str) -> list[ReIDI
     return images
 
 
-def _read_msmt17(root: Path) -> ReIDDataset:
-    """MSMT17's official layout: four list files; V2 (faces blurred, other results than V1) is named msmt17_v2."""
-    versions = (("msmt17", "train", "test"), ("msmt17_v2", "mask_train_v2", "mask_test_v2"))
-    name, train, test = next((version for version in versions if (root / version[1]).is_dir()), ("", "", ""))
-    if not name:
-        raise _missing_folder(root, "msmt17", "the folder train, mask_train_v2 or bounding_box_train")
-    parts = {"train": _read_list(root, train, "train") + _read_list(root, train, "val"),
-             "query": _read_list(root, test, "query"), "gallery": _read_list(root, test, "gallery")}
-    offset = 1 + max((image.pid for image in parts["train"]), default=-1)  # test identities start again at 0 on disk
-    parts |= {split: [replace(image, pid=image.pid + offset) for image in parts[split]] for split in SPLITS[1:]}
-    return _dataset(name, root, parts)
+def _read_msmt17(root: Path, name: str) -> ReIDDataset:
+    wanted = MSMT17 if name == "msmt17" else (name,)
+    found = [version for version in wanted if (root / MSMT17[version][0]).is_dir()]
+    if not found:
+        raise _missing_folder(root, name, f"the folder {' or '.join(MSMT17[version][0] for version in wanted)}")
+    if len(found) > 1:
+        raise KitError(f"{root} holds {' and '.join(found)}, whose results differ; give each a folder of its own.")
+    version = found[0]
+    if version in LAYOUTS:
+        splits = {split: _read_split(root, version, LAYOUTS[version], split) for split in SPLITS}
+    else:
+        splits = _read_lists(root, version)
+    offset = 1 + max((image.pid for image in splits["train"]), default=-1)
+    splits |= {split: [ReIDImage(image.path, image.pid + offset, image.camid) for image in splits[split]]
+               for split in SPLITS[1:]}
+    return _dataset(version, root, splits)
 
 
-def _read_list(root: Path, folder: str, part: str) -> list[ReIDImage]:
-    """Lines "0000/0000_000_01_0303morning_0015_0.jpg 0": picture and pid; the third field of the name is the camera."""
-    source, images = root / f"list_{part}.txt", []
+def _read_lists(root: Path, version: str) -> dict[str, list[ReIDImage]]:
+    """The splits as the four list files name them; case does not count (a .JPG on disk may be a .jpg in a list)."""
+    on_disk = []
+    for folder in MSMT17[version]:
+        if not (root / folder).is_dir():
+            raise _missing_folder(root, version, f"the folder {folder}")
+        on_disk.append((root / folder, {name.lower(): name for name in _listing(root / folder, deep=True)[0]}))
+    train, test = on_disk
+    return {"train": _read_list(root, "train", *train) + _read_list(root, "val", *train),
+            "query": _read_list(root, "query", *test), "gallery": _read_list(root, "gallery", *test)}
+
+
+def _read_list(root: Path, part: str, folder: Path, waiting: dict[str, str]) -> list[ReIDImage]:
+    """Lines "0000/0000_000_01_0303morning_0015_0.jpg 0": picture and pid; the third field of the name is the camera.
+
+    waiting: {lower-case name: name} of the pictures in `folder` that no list has named yet; those named here leave it.
+    """
+    source, rows, absent = root / f"list_{part}.txt", [], []
     if not source.is_file():
         raise _missing_folder(root, "msmt17", f"the file {source.name}")
-    for line in filter(str.strip, source.read_text(encoding="utf-8").splitlines()):
-        match = re.fullmatch(r"(?P<path>\S*\d+_\d+_(?P<camid>\d+)_\S+)\s+(?P<pid>\d+)\s*", line)
-        if match is None:
+    for line in map(str.strip, source.read_text(encoding="utf-8-sig", errors="replace").splitlines()):
+        match = LIST_LINE.fullmatch(line.replace("\\", "/"))
+        if match is not None and int(match["camid"]) > 0:
+            name = waiting.pop(match["path"].lower(), None)
+            rows.append((name, int(match["pid"]), int(match["camid"]) - 1))
+            absent += [] if name else [match["path"]]
+        elif line:
             raise KitError(f"{source} has the line {line!r}, expected '0000/0000_000_01_0303morning_0015_0.jpg 0'; "
                            "restore the official list.")
-        images.append(ReIDImage(root / folder / match["path"], int(match["pid"]), int(match["camid"]) - 1))
-    return sorted(images, key=lambda image: image.path)
+    if absent:
+        raise KitError(f"{source} names {len(absent)} pictures that are not in {folder} or were named before, first "
+                       f"{absent[0]}; unpack the official archive again.")
+    return [ReIDImage(folder / name, pid, camid) for name, pid, camid in sorted(rows)]
 
 
 def _read_folder(root: Path, pattern: str | None) -> ReIDDataset:
@@ -218,3 +253,12 @@ def _with_queries(dataset: ReIDDataset) -> ReIDDataset:
     taken = {image.path for image in query if image.camid is None}
     gallery = tuple(image for image in dataset.gallery if image.path not in taken)
     return replace(dataset, query=query, gallery=gallery)
+
+
+def ignored_pictures(dataset: ReIDDataset) -> list[str]:
+    """Pictures in the folders of `dataset` that belong to no split: junk, or named in no list; below root, sorted."""
+    read = {os.path.relpath(image.path, dataset.root).replace(os.sep, "/")
+            for split in SPLITS for image in getattr(dataset, split)}
+    folders = sorted({name.split("/")[0] for name in read if "/" in name})
+    present = (f"{folder}/{name}" for folder in folders for name in _listing(dataset.root / folder, deep=True)[0])
+    return [name for name in present if name not in read]

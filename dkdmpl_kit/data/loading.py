@@ -137,19 +137,22 @@ def to_float(batch: torch.Tensor) -> torch.Tensor:
 
 
 def augment(batch: torch.Tensor, generator: torch.Generator, *, flip: float = 0.5, padding: int = 10,
-            erasing: float = 0.5) -> torch.Tensor:
+            erasing: float = 0.5, among: tuple[int, int] | None = None) -> torch.Tensor:
     """Flip, pad and crop, erase: (B, 3, H, W) uint8 -> float32 in [0, 1]; method: "The recipe around it".
 
     flip: probability of a mirror image. padding: black pixels a side, before a random crop to the old size.
     erasing: probability of a box (0.02-0.4 of the area, height/width 0.3-3.33) filled with ImageNet's mean colour.
     A picture's 26 numbers (flip 1, crop 2, erasing 3 + 10 x 2) come from `generator`, whatever the settings.
+    among: (first, total) of a batch that is a stretch of a larger one: it is drawn as it would be there.
     """
     from torchvision.transforms.v2 import functional as transforms
 
     if batch.dtype != torch.uint8 or batch.ndim != 4 or batch.shape[1] != 3:
         raise KitError(f"augment takes a (B, 3, H, W) uint8 batch, not {tuple(batch.shape)} {batch.dtype}.")
     count, _, height, width = batch.shape
-    draws = torch.rand((count, 26), generator=generator, device=generator.device, dtype=torch.float64).cpu()
+    first, total = among or (0, count)
+    draws = torch.rand((total, 26), generator=generator, device=generator.device, dtype=torch.float64).cpu()
+    draws = draws[first:first + count]
     mirrored = (draws[:, 0] < flip).to(batch.device)[:, None, None, None]
     out = torch.where(mirrored, transforms.horizontal_flip(batch), batch)
     if padding > 0:

@@ -69,11 +69,15 @@ class Shot:
     index: int
     junk: int | None = None
 
+    @property
+    def frame(self) -> int:
+        """Number of the frame, of six digits at most: one of its own for each picture of an identity."""
+        return 25 * (101 + 7 * self.number % 3301) + 13 * self.index + self.camera
+
     def relative_path(self) -> str:
         """Path below the root, named as Market-1501 names it: pid, camera and sequence, frame, box."""
-        frame = 25 * (101 + 7 * self.number % 3301) + 13 * self.index + self.camera
         pid = f"{self.pid:04d}" if self.pid >= 0 else "-1"
-        return f"{SPLITS[self.split]}/{pid}_c{self.camera}s1_{frame:06d}_{self.index + 1:02d}.png"
+        return f"{SPLITS[self.split]}/{pid}_c{self.camera}s1_{self.frame:06d}_{self.index + 1:02d}.png"
 
 
 def synthetic_dataset(root: str | os.PathLike, *, n_train_ids: int = 64, n_test_ids: int = 64, n_cameras: int = 6,
