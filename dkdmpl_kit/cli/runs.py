@@ -1,11 +1,11 @@
-"""Commands about one encoder: train, cluster, evaluate, rank."""
+"""Commands about one encoder: train, cluster, evaluate, rank, export; and what a preset is: recipe, cost."""
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from ..errors import KitError
-from .shared import config_of, dataset_of, encoder_of, features_of
+from ..errors import KitError, check_option
+from .shared import SMOKE, config_of, dataset_of, encoder_of, features_of
 
 
 def add(command) -> None:
@@ -13,6 +13,8 @@ def add(command) -> None:
     sub = command("train", _train, "train one encoder without identities", settings=True)
     sub.add_argument("--resume", action="store_true", help="continue this run from its last whole epoch")
     sub.add_argument("--config", metavar="JSON", help="read all settings from a file, or from standard input (-)")
+    sub.add_argument("--smoke", action="store_true", help=SMOKE)
+    sub.add_argument("--tensorboard", action="store_true", help="write each epoch's numbers to the run's folder tensorboard/")
 
     sub = command("cluster", _cluster, "pseudo labels of an encoder's features for several eps", settings=True)
     sub.add_argument("--run", dest="run_folder", help="use the encoder of this run folder (default: untrained)")
@@ -20,6 +22,7 @@ def add(command) -> None:
 
     sub = command("evaluate", _evaluate, "mAP, CMC and mINP of an encoder on a data set's test split", settings=True)
     sub.add_argument("--run", dest="run_folder", help="use the encoder of this run folder (default: untrained)")
+    sub.add_argument("--smoke", action="store_true", help=f"without --run: {SMOKE.partition(':')[0]} on small pictures")
 
     sub = command("rank", _rank, "rank your own gallery for your own query picture", settings=True)
     sub.add_argument("--query", required=True, help="a picture")
@@ -28,13 +31,32 @@ def add(command) -> None:
     sub.add_argument("--top", type=int, default=10)
     sub.add_argument("--sheet", default="ranking.png", help="the contact sheet to write (default: %(default)s)")
 
+    sub = command("export", _export, "a run's encoder as safetensors, torch.export and ONNX files with a model card")
+    sub.add_argument("--run", dest="run_folder", required=True, help="the run's folder")
+    sub.add_argument("--out", required=True, help="a new folder to write to")
+
+    for name, run, help in (("recipe", _recipe, "a paper preset beside Cluster Contrast's published settings"),
+                            ("cost", _cost, "pictures and FLOPs of a full run of a paper preset, counted")):
+        sub = command(name, run, help)
+        sub.add_argument("preset", nargs="?", help="such as paper-msmt17 (default: all four)")
+
 
 def _train(args: argparse.Namespace) -> int:
+    from .. import distributed
+    from ..experiment import pick_device
+    from ..tensorboard import tensorboard_writer
     from ..training import fit
 
     config = config_of(args)
-    result = fit(config, dataset_of(config, args), resume=args.resume, progress=not args.quiet)
-    print(_measures_line(config.name, result.final), f"-> {result.run_dir}")
+    distributed.start(pick_device(config.device))  # under torchrun: several processes, of which the first one talks
+    args.quiet = args.quiet or distributed.rank() > 0
+    dataset = distributed.main_first(dataset_of, config, args)
+    result = fit(config, dataset, resume=args.resume, progress=not args.quiet,
+                 on_epoch=tensorboard_writer(config.run_dir) if args.tensorboard else None)
+    if distributed.rank() == 0:
+        print(_measures_line(config.name, result.final), f"-> {result.run_dir}")
+        if best := result.best:
+            print(f"best measured epoch: {best['epoch']}, mAP {best['mAP']:.4g} (chosen on {best['chosen_on']})")
     return 0
 
 
@@ -86,13 +108,20 @@ def _rank(args: argparse.Namespace) -> int:
     import numpy as np
 
     from .. import viz
-    from ..data import ImageStore, read_dataset
+    from ..data import ImageStore, drop_corrupt, read_dataset
     from ..training import extract
 
-    config, encoder = encoder_of(args)
+    if args.top < 1:
+        raise KitError(f"--top={args.top} must be at least 1.")
     folder = read_dataset("folder", args.gallery)
+    if args.skip_corrupt:
+        folder, skipped = drop_corrupt(folder, progress=not args.quiet)
+        print(f"{len(skipped)} unreadable pictures left out")
     paths = [image.path for split in (folder.train, folder.query, folder.gallery) for image in split]
     paths = sorted({p for p in paths if p.resolve() != Path(args.query).resolve()})
+    if not paths:
+        raise KitError(f"the gallery {args.gallery} holds no picture but the query: give a folder with others.")
+    config, encoder = encoder_of(args)
     stores = [ImageStore(p, config.height, config.width, progress=not args.quiet) for p in ([Path(args.query)], paths)]
     query, gallery = (extract(config, encoder, store) for store in stores)
     order = np.argsort(-(gallery @ query[0]), kind="stable")[: args.top]
@@ -101,4 +130,33 @@ def _rank(args: argparse.Namespace) -> int:
     figure = viz.ranking_grid(stores[0].batch([0]).numpy(), stores[1].batch(order).numpy()[None], None)
     viz.save_figure(figure, args.sheet, metadata={"query": args.query, "gallery": args.gallery, "run": args.run_folder})
     print(f"contact sheet: {args.sheet}")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from ..export import export_run
+
+    for path in export_run(args.run_folder, args.out):
+        print(f"wrote {path}")
+    return 0
+
+
+def _papers(args: argparse.Namespace) -> tuple[str, ...]:
+    from ..recipe import PAPER
+
+    check_option("preset", args.preset or PAPER[0], PAPER)
+    return (args.preset,) if args.preset else PAPER
+
+
+def _recipe(args: argparse.Namespace) -> int:
+    from ..recipe import recipe_table
+
+    print("\n\n".join(map(recipe_table, _papers(args))))
+    return 0
+
+
+def _cost(args: argparse.Namespace) -> int:
+    from ..cost import cost_table
+
+    print(cost_table(_papers(args)))
     return 0

@@ -7,7 +7,9 @@ import json
 import sys
 
 from ..errors import KitError
-from ..experiment import OPTIONS, PRESETS, Config, open_dataset, preset, read_json
+from ..experiment import OPTIONS, PRESETS, Config, open_dataset, preset, read_json, smoke
+
+SMOKE = "a dry run of the same settings: one epoch of two small batches of small pictures; the run's name says so"
 
 
 def add_settings(sub: argparse.ArgumentParser) -> None:
@@ -31,14 +33,30 @@ def settings_of(args: argparse.Namespace) -> dict:
 
 def config_of(args: argparse.Namespace) -> Config:
     """The `Config` of a command: its preset or --config file, with the flags applied."""
-    source = getattr(args, "config", None)
+    source, dry = getattr(args, "config", None), smoke if getattr(args, "smoke", False) else lambda config: config
     if source:
         try:
             base = json.load(sys.stdin) if source == "-" else read_json(source)
         except ValueError as error:
             raise KitError(f"The settings in {source} are not valid JSON: {error}.") from error
-        return Config().replace(**base.get("settings", base)).replace(**settings_of(args))
-    return preset(args.preset, **settings_of(args))
+        config = dry(Config().replace(**base.get("settings", base)))
+    else:
+        config = dry(preset(args.preset))
+    config = config.replace(**settings_of(args))
+    return named_and_weighted(config) if dry is smoke else config
+
+
+def named_and_weighted(config: Config) -> Config:
+    """A dry run whose name says so, with random weights where timm's hub cannot be had."""
+    from ..models import build_encoder
+
+    if config.weights == "imagenet":
+        try:
+            build_encoder(config.backbone, weights="imagenet")
+        except KitError as error:
+            print(f"dry run with random weights: {error}", file=sys.stderr)
+            config = config.replace(weights="random")
+    return config.replace(run_name=f"smoke-{config.name.removeprefix('smoke-')}")
 
 
 def dataset_of(config: Config, args: argparse.Namespace):
