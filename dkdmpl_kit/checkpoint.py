@@ -34,6 +34,29 @@ def save_epoch(run_dir: Path, epoch: int, labels: np.ndarray, features: np.ndarr
     write_atomic(run_dir / "epochs" / f"epoch_{epoch:03d}.npz", buffer.getvalue())
 
 
+def load_epoch(path: Path, *, with_features: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
+    """What `save_epoch` wrote: labels (N,), and features (N, d) float32 with rows of norm 1, None where not kept or wanted."""
+    try:
+        with np.load(path) as kept:
+            features = kept["features"].astype(np.float32) if with_features and "features" in kept else None
+            labels = kept["labels"]
+    except Exception as error:  # a damaged zip has errors of its own
+        raise KitError(f"{path} cannot be read ({type(error).__name__}): was it written by the kit, and wholly copied?"
+                       ) from error
+    if features is not None:  # half precision has moved the norms
+        features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return labels, features
+
+
+def load_history(run_dir: Path) -> list[dict]:
+    """The records of a run so far, one an epoch; empty before the first."""
+    path = run_dir / "history.jsonl"
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    except ValueError as error:
+        raise KitError(f"{path} is not one JSON record a line ({error}): restore it, or start the run anew.") from error
+
+
 def save_checkpoint(run_dir: Path, state: TrainingState) -> None:
     """A safetensors file, then the JSON that points to it: a kill between the two leaves the older pair valid."""
     from safetensors.torch import save

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -20,12 +20,17 @@ class Progress:
 
 
 class RunControl:
-    """The handle that `fit(control=...)` looks at between batches. All methods may be called from any thread."""
+    """The handle that `fit(control=...)` looks at between batches. All methods may be called from any thread.
 
-    def __init__(self) -> None:
+    `watch()` is called by the loop before each batch and when it begins to wait; what it raises would end the run.
+    `.progress`: where the loop is; `.waiting`: whether it stands still, as it does from the first batch after `pause`.
+    """
+
+    def __init__(self, watch: Callable[[], None] | None = None) -> None:
         self._going, self._stopped = threading.Event(), threading.Event()
         self._going.set()
-        self.progress = Progress()
+        self.progress, self.waiting = Progress(), False
+        self._watch = watch or (lambda: None)
 
     @property
     def state(self) -> str:
@@ -50,11 +55,17 @@ class RunControl:
         for index, batch in enumerate(batches):
             self._pass()
             self.progress = Progress(epoch, index, count)
+            self._watch()
             yield batch
         self._pass()
         self.progress = Progress(epoch, None, count)
+        self._watch()
 
     def _pass(self) -> None:
-        self._going.wait()
+        if not self._going.is_set():
+            self.waiting = True
+            self._watch()
+            self._going.wait()
+            self.waiting = False
         if self._stopped.is_set():
             raise RunStopped

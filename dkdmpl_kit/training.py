@@ -1,6 +1,7 @@
 """The visible loop: extract, cluster, rebuild the memory, train, record; a checkpoint after every epoch.
 
-What trains sees `TrainingImages`: paths and cameras. True identities live in `Monitor`, which only measures.
+What trains sees `TrainingImages`: paths and cameras. True identities live in `Monitor`, which only measures. Under
+torchrun every process runs this loop on the same batches, each with its share of the pictures (`distributed`).
 """
 from __future__ import annotations
 
@@ -14,60 +15,39 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from . import distributed
 from .checkpoint import TrainingState, load_checkpoint, save_checkpoint, save_epoch
 from .clustering import PseudoLabels, centre_by_camera, jaccard_distances, pseudo_labels, require_clusters
 from .control import RunControl
 from .data import ImageStore, ReIDDataset, TrainingImages, arrays_of, pk_batches
 from .errors import KitError
-from .evaluation import evaluate_ranking
 from .experiment import Config, open_run, pick_device, read_json, write_json
-from .losses import dkdmpl_loss
-from .machine import FORMATS, StageClock, choose_precision, peak_memory_mb
+from .extraction import extract, open_store, settle, settle_run
+from .losses import DKDMPLLoss, dkdmpl_loss
+from .machine import FORMATS, StageClock, peak_memory_mb
 from .memory import ClusterMemory
-from .models import Encoder, autocast, build_encoder, extract_features
+from .models import Encoder, build_encoder
+from .monitor import UNMEASURED, Monitor
 from .neighbors import knn_graph
-from .noise import cluster_agreement
+from .normalisation import set_samples_per_bn, update_running_statistics
 from .objectives import NEEDS, HybridMemory, neighbour_loss
 from .seeding import generator_for, seed_everything
-from .views import anchors, augmented, carried_labels, follow, needs_ema, neighbour_views, teacher, with_outliers
-
-UNMEASURED = {"mAP": None, "rank1": None, "mINP": None}
+from .views import anchors, augmented, carried_labels, encode, follow, needs_ema, neighbour_views, teacher, with_outliers
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """`history`: one record an epoch; `final`: the trained encoder's measures; `run_dir`: where all of it lies."""
+    """`history`: one record an epoch; `final`: the trained encoder's measures; `run_dir`: where all of it lies.
+
+    best: {"epoch", "mAP", "rank1", "mINP", "chosen_on"} of the measured epoch of highest mAP, None where none was measured.
+    It was chosen on the test split, so it is no result to report as `final` is.
+    """
 
     history: tuple[dict, ...]
     final: dict
     run_dir: Path
     encoder: Encoder
-
-
-class Monitor:
-    """The only holder of true identities: nothing that it returns reaches the loss, the labels or the sampler."""
-
-    def __init__(self, config: Config, dataset: ReIDDataset) -> None:
-        self.pids = arrays_of(dataset.train)[1]
-        self.config, self.splits, self.stores = config, (dataset.query, dataset.gallery), None
-        self.blind = _why_blind(dataset)
-
-    def agreement(self, labels: np.ndarray) -> dict:
-        """ARI, NMI and purity of labels (N,) against the true identities, None where those are unknown."""
-        found = cluster_agreement(labels, self.pids)
-        return {"ari": found.ari, "nmi": found.nmi, "purity": found.purity}
-
-    def ranking(self, encoder: Encoder) -> dict:
-        """mAP, Rank-1 and mINP of the query and gallery splits; None where there are none or nothing can be matched."""
-        if self.blind:
-            return dict(UNMEASURED)
-        config = self.config
-        if self.stores is None:
-            self.stores = [_store(config, arrays_of(split)[0]) for split in self.splits]
-        query, gallery = (extract(config, encoder, store) for store in self.stores)
-        (_, query_pids, query_cams), (_, gallery_pids, gallery_cams) = (arrays_of(s) for s in self.splits)
-        result = evaluate_ranking(query, gallery, query_pids, gallery_pids, query_cams, gallery_cams)
-        return {"mAP": result.mAP, "rank1": result.cmc[1], "mINP": result.mINP}
+    best: dict | None = None
 
 
 def fit(config: Config, dataset: ReIDDataset, *, resume: bool = False, progress: bool = True,
@@ -77,48 +57,73 @@ def fit(config: Config, dataset: ReIDDataset, *, resume: bool = False, progress:
     `resume` continues a run from its last whole epoch to the result that the uninterrupted run reaches, bit for bit
     on a CPU with the same number of threads; a finished run is read, not repeated. `on_epoch(record)` is called after
     each epoch; `control` pauses or stops the loop between two batches, from another thread (then `RunStopped` is raised).
-    Only `method="supervised"`, the reference row, trains on true identities, and its record says so.
-    Raises `KitError` for settings and data that cannot be trained on, and when the loss is no longer finite.
+    Under torchrun every process calls it with the same arguments: one writes, shows progress and calls `on_epoch`, all
+    return; the same global batch gives the same losses as one process (to rounding), also after a resume with another
+    number of processes. Only `method="supervised"`, the reference row, trains on true identities, and its record says so.
+    Raises `KitError` for settings and data that cannot be trained on, when the loss is no longer finite, and when another
+    process is lost.
     """
     images = dataset.unlabelled()
-    if config.sampler == "camera" and (images.camids < 0).any():
-        raise KitError(f"sampler=camera needs every camera, and {int((images.camids < 0).sum())} are unknown: "
-                       "use sampler=random (--sampler random), or a pattern with the group camid.")
-    run_dir = open_run(config, dataset.fingerprint(), resume=resume)
-    config = _settle_run(config, run_dir)
+    device = distributed.start(pick_device(config.device))
+    _refuse_unfit(config, images, control)
+    fingerprint = distributed.once(dataset.fingerprint)
+    run_dir = distributed.once(open_run, config, fingerprint, resume=resume)
+    distributed.once(write_json, run_dir / "data.json", {  # what a report knows the pictures by
+        "name": dataset.name, "statistics": dataset.statistics(), "fingerprint": fingerprint})
+    config = distributed.once(settle_run, config, run_dir).replace(device=device)
     seed_everything(config.seed)
-    device = pick_device(config.device)
     monitor = Monitor(config, dataset)
     true_labels = _identity_labels(dataset) if config.method == "supervised" else None
     state = new_state(config, device)
     load_checkpoint(run_dir, state)
-    store = _store(config, images.paths, progress=progress, cache_dir=run_dir / "cache")
-    epochs = tqdm(range(state.epoch, config.epochs), desc=config.name, unit="epoch", disable=not progress,
+    shown = progress and distributed.rank() == 0
+    store = distributed.main_first(open_store, config, images.paths, progress=shown, cache_dir=run_dir / "cache")
+    epochs = tqdm(range(state.epoch, config.epochs), desc=config.name, unit="epoch", disable=not shown,
                   initial=state.epoch, total=config.epochs)
-    for epoch in epochs:
-        clock = StageClock()
-        with clock("extract"):
-            features = extract(config, state.encoder, store)
-        with clock("cluster"):
-            pseudo = cluster_epoch(config, features, images.camids) if true_labels is None else true_labels
-            require_clusters(pseudo)
-        with clock("train"):
-            losses = train_epoch(config, state, store, images, features, pseudo, clock, control)
-        with clock("evaluate"):
-            due = (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == config.epochs
-            ranking = monitor.ranking(state.encoder) if due else dict(UNMEASURED)
-        record = {"epoch": epoch, **losses, **_counts(pseudo), **monitor.agreement(pseudo.labels), **ranking,
-                  "seconds": clock.seconds, "peak_memory_mb": peak_memory_mb()}
-        state.history.append(record)
-        state.epoch = epoch + 1
-        save_epoch(run_dir, epoch, pseudo.labels, features if config.keep_features else None)
-        save_checkpoint(run_dir, state)
-        epochs.set_postfix_str(_one_line(record))
-        if on_epoch:
-            on_epoch(record)
-    final = read_json(run_dir / "result.json")["final"] if (run_dir / "result.json").exists() else _finish(
-        config, run_dir, state, store, images, monitor, dataset.fingerprint())
-    return FitResult(tuple(state.history), final, run_dir, state.encoder)
+    with distributed.partners(lambda: f"epoch {state.epoch}"):
+        for _ in epochs:
+            record = _epoch(config, run_dir, state, store, images, monitor, true_labels, control)
+            epochs.set_postfix_str(_one_line(record))
+            if on_epoch and distributed.rank() == 0:
+                on_epoch(record)
+        result = distributed.once(_written, run_dir) or _finish(config, run_dir, state, store, images, monitor, fingerprint)
+    return FitResult(tuple(state.history), result["final"], run_dir, state.encoder, result.get("best"))
+
+
+def _refuse_unfit(config: Config, images: TrainingImages, control: RunControl | None) -> None:
+    """KitError for what cannot be trained, before a folder is made."""
+    if config.sampler == "camera" and (images.camids < 0).any():
+        raise KitError(f"sampler=camera needs every camera, and {int((images.camids < 0).sum())} are unknown: "
+                       "use sampler=random (--sampler random), or a pattern with the group camid.")
+    if config.accumulation > 1 and not config.samples_per_bn:
+        raise KitError(f"accumulation={config.accumulation} with samples_per_bn=0 would normalise each part of a batch by "
+                       f"itself: set samples_per_bn, such as samples_per_bn={config.batch_images} (batch_images).")
+    if control is not None and distributed.world_size() > 1:
+        raise KitError("A RunControl pauses and stops a single process: train with several processes without control=.")
+
+
+def _epoch(config: Config, run_dir: Path, state: TrainingState, store: ImageStore, images: TrainingImages, monitor: Monitor,
+           true_labels: PseudoLabels | None, control: RunControl | None) -> dict:
+    """One turn of the loop, and its files; returns the record, which is the first process' in all."""
+    clock, epoch = StageClock(), state.epoch
+    with clock("extract"):
+        features = extract(config, state.encoder, store)
+    with clock("cluster"):
+        pseudo = true_labels or distributed.once(cluster_epoch, config, features, images.camids)
+        require_clusters(pseudo)
+    with clock("train"):
+        losses = train_epoch(config, state, store, images, features, pseudo, clock, control)
+    with clock("evaluate"):
+        due = (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == config.epochs
+        ranking = monitor.ranking(state.encoder) if due else dict(UNMEASURED)
+    record = distributed.once(lambda: {
+        "epoch": epoch, **losses, **_counts(pseudo), **monitor.agreement(pseudo.labels), **ranking,
+        "processes": distributed.world_size(), "seconds": clock.seconds, "peak_memory_mb": peak_memory_mb()})
+    state.history.append(record)
+    state.epoch = epoch + 1
+    distributed.once(save_epoch, run_dir, epoch, pseudo.labels, features if config.keep_features else None)
+    distributed.once(save_checkpoint, run_dir, state)
+    return record
 
 
 def cluster_epoch(config: Config, features: np.ndarray, camids: np.ndarray) -> PseudoLabels:
@@ -134,15 +139,11 @@ def train_epoch(config: Config, state: TrainingState, store: ImageStore, images:
                 pseudo: PseudoLabels, clock: StageClock, control: RunControl | None = None) -> dict:
     """One epoch over PK batches; returns the mean of each loss. `features` (N, d) are this epoch's frozen v."""
     device = next(state.encoder.parameters()).device
-    v = torch.from_numpy(features).to(device)
-    labels = torch.from_numpy(pseudo.labels).to(device)
-    hybrid, neighbour = config.method == "spcl", config.method in NEEDS
+    v, labels = torch.from_numpy(features).to(device), torch.from_numpy(pseudo.labels).to(device)
+    hybrid = config.method == "spcl"
     memory = HybridMemory(v, labels) if hybrid else ClusterMemory(v, labels, momentum=config.memory_momentum,
                                                                   update=config.memory_update)
     classes = memory.classes if hybrid else labels  # SpCL: each outlier is a class of its own
-    gkd_weight, skd_weight = config.loss_weights(state.epoch)
-    teach = teacher(config, state, memory, v, pseudo.labels) if gkd_weight else None
-    carried = carried_labels(config, state, memory, v, pseudo.labels) if config.method == "rlcc" else None
     rate = learning_rate(config, state.epoch)
     for group in state.optimiser.param_groups:
         group["lr"] = rate
@@ -152,35 +153,48 @@ def train_epoch(config: Config, state: TrainingState, store: ImageStore, images:
                          generator=generator_for(config.seed, state.epoch, "sampler"))
     if hybrid:
         batches = with_outliers(batches, pseudo.labels, config.batch_images, draws)
-    losses = []
+    objective, losses = _objective(config, state, store, memory, v, pseudo.labels, draws), []
     state.encoder.train()
     for batch in control.follow(batches, state.epoch, config.iterations) if control else batches:
         with clock("load"):
             view = augmented(config, store, batch, draws, device)
         y = classes[batch]
-        with autocast(config.precision, device):
-            z = state.encoder(view).float()
+        z = encode(config, state.encoder, view, len(batch))
         _require_finite(z, "features", state.epoch)
-        logits, anchor_logits = memory.logits(z, config.temperature), None
-        if skd_weight:
-            anchor_logits = memory.logits(anchors(config, state, store, batch, view, z, y, draws), config.temperature)
-        if neighbour:
-            views = neighbour_views(config, state, memory, store, batch, z, draws)
-            loss = neighbour_loss(config.method, logits, y, views | {"carried": None if carried is None else carried[batch]})
-        else:
-            loss = dkdmpl_loss(logits, y, teacher_logits=teach(batch) if teach else None, anchor_logits=anchor_logits,
-                               gkd_weight=gkd_weight, skd_weight=skd_weight, temperature=config.distillation_temperature,
-                               divergence=config.skd_divergence)
+        loss = objective(batch, view, z, y)
         _require_finite(loss.total, "loss", state.epoch)
         state.optimiser.zero_grad(set_to_none=True)
         loss.total.backward()
+        distributed.add_gradients(p for group in state.optimiser.param_groups for p in group["params"])
         state.optimiser.step()
+        update_running_statistics(state.encoder)  # those of samples_per_bn; a plain batch norm moved its own
         memory.update(z.detach(), torch.as_tensor(batch) if hybrid else y)  # explicit, after the step: never in a backward
         follow(state, config.ema_momentum)
         losses.append(torch.stack([loss.total, loss.cluster_contrast, loss.gkd, loss.skd]).detach())
     means = torch.stack(losses).cpu().double().mean(0).tolist()  # read once an epoch: each read waits for the device
-    return {**dict(zip(("loss", "loss_cc", "loss_gkd", "loss_skd"), means)), "learning_rate": rate,
-            "gkd_weight": gkd_weight, "skd_weight": skd_weight}
+    weights = dict(zip(("gkd_weight", "skd_weight"), config.loss_weights(state.epoch)))
+    return {**dict(zip(("loss", "loss_cc", "loss_gkd", "loss_skd"), means)), "learning_rate": rate, **weights}
+
+
+def _objective(config: Config, state: TrainingState, store: ImageStore, memory: ClusterMemory, v: torch.Tensor,
+               labels: np.ndarray, draws: torch.Generator) -> Callable[..., DKDMPLLoss]:
+    """The epoch's loss as a function of a batch: its indices (B,), this process' pictures, z (B, d) and classes (B,)."""
+    gkd_weight, skd_weight = config.loss_weights(state.epoch)
+    teach = teacher(config, state, memory, v, labels) if gkd_weight else None
+    carried = carried_labels(config, state, memory, v, labels) if config.method == "rlcc" else None
+
+    def objective(batch: np.ndarray, view: torch.Tensor, z: torch.Tensor, y: torch.Tensor) -> DKDMPLLoss:
+        logits, anchor_logits = memory.logits(z, config.temperature), None
+        if config.method in NEEDS:
+            views = neighbour_views(config, state, memory, store, batch, z, draws)
+            return neighbour_loss(config.method, logits, y, views | {"carried": None if carried is None else carried[batch]})
+        if skd_weight:
+            anchor_logits = memory.logits(anchors(config, state, store, batch, view, z, y, draws), config.temperature)
+        return dkdmpl_loss(logits, y, teacher_logits=teach(batch) if teach else None, anchor_logits=anchor_logits,
+                           gkd_weight=gkd_weight, skd_weight=skd_weight, temperature=config.distillation_temperature,
+                           divergence=config.skd_divergence)
+
+    return objective
 
 
 def _require_finite(value: torch.Tensor, what: str, epoch: int) -> None:
@@ -196,64 +210,19 @@ def learning_rate(config: Config, epoch: int) -> float:
     return config.learning_rate * (0.1 ** (epoch // config.step_epochs) if config.schedule == "step" else 1.0)
 
 
-def settle(config: Config, known: dict | None = None) -> tuple[Config, dict]:
-    """`config` with every "auto" of precision and memory format decided, and the record of how (`choose_precision`'s).
-
-    known: that record from an earlier part of the run, which then decides, so that a resumed run repeats the first part's
-    arithmetic. Without one, what is "auto" is measured.
-    """
-    precision = config.extraction_precision
-    record = known or choose_precision(
-        (config.batch_clusters * config.batch_images, 3, config.height, config.width), device=pick_device(config.device),
-        precision=config.precision, memory_format=config.memory_format, backbone=config.backbone, pooling=config.pooling,
-        last_stride=config.last_stride, freeze_stages=config.freeze_stages,
-        extraction_precision=config.precision if precision == "same" else precision)
-    return config.replace(**{name: record[name] for name in ("precision", "memory_format", "extraction_precision")}), record
-
-
-def _settle_run(config: Config, run_dir: Path) -> Config:
-    """`settle` for a run: by environment.json where it was written down, which it is before anything else happens."""
-    found = read_json(run_dir / "environment.json")
-    settled, record = settle(config, found.get("compute"))
-    if "compute" not in found:
-        write_json(run_dir / "environment.json", found | {"compute": record})
-    return settled
-
-
 def new_state(config: Config, device: str) -> TrainingState:
     """Encoder, its EMA where a setting needs one, and Adam over the parameters that train."""
     config, _ = settle(config)
     encoder = build_encoder(config.backbone, weights=config.weights, pooling=config.pooling,
                             last_stride=config.last_stride, freeze_stages=config.freeze_stages)
     encoder = encoder.to(device, memory_format=FORMATS[config.memory_format])
+    set_samples_per_bn(encoder, config.samples_per_bn)
     ema = None
     if needs_ema(config):
         ema = copy.deepcopy(encoder).requires_grad_(False).eval()
     trained = [p for p in encoder.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
     return TrainingState(encoder, optimiser, ema)
-
-
-def _why_blind(dataset: ReIDDataset) -> str | None:
-    """The sentence that says why no ranking can be measured on this data set, or None where it can."""
-    if not dataset.query or not dataset.gallery:
-        return "no query or gallery split with known identities: rankings are not measured"
-    seen: dict[int, set[int]] = {}
-    for image in dataset.gallery:
-        seen.setdefault(image.pid, set()).add(image.camid)
-    if any(seen.get(image.pid, set()) - ({image.camid} if image.camid is not None else set()) for image in dataset.query):
-        return None
-    return "nothing can be matched: no query has a picture from another camera in the gallery, so rankings are not measured"
-
-
-def _store(config: Config, paths, **options) -> ImageStore:
-    return ImageStore(paths, config.height, config.width, **({"progress": False} | options))
-
-
-def extract(config: Config, encoder: Encoder, store: ImageStore) -> np.ndarray:
-    """Features (N, d) of the pictures in a store, eval mode, on the configured device and precision."""
-    precision = settle(config)[0].extraction_precision
-    return extract_features(encoder, store, device=pick_device(config.device), precision=precision)
 
 
 def _counts(pseudo: PseudoLabels) -> dict:
@@ -271,28 +240,38 @@ def _identity_labels(dataset: ReIDDataset) -> PseudoLabels:
 
 def assess(config: Config, encoder: Encoder, store: ImageStore, images: TrainingImages, monitor: Monitor) -> dict:
     """Measure an encoder once: ranking of the test split, clustering of the training split under the same settings."""
-    pseudo = cluster_epoch(config, extract(config, encoder, store), images.camids)
+    pseudo = distributed.once(cluster_epoch, config, extract(config, encoder, store), images.camids)
     return {**monitor.ranking(encoder), **monitor.agreement(pseudo.labels), **_counts(pseudo)}
 
 
 def assess_untrained(config: Config, dataset: ReIDDataset) -> dict:
     """`assess` for the encoder as it is before any training: the first row of every table."""
     images = dataset.unlabelled()
-    store = _store(config, images.paths)
+    store = open_store(config, images.paths)
     encoder = new_state(config, pick_device(config.device)).encoder
     return assess(config, encoder, store, images, Monitor(config, dataset))
 
 
 def _finish(config: Config, run_dir: Path, state: TrainingState, store: ImageStore, images: TrainingImages,
             monitor: Monitor, fingerprint: str) -> dict:
-    """Write result.json: the last epoch's measures, and the best epoch's mAP under that name only."""
-    measured = [r["mAP"] for r in state.history if r["mAP"] is not None]
+    """Write result.json and return it: the last epoch's measures as "final", those of the best epoch under "best" only."""
+    measured = [r for r in state.history if r["mAP"] is not None]
+    best = max(measured, key=lambda r: r["mAP"], default=None)
     final = assess(config, state.encoder, store, images, monitor)
-    final["best_epoch_mAP"] = max(measured, default=None)
-    labels = "true identities" if config.method == "supervised" else "pseudo labels"
-    write_json(run_dir / "result.json", {"final": final, "labels": labels, "sampler": config.sampler,
-                                         "note": monitor.blind, "data_fingerprint": fingerprint})
-    return final
+    final["best_epoch_mAP"] = best and best["mAP"]
+    result = {
+        "final": final,
+        "best": best and {**{k: best[k] for k in ("epoch", *UNMEASURED)}, "chosen_on": "the test split"},
+        "labels": "true identities" if config.method == "supervised" else "pseudo labels", "sampler": config.sampler,
+        "samples_per_bn": config.samples_per_bn or config.batch_clusters * config.batch_images,
+        "processes": sorted({r.get("processes", 1) for r in state.history}),
+        "note": monitor.blind, "data_fingerprint": fingerprint}
+    distributed.once(write_json, run_dir / "result.json", result)
+    return result
+
+
+def _written(run_dir: Path) -> dict | None:
+    return read_json(run_dir / "result.json") if (run_dir / "result.json").exists() else None
 
 
 def load_encoder(run_dir: str | Path) -> tuple[Config, Encoder]:
@@ -300,10 +279,11 @@ def load_encoder(run_dir: str | Path) -> tuple[Config, Encoder]:
     run_dir = Path(run_dir)
     config, _ = settle(Config().replace(**read_json(run_dir / "config.json")["settings"]),
                        read_json(run_dir / "environment.json").get("compute"))
-    state = new_state(config, pick_device(config.device))
     if not (run_dir / "checkpoint.json").exists():
         raise KitError(f"{run_dir} holds no checkpoint: train at least one epoch first.")
+    state = new_state(config.replace(weights="random"), pick_device(config.device))  # where it started from may be gone
     load_checkpoint(run_dir, state)
+    state.encoder.weights = config.weights
     return config, state.encoder
 
 

@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
 
+from . import distributed
 from .checkpoint import TrainingState
 from .data import ImageStore, augment, to_float
 from .experiment import Config
 from .losses import anchor_features, carry_posterior, teacher_logits
 from .memory import ClusterMemory
-from .models import autocast
+from .models import Encoder, autocast
 from .objectives import NEEDS, refined_labels
 
 
@@ -34,22 +36,55 @@ def teacher(config: Config, state: TrainingState, memory: ClusterMemory, v: torc
     return lambda i: teacher_logits("consensus", posterior=posterior[i])
 
 
+def encode(config: Config, encoder: Encoder, view: torch.Tensor, count: int) -> torch.Tensor:
+    """This process' augmented pictures -> features (count, d) of the whole batch, in train mode and with their gradient.
+
+    With `accumulation` > 1 the pictures pass in so many parts, of whole groups of `samples_per_bn`, each without a graph and
+    once more when its gradient is due (as in GradCache: Gao et al. 2021): the memory of one part, the loss of the whole
+    batch. Parts of whole clusters, each with a loss of its own, would save the second forward pass, but objectives that
+    compare clusters (MMT's triplets, ICE's negatives) would be others then.
+    """
+    unit = config.samples_per_bn or 1
+    with autocast(config.precision, view.device):
+        if config.accumulation == 1:
+            z = encoder(view).float()
+        else:  # the second pass meets batch norm's groups again, all of them, which leaves their mean as it is
+            parts = [view[p] for p in distributed.cut(len(view), config.accumulation, unit) if p.start < p.stop]
+            z = torch.cat([checkpoint(encoder, part, use_reentrant=False).float() for part in parts])
+    return distributed.gather(z, count, _share(config, count))
+
+
 def anchors(config: Config, state: TrainingState, store: ImageStore, batch: np.ndarray, view: torch.Tensor,
             z: torch.Tensor, y: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
     """Features (B, d) of the second view, by `skd_anchor`: batch mates, a second augmentation, or the EMA encoder."""
     if config.skd_anchor == "augmentation":
-        with autocast(config.precision, z.device):
-            return state.encoder(augmented(config, store, batch, draws, z.device)).float()
+        return encode(config, state.encoder, augmented(config, store, batch, draws, z.device), len(batch))
     if config.skd_anchor == "ema":
-        with torch.no_grad(), autocast(config.precision, z.device):
-            return state.ema(view).float()
+        return _slow(config, state, view, len(batch))
     return anchor_features(z, y, strategy=config.skd_anchor, generator=draws)
 
 
+def _share(config: Config, count: int) -> slice:
+    """The part of a batch whose pictures this process encodes: whole groups of `samples_per_bn`."""
+    return distributed.share(count, config.samples_per_bn or 1)
+
+
+@torch.no_grad()
+def _slow(config: Config, state: TrainingState, view: torch.Tensor, count: int) -> torch.Tensor:
+    """Features (count, d) of the whole batch by the EMA encoder, from this process' pictures."""
+    with autocast(config.precision, view.device):
+        return distributed.gather(state.ema(view).float(), count, _share(config, count))
+
+
 def augmented(config: Config, store: ImageStore, batch: np.ndarray, draws: torch.Generator, device) -> torch.Tensor:
-    """(B, 3, H, W) float in [0, 1]: one augmented look at the pictures of a batch, on `device`."""
-    pictures = store.batch(batch).to(device)  # as bytes, a quarter of the transfer; the device then augments them
-    return augment(pictures, draws, flip=config.flip, padding=config.padding, erasing=config.erasing)
+    """(B, 3, H, W) float in [0, 1]: one augmented look at the pictures of a batch, on `device`.
+
+    Of several processes each gets its share, looking as it does in the whole batch.
+    """
+    part = _share(config, len(batch))
+    pictures = store.batch(batch[part]).to(device)  # as bytes, a quarter of the transfer; the device then augments them
+    return augment(pictures, draws, flip=config.flip, padding=config.padding, erasing=config.erasing,
+                   among=(part.start, len(batch)))
 
 
 @torch.no_grad()
@@ -67,11 +102,11 @@ def neighbour_views(config: Config, state: TrainingState, memory: ClusterMemory,
                     z: torch.Tensor, draws: torch.Generator) -> dict[str, torch.Tensor]:
     """What `NEEDS[config.method]` names, except "carried": features of the batch by the EMA encoder, and their logits."""
     wanted, made = set(NEEDS[config.method]), {"z": z}
-    with torch.no_grad(), autocast(config.precision, z.device):
-        if wanted & {"ema_z", "ema_logits"}:
-            made["ema_z"] = state.ema(augmented(config, store, batch, draws, z.device)).float()
-        if "plain_z" in wanted:
-            made["plain_z"] = state.ema(to_float(store.batch(batch).to(z.device))).float()
+    if wanted & {"ema_z", "ema_logits"}:
+        made["ema_z"] = _slow(config, state, augmented(config, store, batch, draws, z.device), len(batch))
+    if "plain_z" in wanted:
+        plain = to_float(store.batch(batch[_share(config, len(batch))]).to(z.device))
+        made["plain_z"] = _slow(config, state, plain, len(batch))
     if "ema_logits" in wanted:
         made["ema_logits"] = memory.logits(made["ema_z"], config.temperature)
     return made

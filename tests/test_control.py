@@ -42,6 +42,15 @@ def test_stopping_wakes_a_paused_loop_and_drops_no_batch_before():
     assert control.state == "stopped"
 
 
+def test_a_watcher_hears_of_every_batch_and_of_the_waiting():
+    heard = []
+    control = RunControl(lambda: heard.append((control.progress.batch, control.waiting)))
+    control.pause()
+    threading.Timer(0.1, control.resume).start()
+    assert list(control.follow("ab", 0, 2)) == ["a", "b"]
+    assert heard == [(None, True), (0, False), (1, False), (None, False)] and not control.waiting
+
+
 def test_a_run_that_is_stopped_inside_an_epoch_resumes_to_the_uninterrupted_result(tmp_path):
     config = preset("smoke", out_dir=str(tmp_path / "cut"), epochs=2, iterations=3)
     dataset = open_dataset(config)

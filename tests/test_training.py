@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from dkdmpl_kit import training
+from dkdmpl_kit import extraction, training
 from dkdmpl_kit.data import ReIDImage
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.training import fit, learning_rate, load_encoder
@@ -143,10 +143,10 @@ def test_auto_is_settled_once_written_down_and_kept_by_a_resumed_run(tiny_config
     def interrupt(record):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "choose_precision", as_chosen("bf16", "contiguous", "fp32"))
+    monkeypatch.setattr(extraction, "choose_precision", as_chosen("bf16", "contiguous", "fp32"))
     with pytest.raises(KeyboardInterrupt):
         fit(auto, tiny_dataset, progress=False, on_epoch=interrupt)
-    monkeypatch.setattr(training, "choose_precision", lambda *_, **k: training_choice(k))
+    monkeypatch.setattr(extraction, "choose_precision", lambda *_, **k: training_choice(k))
     resumed = fit(auto, tiny_dataset, resume=True, progress=False)
     kept = json.loads((auto.run_dir / "environment.json").read_text())
     assert kept["compute"]["tried"] == [{"stage": "training"}] and kept["compute"]["precision"] == "bf16" and kept["threads"]
@@ -171,16 +171,16 @@ def test_forced_settings_are_written_down_as_well_and_nothing_is_tried(run):
                        "probe_batch": None, "tried": []}
 
 
-@pytest.mark.parametrize(("extraction", "expected"), [("same", "auto"), ("fp32", "fp32")])
-def test_extraction_is_asked_for_apart_from_training(extraction, expected, tiny_config, monkeypatch):
+@pytest.mark.parametrize(("asked_for", "expected"), [("same", "auto"), ("fp32", "fp32")])
+def test_extraction_is_asked_for_apart_from_training(asked_for, expected, tiny_config, monkeypatch):
     asked = {}
 
     def choose(shape, **settings):
         asked.update(settings, shape=shape)
         return as_chosen("bf16", "contiguous", "fp32")()
 
-    monkeypatch.setattr(training, "choose_precision", choose)
-    training.settle(tiny_config.replace(precision="auto", extraction_precision=extraction, freeze_stages=1))
+    monkeypatch.setattr(extraction, "choose_precision", choose)
+    training.settle(tiny_config.replace(precision="auto", extraction_precision=asked_for, freeze_stages=1))
     assert asked["extraction_precision"] == expected and asked["precision"] == "auto"
     assert asked["shape"] == (16, 3, 64, 32) and asked["freeze_stages"] == 1 and asked["memory_format"] == "channels_last"
 
@@ -189,7 +189,7 @@ def test_the_encoder_and_its_extraction_follow_the_settings(tiny_config, monkeyp
     weight = {name: training.new_state(tiny_config.replace(memory_format=name), "cpu").encoder.backbone.conv_stem.weight
               for name in ("contiguous", "channels_last")}
     assert weight["contiguous"].is_contiguous() and not weight["channels_last"].is_contiguous()
-    monkeypatch.setattr(training, "extract_features", lambda *_, **options: options["precision"])
+    monkeypatch.setattr(extraction, "extract_features", lambda *_, **options: options["precision"])
     assert training.extract(tiny_config.replace(precision="bf16"), None, None) == "bf16"
     assert training.extract(tiny_config.replace(extraction_precision="bf16"), None, None) == "bf16"
     assert training.extract(tiny_config, None, None) == "fp32"
@@ -199,6 +199,40 @@ def test_the_supervised_row_says_what_it_trained_on(tiny_config, tiny_dataset, t
     result = fit(tiny_config.replace(method="supervised", out_dir=str(tmp_path)), tiny_dataset, progress=False)
     assert json.loads((result.run_dir / "result.json").read_text())["labels"] == "true identities"
     assert result.history[0]["ari"] == pytest.approx(1.0) and result.history[0]["outlier_fraction"] == 0
+
+
+def test_the_best_measured_epoch_is_reported_beside_the_last_one_and_named_as_chosen_on_the_test_split(run, tiny_dataset):
+    config, result = run
+    best = max(result.history, key=lambda r: r["mAP"])
+    written = json.loads((result.run_dir / "result.json").read_text())
+    assert written["best"] == result.best == {"epoch": best["epoch"], "mAP": best["mAP"], "rank1": best["rank1"],
+                                              "mINP": best["mINP"], "chosen_on": "the test split"}
+    assert written["final"]["best_epoch_mAP"] == best["mAP"]
+    assert written["final"]["mAP"] == result.history[-1]["mAP"]  # the last epoch's, whatever was best
+    assert (written["samples_per_bn"], written["processes"]) == (16, [1])
+    assert fit(config, tiny_dataset, resume=True, progress=False).best == result.best
+
+
+SMALL = {"backbone": "test_resnet", "weights": "random", "height": 32, "width": 16, "padding": 2, "samples_per_bn": 4}
+
+
+@pytest.mark.parametrize("settings", [{"accumulation": 2}, {"accumulation": 3, "method": "mmt"},
+                                      {"accumulation": 4, "skd_anchor": "augmentation"}])
+def test_a_batch_in_parts_gives_the_result_of_the_whole_batch(settings, tiny_config, tiny_dataset, tmp_path):
+    config = tiny_config.replace(**SMALL, **settings, evaluate_every=2, out_dir=str(tmp_path / "parts"))
+    parts = fit(config, tiny_dataset, progress=False)
+    whole = fit(config.replace(accumulation=1, out_dir=str(tmp_path / "whole")), tiny_dataset, progress=False)
+    assert parts.history[0]["loss"] == pytest.approx(whole.history[0]["loss"], rel=1e-5)
+    assert parts.history[1]["loss"] == pytest.approx(whole.history[1]["loss"], rel=1e-4)
+    mine, theirs = parts.encoder.state_dict(), whole.encoder.state_dict()
+    for name in (n for n in mine if n.endswith(("running_mean", "running_var", "num_batches_tracked"))):
+        torch.testing.assert_close(mine[name], theirs[name], rtol=1e-3, atol=1e-4, msg=name)  # one step a batch, not a part
+
+
+def test_parts_without_a_setting_for_batch_norm_are_refused_before_a_folder_is_made(tiny_config, tiny_dataset, tmp_path):
+    with pytest.raises(KitError, match="samples_per_bn=4"):
+        fit(tiny_config.replace(accumulation=2, out_dir=str(tmp_path)), tiny_dataset, progress=False)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tiny_config, tiny_dataset, tmp_path, monkeypatch):

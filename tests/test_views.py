@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-from dkdmpl_kit.data import ImageStore, arrays_of, to_float
+from dkdmpl_kit import distributed
+from dkdmpl_kit.data import ImageStore, arrays_of, augment, to_float
 from dkdmpl_kit.experiment import METHODS
 from dkdmpl_kit.losses import carry_posterior
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.objectives import NEEDS, refined_labels
 from dkdmpl_kit.training import fit, new_state
-from dkdmpl_kit.views import carried_labels, needs_ema, neighbour_views, with_outliers
+from dkdmpl_kit.views import augmented, carried_labels, encode, needs_ema, neighbour_views, with_outliers
 
 
 def test_every_neighbour_is_a_method_and_every_new_method_a_neighbour():
@@ -76,3 +77,33 @@ def test_outliers_take_their_share_of_a_batch_in_whole_clusters_and_at_most_half
     assert (half[:2] == [0, 1]).all() and (half[2:] >= 2).all() and len(half) == 4
     (none,) = with_outliers([batch], np.zeros(12, int), 2, torch.Generator())
     assert none.tolist() == batch.tolist()
+
+
+def test_a_process_sees_its_share_of_a_batch_as_it_looks_in_the_whole(tiny_config, tiny_dataset, monkeypatch):
+    store = ImageStore(arrays_of(tiny_dataset.train)[0][:12], 32, 16, progress=False)
+    whole_draws, draws = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    whole = augment(store.batch(np.arange(12)), whole_draws, flip=0.5, padding=4, erasing=0.5)
+    monkeypatch.setattr(distributed, "share", lambda count, unit: slice(4, 8))
+    assert torch.equal(augmented(tiny_config.replace(padding=4), store, np.arange(12), draws, "cpu"), whole[4:8])
+    assert torch.equal(draws.get_state(), whole_draws.get_state())  # the next draw is the same in every process
+
+
+def test_parts_pass_without_a_graph_and_once_more_for_their_gradient(tiny_config):
+    config = tiny_config.replace(backbone="test_resnet", weights="random", samples_per_bn=4, accumulation=3)
+    encoder, seen = new_state(config, "cpu").encoder, []
+    encoder.pool.register_forward_hook(lambda module, inputs, output: seen.append((len(output), torch.is_grad_enabled())))
+    view = torch.rand(20, 3, 32, 16, generator=torch.Generator().manual_seed(0))
+    weights = torch.rand(20, encoder.dim, generator=torch.Generator().manual_seed(1))
+    whole = encode(config.replace(accumulation=1), encoder, view, 20)
+    (whole * weights).sum().backward()
+    expected = {name: p.grad.clone() for name, p in encoder.named_parameters() if p.grad is not None}
+    encoder.zero_grad(set_to_none=True)
+    seen.clear()
+    z = encode(config, encoder, view, 20)
+    assert [n for n, _ in seen] == [4, 8, 8]  # whole groups
+    torch.testing.assert_close(z, whole)
+    (z * weights).sum().backward()
+    assert sorted(n for n, _ in seen) == [4, 4, 8, 8, 8, 8]
+    for name, p in encoder.named_parameters():
+        if name in expected:
+            torch.testing.assert_close(p.grad, expected[name], rtol=1e-4, atol=1e-4, msg=name)
