@@ -3,15 +3,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 SIZE ?= small
+PRESET ?= smoke
 
-.PHONY: help demo test lab bench reproduce neighbours robustness course figures notebooks lint clean
+.PHONY: help demo test test-browser lab bench reproduce ablation neighbours robustness course figures notebooks lint clean
 
 help:
 	@echo "make demo       run all notebooks on the embedded pictures, write runs/demo/report.html"
 	@echo "make test       run the tests"
+	@echo "make test-browser  run the notebooks in JupyterLab and move their widgets in Chromium (minutes;"
+	@echo "                SCREENSHOTS=folder keeps pictures of the widgets, PRESET=demo OUT=runs/demo makes them nicer)"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make bench      measure speed and memory (SIZE=full: at the data sets' sizes, half an hour)"
 	@echo "make reproduce  train the ablation to its plateau, several seeds (resumable)"
+	@echo "make ablation   GKD x SKD in ten epochs, three seeds, one page: 20 minutes (resumable)"
 	@echo "make neighbours train eight objectives with equal budgets, several seeds (resumable)"
 	@echo "make robustness injected label noise against each loss, on a head over frozen features (resumable)"
 	@echo "make course     learner's copies of the notebooks, and slides"
@@ -29,6 +33,15 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
+# in a real browser, Debian's own: nothing is downloaded but packages, and the tests let no request leave the machine
+test-browser: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[browser]"
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
+	  { echo "make test-browser needs Chromium, and only root can install it here: apt-get install chromium"; exit 1; }
+	DKDMPL_BROWSER=1 DKDMPL_BROWSER_PRESET=$(PRESET) DKDMPL_BROWSER_OUT=$(OUT) DKDMPL_BROWSER_SHOTS=$(SCREENSHOTS) \
+	  $(BIN)/python -m pytest tests/browser --durations=12
+
 lab: $(STAMP)
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
@@ -38,6 +51,10 @@ bench: $(STAMP)
 reproduce: $(STAMP)
 	$(BIN)/dkdmpl grid grids/reproduce.yml --out runs/reproduce --jobs 2 --threads 1
 	$(BIN)/dkdmpl report runs/reproduce --publish figures/reproduce
+
+ablation: $(STAMP)
+	$(BIN)/dkdmpl grid grids/ablation.yml --out runs/ablation --jobs 2 --threads 1
+	$(BIN)/dkdmpl report runs/ablation --publish figures/ablation
 
 neighbours: $(STAMP)
 	$(BIN)/dkdmpl grid grids/neighbours.yml --out runs/neighbours --jobs 2 --threads 1

@@ -2,6 +2,7 @@
 
 1. A notebook's source is `notebooks/NN_name.py` (jupytext `py:percent`); `build_notebooks` makes `NN_name.ipynb` of it,
    the same bytes each time, without outputs. Edit the source, build, commit both: a test fails when they differ.
+   The notebook that a grid's cell runs (`notebooks/cell/one_run`) is built with them, and is none of the course.
 2. `run_notebooks` executes them through papermill, each in its own process, with this very Python as the kernel and the
    notebook's folder as the working directory. Parameters override the cell tagged `parameters`; an unknown name is an
    error before anything runs. In the notebook a tuple is a list, and a Path an absolute string.
@@ -32,6 +33,7 @@ from .experiment import read_json, write_atomic, write_json
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 NAMES = "[0-9][0-9]_*"
+CELL = "cell/one_run"  # beside the course: what one cell of a grid runs
 
 
 class NotebookFailed(KitError):
@@ -104,13 +106,13 @@ def build_notebooks(folder: str | Path, *, check: bool = False) -> list[str]:
     With `check` nothing is written, and an `.ipynb` whose source is gone counts too (delete it by hand).
     """
     folder, stale = Path(folder), []
-    for source in sorted(folder.glob(NAMES + ".py")):
+    for source in [*sorted(folder.glob(NAMES + ".py")), *folder.glob(CELL + ".py")]:
         text, target = _generated(source), source.with_suffix(".ipynb")
         if not target.exists() or target.read_bytes() != text.encode():
             stale.append(target.name)
             if not check:
                 write_atomic(target, text)
-    found = sorted(folder.glob(NAMES + ".ipynb")) if check else []
+    found = [*sorted(folder.glob(NAMES + ".ipynb")), *folder.glob(CELL + ".ipynb")] if check else []
     return stale + [path.name for path in found if not path.with_suffix(".py").exists()]
 
 
@@ -145,12 +147,13 @@ def check_parameters(source: str | Path, parameters: Mapping[str, Any]) -> dict[
 
 def run_notebook(source: str | Path, out_dir: str | Path, parameters: Mapping[str, Any] | None = None, *,
                  timeout_s: float = 3600.0, cell_timeout_s: float | None = None,
-                 progress: Callable[[int, int], None] | None = None,
-                 stop: threading.Event | None = None) -> NotebookRun:
+                 progress: Callable[[int, int], None] | None = None, stop: threading.Event | None = None,
+                 log: Path | None = None, environment: Mapping[str, str] | None = None) -> NotebookRun:
     """Execute one notebook in its own process; write `out_dir`/NAME.ipynb and `out_dir`/NAME.html, both or neither.
 
     `timeout_s` holds for the whole notebook, `cell_timeout_s` for each of its cells; `progress(done, of)` hears of
     cells; setting `stop` ends it. NotebookFailed names the cell; NAME.failed.ipynb shows how far the notebook came.
+    `log`: a file to which what papermill says is appended. `environment`: variables for this process and its kernel.
     """
     source, folder = Path(source).resolve(), Path(out_dir).resolve()
     parameters = check_parameters(source, parameters or {})
@@ -163,7 +166,7 @@ def run_notebook(source: str | Path, out_dir: str | Path, parameters: Mapping[st
     request = {"source": str(source), "target": str(running), "page": str(running_page), "parameters": parameters,
                "cell_timeout_s": cell_timeout_s}
     try:
-        reason = _attend(request, timeout_s, progress, stop or threading.Event())
+        reason = _attend(request, timeout_s, progress, stop or threading.Event(), log, environment or {})
         if reason is not None:
             raise NotebookFailed(name, *_last_cell(running), reason, failed)
         os.replace(running_page, page)
@@ -176,21 +179,23 @@ def run_notebook(source: str | Path, out_dir: str | Path, parameters: Mapping[st
 
 
 def _attend(request: dict[str, Any], timeout_s: float, progress: Callable[[int, int], None] | None,
-            stop: threading.Event) -> str | None:
+            stop: threading.Event, log_path: Path | None, environment: Mapping[str, str]) -> str | None:
     """Start the child, wait for it, say in a line why it failed or None. A kernel whose child is gone ends itself."""
     with tempfile.TemporaryDirectory(prefix="dkdmpl-notebook-") as scratch:
         folder, deadline, seen = Path(scratch), time.monotonic() + timeout_s, None
         write_json(folder / "request.json", request)
-        with (folder / "log").open("wb") as log:
+        log_path = log_path or folder / "log"
+        with log_path.open("ab") as log:
             child = subprocess.Popen([sys.executable, "-m", "dkdmpl_kit.notebooks", str(folder / "request.json")],
-                                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(folder))
+                                     stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                     env=_environment(folder) | environment)
         try:
             while child.poll() is None:
                 if time.monotonic() > deadline:
                     return f"the notebook took more than {timeout_s:g} s"
                 if stop.wait(0.1):
                     return "stopped"
-                cells = re.findall(rb"(\d+)/(\d+) \[", (folder / "log").read_bytes()[-400:])   # papermill's own bar
+                cells = re.findall(rb"(\d+)/(\d+) \[", log_path.read_bytes()[-400:])   # papermill's own bar
                 if progress is not None and cells and cells[-1] != seen:
                     seen = cells[-1]
                     progress(int(seen[0]), int(seen[1]))
@@ -199,7 +204,7 @@ def _attend(request: dict[str, Any], timeout_s: float, progress: Callable[[int, 
             child.wait()
         if child.returncode == 0:
             return None
-        told = folder / ("reason" if (folder / "reason").exists() else "log")
+        told = folder / "reason" if (folder / "reason").exists() else log_path
         return (told.read_text(errors="replace").strip().splitlines() or [f"exit status {child.returncode}"])[-1]
 
 

@@ -6,35 +6,74 @@ import sys
 from pathlib import Path
 
 from ..errors import KitError
-from ..experiment import read_json
+from ..experiment import read_json, smoke
+from .shared import SMOKE, named_and_weighted
 
 
 def add(command) -> None:
     """Declare this module's commands; `command(name, run, help, settings=...)` makes each one's parser."""
-    sub = command("grid", _grid, "train every cell of a grid file, resumable, several at a time")
+    sub = command("grid", _grid, "run every cell of a grid file, resumable, several at a time, and write one page of it")
     sub.add_argument("file")
     sub.add_argument("--out", required=True)
-    sub.add_argument("--jobs", type=int, default=1)
+    sub.add_argument("--jobs", type=int, default=1, help="cells at a time, here or in the scheduler's queue (default: 1)")
     sub.add_argument("--threads", type=int, default=1, help="threads of each job (default: %(default)s)")
+    sub.add_argument("--retries", type=int, default=1, help="how often to try again a cell that died (default: %(default)s)")
+    sub.add_argument("--executor", default="local", choices=("local", "slurm", "auto", "local-submitit"),
+                     help="local processes, or jobs through submitit (default: %(default)s)")
+    sub.add_argument("--executor-option", action="append", default=[], metavar="NAME=VALUE",
+                     help="for submitit, such as slurm_partition=gpu, timeout_min=600 or gpus_per_node=1")
+    sub.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE",
+                     help="a setting for every cell that wins over the file, such as device=cuda or epochs=1")
+    sub.add_argument("--smoke", action="store_true", help=f"{SMOKE}; it goes to the folder --out with -smoke at its end")
+    sub.add_argument("--allow-withdrawn", action="store_true", help="read DukeMTMC-reID although it was withdrawn")
 
     sub = command("robustness", _robustness, "how much label noise each loss bears: a small head on frozen features, resumable")
     sub.add_argument("--out", default="runs/robustness", help="folder for data, features and cells (default: %(default)s)")
     sub.add_argument("--seeds", type=int, default=3, help="seeds of each cell (default: %(default)s)")
     sub.add_argument("--publish", metavar="FOLDER", help="write records and figures there (default: figures/ below --out)")
 
-    sub = command("report", _report, "one page, and one table, of all runs below a folder")
-    sub.add_argument("folder")
+    sub = command("report", _report, "one page, and one table, of all runs below a folder; or two runs side by side")
+    sub.add_argument("folder", nargs="?")
     sub.add_argument("--publish", metavar="FOLDER", help="also write the records (JSON) and the figures there")
+    sub.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two runs, or two folders of runs: what differs")
+    sub.add_argument("--page", metavar="FILE", help="also write the comparison as a page (HTML)")
+
+
+def _pairs(items: list[str], flag: str) -> dict[str, str]:
+    """{name: text} of NAME=VALUE flags."""
+    found = [item.partition("=") for item in items]
+    if wrong := [item for item, (_, equals, _) in zip(items, found) if not equals]:
+        raise KitError(f"{flag} {wrong[0]} is not of the form NAME=VALUE.")
+    return {name: value for name, _, value in found}
 
 
 def _grid(args: argparse.Namespace) -> int:
-    from ..grid import read_grid, run_grid
-    from ..results import collect_runs, markdown_table
+    import yaml
 
-    failed = run_grid(read_grid(args.file, args.out), jobs=args.jobs, threads=args.threads)
-    print(markdown_table(collect_runs(args.out)))
-    if failed:
-        print(f"dkdmpl: failed: {', '.join(failed)}; see train.log in their folders below {args.out}/runs", file=sys.stderr)
+    from ..grid import read_grid, run_grid, write_plan
+    from ..report import write_report
+    from ..results import collect_runs, markdown_tables
+
+    options = {name: yaml.safe_load(value) for name, value in _pairs(args.executor_option, "--executor-option").items()}
+    out = Path(args.out + "-smoke" if args.smoke else args.out)
+    configs = read_grid(args.file, out, _pairs(args.setting, "--setting"))
+    if args.smoke:
+        configs = [named_and_weighted(smoke(config)) for config in configs]
+    if configs:
+        write_plan(args.file, configs)
+    try:
+        failed = run_grid(configs, jobs=args.jobs, threads=args.threads, retries=args.retries, executor=args.executor,
+                          options=options, allow_withdrawn=args.allow_withdrawn)
+    except KeyboardInterrupt:
+        print("dkdmpl: interrupted; whole epochs are kept: the same command goes on from there.", file=sys.stderr)
+        return 130
+    records = collect_runs(out)
+    if records:
+        print(markdown_tables(records))
+        print(f"Open {write_report(out)}")
+    for name, why in failed.items():
+        log = out / "runs" / name / "cell.log"
+        print(f"dkdmpl: failed: {name}: {why}" + (f" (see {log})" if log.exists() else ""), file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -48,15 +87,30 @@ def _robustness(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
+    from ..publishing import publish
     from ..report import write_report
-    from ..results import collect_runs, markdown_table, publish
+    from ..results import collect_runs, markdown_tables
 
+    if args.compare:
+        return _compare(*args.compare, page=args.page)
+    if not args.folder:
+        raise KitError("Give the folder of the runs, or --compare with two of them.")
     records = collect_runs(args.folder)
     if not records:
-        raise KitError(f"There are no runs below {args.folder}/runs: train first, or give the folder that was --out.")
-    print(markdown_table(records))
+        raise KitError(f"There are no runs below {args.folder}: train first, or give the folder that was --out.")
+    print(markdown_tables(records))
     if args.publish:
         for path in publish(records, Path(args.publish)):
             print(f"wrote {path}")
     print(f"Open {write_report(Path(args.folder))}")
+    return 0
+
+
+def _compare(a: str, b: str, *, page: str | None) -> int:
+    from ..comparison import compare, comparison_page, comparison_text
+
+    sections = compare(a, b)
+    print(comparison_text(sections))
+    if page:
+        print(f"Open {comparison_page(sections, a, b, page)}")
     return 0
