@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--size small|full] [--only clustering,ranking,training,scale]`: speed and memory, measured.
+"""`python -m benchmarks [--size small|full] [--only clustering,ranking,training,reading,lab,scale]`: speed and memory.
 
 Each row sets the kit against something else within one run, for ratios travel between machines better than seconds do:
 naive references of ours, and the published codes where DKDMPL_CLUSTER_CONTRAST and DKDMPL_TORCHREID name checkouts of
@@ -14,12 +14,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # the naive references are the tests' own
 
-from benchmarks import clustering, ranking, scale, training  # noqa: E402
+from benchmarks import clustering, lab, ranking, reading, scale, training  # noqa: E402
 from dkdmpl_kit.errors import KitError  # noqa: E402
 from dkdmpl_kit.experiment import environment, read_json, write_atomic, write_json  # noqa: E402
 from dkdmpl_kit.viz import save_figure  # noqa: E402
 
-GROUPS = {"clustering": clustering.rows, "ranking": ranking.rows, "training": training.rows}
+GROUPS = {"clustering": clustering.rows, "ranking": ranking.rows, "training": training.rows, "reading": reading.rows,
+          "lab": lab.rows}
 HEAD = "| what | seconds | peak MB | against | its seconds | its peak MB | times faster | found |\n" + 8 * "|---" + "|"
 
 
@@ -40,7 +41,7 @@ def main() -> None:
     """Measure, print each row as it comes, and write the files."""
     parser = argparse.ArgumentParser("benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("small", "full"), default="small")
-    parser.add_argument("--only", default="", help="some of clustering, ranking, training, scale; the others' rows are kept")
+    parser.add_argument("--only", default="", help="some of the groups above; the others' rows are kept")
     parser.add_argument("--out", type=Path, default=ROOT / "figures")
     args = parser.parse_args()
     chosen = args.only.split(",") if args.only else [*GROUPS, "scale"]

@@ -89,6 +89,26 @@ def top_matches(query_features: np.ndarray | torch.Tensor, gallery_features: np.
     return indices, matches
 
 
+def ranked_gallery(query_feature: np.ndarray, gallery_features: np.ndarray, query_pid: int | None, gallery_pids: np.ndarray | None,
+                   query_camid: int | None, gallery_camids: np.ndarray | None, *, top: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """One query's list with what the protocol leaves out still in it: indices (<= top,) and kinds "right", "wrong", "junk".
+
+    query_feature (d,), gallery_features (G, d), rows of norm 1; pids and camids (G,) or None. Junk has the query's pid and
+    camid, or pid -1. Where identities are unknown (None, or a query of pid -1) every kind is "unknown". Equal similarity:
+    the smaller index first.
+    """
+    if top < 1:
+        raise KitError(f"top={top} must be at least 1.")
+    order = np.argsort(-(gallery_features @ query_feature), kind="stable")[:top]
+    if query_pid is None or query_pid < 0 or gallery_pids is None:
+        return order, np.full(len(order), "unknown")
+    pids = np.asarray(gallery_pids)[order]
+    near = np.zeros(len(order), bool)
+    if query_camid is not None and query_camid >= 0 and gallery_camids is not None:
+        near = np.asarray(gallery_camids)[order] == query_camid
+    return order, np.where((pids < 0) | ((pids == query_pid) & near), "junk", np.where(pids == query_pid, "right", "wrong"))
+
+
 def _checked(query_features, gallery_features, *ids) -> tuple[torch.Tensor, torch.Tensor, tuple[np.ndarray, ...]]:
     """Features as tensors and (query pids, gallery pids, query camids, gallery camids) as int64, or a KitError."""
     query, gallery = as_features(query_features, "query_features"), as_features(gallery_features, "gallery_features")

@@ -6,12 +6,15 @@ Gradients are those of each row's own loss by its own logits; the kit's losses a
 """
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import KitError
-from .losses import mixed_target, skd_loss
+from .losses import cluster_contrast_loss, dkdmpl_loss, gkd_loss, mixed_target, skd_loss
 
 
 def mixed_gradient(logits: Tensor, labels: Tensor, e: Tensor, a: Tensor, gkd_weight: float, skd_weight: float) -> Tensor:
@@ -29,6 +32,65 @@ def mixed_loss(logits: Tensor, labels: Tensor, e: Tensor, a: Tensor, gkd_weight:
     cross = -(r3 * torch.log_softmax(logits, dim=1)).sum(1)                   # H(r3, q)
     constant = gkd_weight * torch.special.entr(e).sum(1) + skd_weight * torch.special.entr(a).sum(1)
     return (1.0 + gkd_weight + skd_weight) * cross - constant
+
+
+@dataclass(frozen=True, eq=False)
+class LabelCase:
+    """One picture's label under the whole loss; vectors are (K,) float64 tensors, losses are in nats.
+
+    views     {"e", "q", "a", "r3"}: those that there are; r3 is the target of P4
+    losses    {"L_CC", "L_GKD", "L_SKD": (value, weight)}, each as the kit computes it; empty for an outlier
+    total     L = sum of weight * value, from `dkdmpl_loss`; None for an outlier
+    gradient  of L by the query's logits, from autograd; None for an outlier
+    mixed     (1 + lambda_g + lambda_s)(q - r3), what P4 says of it; exact: whether P4 covers these settings
+    """
+
+    hard: int
+    views: dict[str, Tensor]
+    losses: dict[str, tuple[float, float]]
+    total: float | None = None
+    gradient: Tensor | None = None
+    mixed: Tensor | None = None
+    exact: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: does the gradient point from q to r3, as P4 says?"""
+        if self.gradient is None:
+            return ""
+        if self.exact:
+            return "P4 covers these settings: the gradient is (1 + λg + λs)(q − r3), so each arrow ends at r3."
+        off = float((self.gradient - self.mixed).abs().max())
+        return (f"P4 is proven for T = 1 and kl; here the true gradient differs from (1 + λg + λs)(q − r3) by up to {off:.3f}, "
+                "so arrows may miss r3.")
+
+
+def label_case(query: Tensor, label: int, teacher: Tensor, anchor: Tensor | None = None, *, gkd_weight: float = 0.5,
+               skd_weight: float = 0.5, temperature: float = 1.0, divergence: str = "kl") -> LabelCase:
+    """Views, losses and gradient of one picture, by the losses that train: query, teacher, anchor are logits (K,).
+
+    label in 0..K-1, or -1 for an outlier: it is left out of training, so there are views and nothing else. Without an
+    anchor L_SKD is left out. The gradient by the query's logits alone: "symmetric_kl" and "js" move the anchor too.
+    """
+    l, t, s = (None if x is None else torch.as_tensor(x).detach().double()[None]  # noqa: E741
+               for x in (query, teacher, anchor))
+    views = {"e": t.softmax(1)[0], "q": l.softmax(1)[0]} | ({} if s is None else {"a": s.softmax(1)[0]})
+    if label < 0:
+        return LabelCase(-1, views, {})
+    y, leaf = torch.tensor([label]), l.clone().requires_grad_()
+    skd_weight = 0.0 if s is None else skd_weight
+    loss = dkdmpl_loss(leaf, y, teacher_logits=t, anchor_logits=s, gkd_weight=gkd_weight, skd_weight=skd_weight,
+                       temperature=temperature, divergence=divergence)
+    (gradient,) = torch.autograd.grad(loss.total, leaf)
+    losses = {"L_CC": (float(cluster_contrast_loss(l, y)), 1.0),  # the terms themselves, whatever their weight
+              "L_GKD": (float(gkd_loss(l, t, temperature=temperature)), gkd_weight)}
+    if s is not None:
+        losses["L_SKD"] = (float(skd_loss(l, s, divergence=divergence)), skd_weight)
+    e, a = views["e"][None], views.get("a", views["e"])[None]             # without an anchor its weight is 0
+    views["r3"] = mixed_target(y, e, a, gkd_weight, skd_weight)[0]
+    exact = (math.isclose(temperature, 1.0) or not gkd_weight) and (divergence == "kl" or not skd_weight)
+    return LabelCase(int(label), views, losses, loss.total.item(), gradient[0],
+                     mixed_gradient(l, y, e, a, gkd_weight, skd_weight)[0], exact)
 
 
 def deviation(target: Tensor, truth: Tensor) -> Tensor:

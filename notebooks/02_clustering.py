@@ -46,7 +46,7 @@ from dkdmpl_kit import viz
 from dkdmpl_kit.clustering import centre_by_camera, jaccard_distances, pseudo_labels
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.neighbors import knn_graph
-from dkdmpl_kit.noise import ERROR_KINDS, cluster_agreement, error_kinds
+from dkdmpl_kit.noise import ERROR_KINDS, cluster_agreement, clustering_summary, error_kinds
 from dkdmpl_kit.stages import Stage
 from dkdmpl_kit.viz.style import count
 
@@ -331,9 +331,9 @@ fig
 
 # %%
 kinds = error_kinds(pseudo.labels, pids)
-fig = viz.feature_map(xy, kinds if truth is not None else None, kind="error" if truth is not None else "cluster",
-                      title="The same map, coloured by kind of error")
-stage.save_figure(fig, "02_errors", caption="Kinds of error on the map of the untrained features.")
+fig = viz.explorer_maps(xy, pseudo.labels, kinds if truth is not None else None,
+                        summary=str(clustering_summary(pseudo.labels, truth)))
+stage.save_figure(fig, "02_errors", caption="Pseudo labels and kinds of error on the map of the untrained features.")
 fig
 
 # %%
@@ -363,6 +363,25 @@ else:
 Markdown(table)
 
 # %% [markdown]
+# ## 9. Look around
+#
+# In JupyterLab the cell below turns the map into an instrument. Drag to pan, scroll to zoom, point at a picture to see it.
+# Click one to see its cluster beside the nearest other clusters; draw a lasso to see many pictures with their labels. The
+# sliders cluster anew as you move them. A cluster keeps its number, and so its colour, as long as it can be followed.
+#
+# **Predict:** raise `eps` a little: which clusters will merge first? Colour by kind of error and watch: does what was
+# *split* come together before strangers are *merged*?
+
+# %%
+if interactive:
+    display(widgets.ClusterExplorer(xy, features, pids=truth, camids=camids if stage.has_cameras else None,
+                                    pictures=stage.pictures(), eps=config.eps, min_samples=config.min_samples, k1=config.k1,
+                                    k2=config.k2, max_distance=config.max_distance))
+
+# %% [markdown]
+# The map does not move while you cluster: it is a picture of the neighbours, drawn once. The clusters live in feature space, and
+# that is why two points far apart on paper can share a label.
+#
 # ## Exercises
 #
 # Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What

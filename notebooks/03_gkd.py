@@ -49,6 +49,7 @@ from dkdmpl_kit.losses import carry_posterior, cluster_contrast_loss, gkd_loss, 
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.seeding import generator_for
 from dkdmpl_kit.stages import Stage
+from dkdmpl_kit.theory import label_case
 
 stage = Stage("03_gkd", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, pattern=pattern,
               out_dir=out_dir, settings=settings)
@@ -415,22 +416,38 @@ if y_star is not None and wrong.any():
           "The true cluster is the one in which the identity is the largest group: strangers may sit there too.")
 
 # %% [markdown]
-# ## Turn the temperature yourself
+# ## Turn the knobs yourself
 #
-# First the plain function and its picture; in JupyterLab a slider appears below.
+# All of this lesson on one bench. The bars are the teacher $e$, the student $q$ and the mixed label $r$ (called $r_3$ in the picture: with a third view, in notebook 04, it is mixed from all of them). An arrow starts at the top of a blue bar and shows where the gradient pushes it: minus the gradient that autograd finds, divided by $1+\lambda_g$. On the right stand the losses, computed by the functions that train.
+#
+# **Predict:** where do the arrows end, by P1? And where if $T$ is not 1?
+#
+# First the plain function and its picture; in JupyterLab the controls appear below.
 
 # %%
-hardest = int(index[cases["best"]]) if y_star is not None and wrong.any() else int(batch[contested])
-at = lambda t: viz.label_views(  # noqa: E731
-    int(labels[hardest]), torch.softmax(v[hardest] @ C.T / t, dim=0), None, None, picture=pixels[hardest],
-    title=f"The teacher's label at tau_t = {t:.3f}")
-at(tau_t)
+suspect = int(index[cases["best"]]) if y_star is not None and wrong.any() else int(batch[contested])
+bench = np.concatenate([[suspect], batch[batch != suspect], (~clustered).nonzero()[:3, 0].numpy()])  # outliers last
+glance = augment(stage.pictures("train").batch(bench), draws, flip=config.flip, padding=config.padding,
+                 erasing=config.erasing)
+encoder.train()
+with torch.no_grad():
+    likeness = encoder(glance).float() @ memory.features.T               # M z: the student's logits times tau
+knows = v[bench] @ C.T                                                    # C v: the teacher's, times tau_t
+case = label_case(likeness[0] / tau, int(labels[suspect]), knows[0] / tau_t, gkd_weight=lam)
+fig = viz.loss_lab(case.hard, case.views, case.losses, case.total, case.gradient, picture=pixels[suspect], note=case.verdict)
+stage.save_figure(fig, "03_losslab")
+figures.append("03_losslab")
+fig
 
 # %%
 if interactive:
-    from dkdmpl_kit.widgets import temperature_slider
+    from dkdmpl_kit.widgets import LossLab
 
-    display(temperature_slider(at, value=tau_t, low=min(0.01, tau_t), high=max(1.0, tau_t)))
+    display(LossLab(likeness, knows, None, labels[bench], pictures=pixels[bench], tau=tau, tau_t=tau_t, lambda_g=lam))
+
+# %% [markdown]
+# Four things to try. Raise `tau_t` until the orange bars are even: which arrows turn round? Raise `lambda_g`: how far from the black outline can the purple bar go? Turn $T$ away from 1: the arrows leave the purple bars, and the line below says by how much the true gradient differs from P1's. Move `picture` to the last ones: an [outlier](course/glossary.md#outlier) has soft views, and nothing to train on.
+# With *by hand* you make a small case of four clusters yourself: find probabilities for which the mixed label pulls a cluster up that the hard label pushes away.
 
 # %% [markdown]
 # ## Exercises
@@ -529,7 +546,7 @@ for name, e_of in (("with itself", teachers["sample"]), ("left out", answer_2)):
 check(2, answer_2)
 
 # %% [markdown]
-# **3. What about the [outliers](course/glossary.md#outlier)?** They are left out of this epoch's training. Yet the teacher has an opinion about them: `e_all` (N, K) holds it. How sure is it, that is, how large is the probability of its favourite cluster, on average over the outliers? Where identities are known: how often does the favourite belong to the outlier's identity?
+# **3. What about the outliers?** They are left out of this epoch's training. Yet the teacher has an opinion about them: `e_all` (N, K) holds it. How sure is it, that is, how large is the probability of its favourite cluster, on average over the outliers? Where identities are known: how often does the favourite belong to the outlier's identity?
 
 # %% tags=["solution"]
 # answer_3: one number from 0 to 1

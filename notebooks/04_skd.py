@@ -49,6 +49,7 @@ from dkdmpl_kit.losses import anchor_features, dkdmpl_loss, mixed_target, positi
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.seeding import generator_for
 from dkdmpl_kit.stages import Stage
+from dkdmpl_kit.theory import label_case
 
 stage = Stage("04_skd", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, pattern=pattern,
               out_dir=out_dir, settings=settings)
@@ -364,26 +365,35 @@ if stage.has_truth:
 # A wrong anchor says: "tell the same story as this other person". If the two are in one cluster by mistake, SKD glues the mistake, like the hard label does.
 # But look where the anchor's mass lies. If the anchor itself doubts the shared cluster, the mixed target gets *softer*, and the false label loses weight. Both effects exist. Which one wins is a matter of measurement: see the [plateau](course/glossary.md#plateau) in notebook 05.
 #
-# ## All three views at another temperature
+# ## All three views on one bench
 #
-# First the plain function and its picture; in JupyterLab a slider for the [temperature](course/glossary.md#temperature) $\tau$ of query and anchor appears below.
+# The query above once more, with everything that acts on it: its three views, the target $r_3$ mixed from them, and the losses, computed by the functions that train. An arrow starts at the top of a blue bar and shows where the gradient pushes it: minus the gradient that autograd finds, divided by $1+\lambda_g+\lambda_s$.
+#
+# **Predict:** by P4 each arrow ends at its purple bar. Which divergences break that, and in which direction?
+#
+# First the plain function and its picture; in JupyterLab the controls appear below: every [temperature](course/glossary.md#temperature), both weights, the divergence, and each picture of the batch with its hardest anchor.
 
 # %%
-def views_at(t):
-    """The three views and their mixture for the query above, with temperature t for query and anchor."""
-    q_t, a_t = (torch.softmax(tau / t * x[far], dim=0) for x in (logits, anchor_logits))
-    mixed = mixed_target(y[far:far + 1], e[far:far + 1], a_t[None], lam_g, lam_s)[0]
-    return viz.label_views(int(y[far]), e[far], q_t, a_t, mixed, picture=seen[far],
-                           title=f"Three views at tau = {t:.3f}")
-
-
-views_at(tau)
+likeness, anchors_like = z @ memory.features.T, z[hardest] @ memory.features.T   # M z and M z_p(i): logits times tau
+knows = v[batch] @ memory.centroids.T                                     # C v: the teacher's logits times tau_t
+case = label_case(likeness[far] / tau, int(y[far]), knows[far] / tau_t, anchors_like[far] / tau,
+                  gkd_weight=lam_g, skd_weight=lam_s, divergence="kl")
+torch.testing.assert_close(case.gradient, by_hand[far] * len(y), rtol=1e-4, atol=1e-6)  # P4 again: this row of the batch
+fig = viz.loss_lab(case.hard, case.views, case.losses, case.total, case.gradient, picture=seen[far],
+                   anchor_picture=seen[hardest[far]], note=case.verdict)
+stage.save_figure(fig, "04_losslab")
+figures.append("04_losslab")
+fig
 
 # %%
 if interactive:
-    from dkdmpl_kit.widgets import temperature_slider
+    from dkdmpl_kit.widgets import LossLab
 
-    display(temperature_slider(views_at, value=tau, low=min(0.01, tau), high=max(0.5, tau)))
+    display(LossLab(likeness, knows, anchors_like, y, pictures=seen, anchor_pictures=seen[hardest], tau=tau, tau_t=tau_t,
+                    lambda_g=lam_g, lambda_s=lam_s, picture=far))
+
+# %% [markdown]
+# Three things to try. Switch `divergence` to `js`: how much of the pull is left where query and anchor disagree completely? Set `lambda_s` to 0 and raise it slowly: which bar does the anchor save, and from what? And with *by hand*: find three views for which the hard label and the anchor cancel each other exactly, so that a cluster feels no pull at all.
 
 # %% [markdown]
 # ## Exercises

@@ -43,13 +43,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from IPython.display import Markdown, display
+from IPython.display import HTML, Markdown, display
 from scipy import stats
 
 import dkdmpl_kit
 from dkdmpl_kit import viz
 from dkdmpl_kit.data import augment, pk_batches
 from dkdmpl_kit.experiment import pick_device, read_json, write_json
+from dkdmpl_kit.film import Film, hardest
 from dkdmpl_kit.losses import anchor_features, dkdmpl_loss
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.noise import error_kinds
@@ -277,22 +278,84 @@ if trainable:
 # %% [markdown]
 # Look at the most mixed clusters. Same clothes? Same camera? Same background? Then look at the outliers: what makes them hard? Notebook 06 asks the same of the rankings.
 #
-# In JupyterLab a slider steps through the epochs. First the plain function and its picture.
+# ## Epoch by epoch: how clusters split, merge and die
+#
+# Every epoch clusters anew, so cluster 5 of one epoch and cluster 5 of the next have nothing to do with each other. To *follow* a cluster we match the clusters of two epochs one to one, so that they overlap most in total (`noise.label_change`). A cluster whose partner shares too little with it, or that has none, *dies*; one that continues none is *born*.
+#
+# In the picture a column is an epoch and a band a cluster. A ribbon shows where its pictures go. Two ribbons out of one band: a **split**. Two into one: a **merge**. Shown are the clusters that exchanged most pictures with others; all the rest is one grey band, and [outliers](course/glossary.md#outlier) have their own.
+#
+# **Predict:** as the features get better, which is more frequent, a split or a merge?
 
 # %%
 if trainable:
-    by_epoch = stage.epoch_labels(runs["dkdmpl"].run_dir.name)
-    gallery_at = lambda k: viz.cluster_gallery(  # noqa: E731
-        stage.pictures("train").pixels, by_epoch[k], stage.pids if stage.has_truth else None, clusters_each=2,
-        per_cluster=8, title=f"DKD-MPL, epoch {k}: {by_epoch[k].max() + 1} clusters, "
-                             f"{int((by_epoch[k] < 0).sum())} outliers")
-    display(gallery_at(0))
+    film = Film(runs["dkdmpl"].run_dir, pids=stage.pids, camids=stage.camids)
+    film.refresh()                                                        # reads the epochs that the run left
+    fig = film.flows()
+    stage.save_figure(fig, "05_flows")
+    figures.append("05_flows")
+    display(fig, HTML(film.table()))
+    print("Clusters, in the whole run: " + ", ".join(
+        f"{sum(film.changes[name])} {name}" for name in ("born", "died", "split", "merged")) + ".")
+
+# %% [markdown]
+# *Moved pictures* of the table changed sides between two clusters that both live on. A run that settles moves fewer and fewer.
+#
+# The same clusters, in the same colours, on [maps](course/glossary.md#umap) of the features. Each map starts from the one before and is turned to fit it; else UMAP would draw every epoch anew, and nothing could be followed. **A map is a picture:** the clusters live in feature space, and were found there.
+
+# %%
+if trainable and film.layout(0) is not None:
+    fig = film.strip()
+    stage.save_figure(fig, "05_maps")
+    figures.append("05_maps")
+    display(fig)
+elif trainable:
+    print("These runs keep no features of their epochs (keep_features): there are no maps.")
+
+# %% [markdown]
+# In JupyterLab: press play, or move the slider. Follow more clusters, the largest ones, or colour by what went wrong.
 
 # %%
 if trainable and interactive:
-    from dkdmpl_kit.widgets import epoch_slider
+    from dkdmpl_kit.widgets import EpochPlayer
 
-    display(epoch_slider(gallery_at, range(len(by_epoch))))
+    display(EpochPlayer(runs["dkdmpl"].run_dir, pids=stage.pids, camids=stage.camids))
+
+# %% [markdown]
+# ## Watching it live
+#
+# One picture holds what a run tells while it trains. The last panel is the [break-even](course/glossary.md#break-even) of P2 (notebook 03): the teacher's mass on the true cluster, less the accuracy of the [hard label](course/glossary.md#hard-label). Above 0, mixing the teacher in brings the label nearer to the truth. Below it: the pictures whose labels look least trustworthy, found *without* the truth. The frames then tell whether the suspicion was right.
+
+# %%
+if trainable:
+    fig = viz.live_curves(film.records(config.teacher_temperature), identities=identities)
+    stage.save_figure(fig, "05_live")
+    figures.append("05_live")
+    display(fig)
+    last = film.features(len(film) - 1)
+    if last is not None:
+        worst, scores = hardest(film.labels[-1], last, 12)
+        fig = viz.hardest_pictures(stage.pictures("train").batch(worst).numpy(), film.labels[-1][worst], scores,
+                                   error_kinds(film.labels[-1], stage.pids)[worst] if stage.has_truth else None)
+        stage.save_figure(fig, "05_hardest")
+        figures.append("05_hardest")
+        display(fig)
+
+# %% [markdown]
+# In JupyterLab the panel below trains a short run of its own, behind the notebook: you can go on reading. Its buttons act on the real loop. **Pause** waits before the next batch; **stop** ends the run, and **resume** goes on from the last whole epoch, to the very result of a run that was never cut. The player under it shows each epoch as soon as it is done.
+
+# %%
+if trainable and interactive:
+    from functools import partial
+
+    from dkdmpl_kit.training import fit
+    from dkdmpl_kit.widgets import TrainingMonitor
+
+    live = stage.config.replace(method="dkdmpl", run_name=f"live-seed{seed}", epochs=min(3, stage.config.epochs))
+    player = EpochPlayer(live.run_dir, pids=stage.pids, camids=stage.camids)
+    player.newest.value = True                                            # go to each new epoch
+    panel = TrainingMonitor(partial(fit, live, stage.dataset, progress=False), live, pids=stage.pids,
+                            pictures=stage.pictures("train"), on_epoch=lambda record: player.refresh())
+    display(panel, player)
 
 # %% [markdown]
 # ## What to believe: the plateau, with several seeds

@@ -44,6 +44,7 @@ from IPython.display import Markdown, display
 
 import dkdmpl_kit
 from dkdmpl_kit import results, viz
+from dkdmpl_kit.activation import occlusion_map
 from dkdmpl_kit.data import arrays_of, load_factors
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.evaluation import evaluate_ranking, top_matches
@@ -218,7 +219,7 @@ if after is not None and before is not None:
           f"{abs(gain) * 100:.1f} points {'above' if gain >= 0 else 'BELOW'} the untrained features.")
     if {"dkdmpl", "cluster_contrast"} <= set(runs):
         edge = 100 * (final["mAP"] - runs["cluster_contrast"]["final"]["mAP"])
-        print(f"DKD-MPL minus cluster contrast: {edge:+.1f} mAP points. One pair of runs: section 8 shows how much "
+        print(f"DKD-MPL minus cluster contrast: {edge:+.1f} mAP points. One pair of runs: section 9 shows how much "
               "such a difference varies between seeds.")
 
 # %% [markdown]
@@ -275,7 +276,54 @@ if view is None:
 # strangers have in common: less is better. Look also at the distance between the blue and the green curve: it is what the
 # camera adds to one and the same person.
 #
-# ## 6. Maps, before and after
+# ## 6. Where does the encoder look?
+#
+# Cover a small square of a picture with grey and measure how far its similarity to another picture falls: where it falls
+# most, the encoder found the two alike (*occlusion*; Zeiler and Fergus 2014). The map is only about this pair, and a place that
+# matters is not yet a place that *should* matter. Here is a query with the first right picture of its list.
+#
+# **Predict:** will the map be bright on the clothes, on the face, or on the wall behind?
+
+# %%
+encoders = {name: stage.encoder(None if name == "untrained" else runs[name]["run"]) for name in view or {}}
+
+
+def look(name, query_picture, gallery_feature, gallery_picture, query_feature):
+    """(map of the query, map of the gallery picture): what covering each place costs their similarity."""
+    pairs = ((query_picture, gallery_feature), (gallery_picture, query_feature))
+    return tuple(occlusion_map(encoders[name], picture, torch.from_numpy(feature)).numpy() for picture, feature in pairs)
+
+
+found_one = [j for j in shown if right[j].any()] if view else []
+if found_one:
+    j = found_one[0]
+    k = int(nearest[j][right[j]][0])  # by the last view of section 4
+    pair = [stage.pictures("query").batch([j])[0], stage.pictures("gallery").batch([k])[0]]
+    alike = {results.LABELS[name]: look(name, pair[0], g[k], pair[1], q[j]) for name, (q, g) in view.items()}
+    scores = {results.LABELS[name]: float(q[j] @ g[k]) for name, (q, g) in view.items()}
+    fig = viz.activation_pairs(pair[0].numpy(), pair[1].numpy(), alike, scores=scores)
+    stage.save_figure(fig, "06_where_it_looks", caption="What covering each place costs the similarity of one pair.")
+    figures.append("06_where_it_looks")
+    display(fig)
+else:
+    print("No right picture among the first ten of the queries shown: there is no pair to look at." if view else reason)
+
+# %% [markdown]
+# The browser below shows any query: its twenty nearest pictures before and after training (with the junk that the protocol leaves
+# out, framed grey), where they lie among all distances, and on demand the map for any place of the list.
+
+# %%
+if interactive and view:
+    from dkdmpl_kit.widgets import RankingBrowser
+
+    browser = RankingBrowser({results.LABELS[name]: pair for name, pair in view.items()}, stage.pictures("query"),
+                             stage.pictures("gallery"), query_pids=query_pids, gallery_pids=gallery_pids,
+                             query_camids=query_camids, gallery_camids=gallery_camids,
+                             look=lambda label, *rest: look(next(n for n in view if results.LABELS[n] == label), *rest))
+    display(browser)
+
+# %% [markdown]
+# ## 7. Maps, before and after
 #
 # The training pictures once more, as in notebook 02. The second map starts from the positions of the first, so that what
 # moves was moved by the training. Identities and cameras are only used for colouring.
@@ -305,7 +353,7 @@ fig
 # If training went well, the cameras mix in the lower right map, and the islands of the lower left one are people: compare
 # them with the middle map. The map is a picture; the numbers stand in the table above.
 #
-# ## 7. Who is still not found?
+# ## 8. Who is still not found?
 #
 # **Predict:** what makes a query hard: something in front, a back view, or another person in the same clothes?
 
@@ -347,7 +395,7 @@ Markdown(table)
 # A factor that is clearly more frequent on the left makes queries hard here. A small difference between such small groups
 # may well be chance.
 #
-# ## 8. One run is an anecdote: several seeds
+# ## 9. One run is an anecdote: several seeds
 #
 # The runs above are short, and there is one of each. The kit comes with the records of a longer study (`make reproduce`),
 # in which every method was trained with several [seeds](course/glossary.md#seed). Each method is compared with [cluster contrast](course/glossary.md#cluster-contrast) *at the same seed*:

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import clustering, measure, peers, scale
+from benchmarks import clustering, measure, peers, reading, scale
 from benchmarks.__main__ import line
 from dkdmpl_kit.errors import KitError
 
@@ -55,3 +55,8 @@ def test_a_checkout_that_is_none_is_named_and_none_is_needed(monkeypatch, tmp_pa
     monkeypatch.setenv("DKDMPL_CLUSTER_CONTRAST", str(tmp_path))
     with pytest.raises(KitError, match="holds no clustercontrast"):
         peers.cluster_contrast_labels(np.eye(4, dtype=np.float32))
+
+
+def test_names_of_msmt17_are_all_read_from_both_of_its_layouts():
+    assert [row["agreement"] for row in reading.rows("small")] == 2 * ["2,527 read; train 651"]
+    assert sum(pictures for _, pictures in reading.SPLITS.values()) == 32_621 + 93_820

@@ -318,3 +318,30 @@ def test_a_perturbed_formula_fails(name, mutant):
 def test_there_are_mutants_of_every_formula():
     named = [param.values[0] for param in mutants()]
     assert set(named) == {*FORMULAS, "mixed_target"} and len(named) >= 60
+
+
+def test_one_pictures_case_holds_p4_where_it_says_so_and_only_there():
+    query, teacher, anchor = draw(3, 3, 7)
+    for temperature, divergence, gkd_weight, exact in ((1.0, "kl", 0.7, True), (2.0, "kl", 0.7, False), (2.0, "kl", 0.0, True),
+                                                       (1.0, "js", 0.7, False), (1.0, "symmetric_kl", 0.7, False)):
+        case = theory.label_case(query, 4, teacher, anchor, gkd_weight=gkd_weight, skd_weight=1.9, temperature=temperature,
+                                 divergence=divergence)
+        assert case.exact is exact is torch.allclose(case.gradient, case.mixed, **CLOSE)
+        assert ("ends at r3" in case.verdict) is exact
+        loss = autograd(lambda leaf, g=gkd_weight, t=temperature, d=divergence: dkdmpl_loss(
+            leaf, torch.tensor([4]), teacher_logits=teacher[None], anchor_logits=anchor[None], gkd_weight=g, skd_weight=1.9,
+            temperature=t, divergence=d).total, query[None])
+        torch.testing.assert_close(case.gradient[None], loss, **CLOSE)
+        assert case.total == pytest.approx(sum(value * weight for value, weight in case.losses.values()), rel=1e-12)
+        r3 = (torch.eye(7, dtype=torch.float64)[4] + gkd_weight * teacher.softmax(0) + 1.9 * anchor.softmax(0))
+        torch.testing.assert_close(case.views["r3"], r3 / (2.9 + gkd_weight), **CLOSE)
+
+
+def test_an_outliers_case_has_views_alone_and_without_an_anchor_skd_is_left_out():
+    query, teacher, anchor = draw(4, 3, 5)
+    case = theory.label_case(query, -1, teacher, anchor)
+    assert list(case.views) == ["e", "q", "a"] and case.losses == {} and case.total is case.gradient is None
+    assert case.verdict == "" and not case.exact
+    case = theory.label_case(query, 1, teacher, skd_weight=9.0)
+    assert list(case.losses) == ["L_CC", "L_GKD"] and case.exact
+    torch.testing.assert_close(case.gradient, 1.5 * (query.softmax(0) - case.views["r3"]), **CLOSE)

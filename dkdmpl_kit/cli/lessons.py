@@ -1,10 +1,11 @@
-"""Commands about the notebooks: demo, notebooks."""
+"""Commands about the notebooks and their pictures: demo, notebooks, player."""
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
 
+from ..errors import KitError
 from ..experiment import PRESETS
 
 
@@ -23,6 +24,11 @@ def add(command) -> None:
     sub.add_argument("--folder", default=None, help="where the notebooks lie (default: notebooks/ of this checkout)")
     sub.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     sub.add_argument("--timeout", type=int, default=1800, help="seconds for one notebook (default: %(default)s)")
+
+    sub = command("player", _player, "the epochs of a run as an animated GIF, or as a strip of four stills")
+    sub.add_argument("run_folder", help="a run's folder, such as runs/demo/runs/dkdmpl-seed0; it must have kept its features")
+    sub.add_argument("--out", nargs="+", required=True, metavar="FILE", help="files to write: .gif animated, .png stills")
+    sub.add_argument("--top", type=int, default=7, help="clusters to follow (default: %(default)s)")
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -57,6 +63,27 @@ def _notebooks(args: argparse.Namespace) -> int:
         return 0
     run_notebooks(names, notebooks_dir=folder, out_dir=out, parameters=parameters, timeout_s=args.timeout)
     print(f"Open {write_report(out)}")
+    return 0
+
+
+def _player(args: argparse.Namespace) -> int:
+    from ..film import Film, save_gif
+    from ..viz import save_figure
+
+    files = [Path(name) for name in args.out]
+    if wrong := [path.name for path in files if path.suffix not in (".gif", ".png")]:
+        raise KitError(f"{wrong[0]} must end in .gif (animated) or .png (stills).")
+    if args.top < 1:
+        raise KitError(f"--top {args.top}: follow at least one cluster.")
+    film = Film(args.run_folder)
+    film.refresh()
+    film.follow(args.top)
+    for path in files:
+        if path.suffix == ".gif":
+            save_gif(film, path)
+        else:
+            save_figure(film.strip(), path, metadata={"run": film.run_dir.name, "epochs": len(film)})
+        print(f"{path}: {len(film)} epochs of {film.run_dir.name}")
     return 0
 
 

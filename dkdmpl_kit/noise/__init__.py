@@ -16,9 +16,18 @@ from .agreement import (
     label_report,
     matched_labels,
 )
-from .causes import NoiseCauses, noise_causes, pair_factors
+from .causes import NO_CAUSE, NoiseCauses, PairCauses, noise_causes, pair_causes, pair_factors
 from .change import LabelChange, change_table, label_change
-from .injection import NOISE_KINDS, NoisyLabels, inject_noise
+from .clusters import (
+    ClusteringSummary,
+    ClusterView,
+    cluster_means,
+    cluster_view,
+    clustering_summary,
+    kept_names,
+    last_change,
+)
+from .injection import NOISE_KINDS, NoisyLabels, inject_noise, noise_response
 from .quality import (
     LabelQuality,
     auroc,
@@ -31,9 +40,11 @@ from .quality import (
 from .tables import OUTLIERS, Contingency, best_matching, contingency
 
 __all__ = [
-    "ERROR_KINDS", "NOISE_KINDS", "OUTLIERS", "CameraPairErrors", "ClusterAgreement", "Contingency", "LabelChange",
-    "LabelQuality", "LabelReport", "NoiseCauses", "NoisyLabels", "auroc", "best_matching", "camera_pair_errors",
-    "centroid_silhouette", "change_table", "cluster_agreement", "contingency", "error_kinds", "inject_noise",
-    "label_change", "label_quality", "label_report", "matched_labels", "neighbour_entropy", "noise_causes", "pair_factors",
-    "self_confidence", "view_disagreement",
+    "ERROR_KINDS", "NOISE_KINDS", "NO_CAUSE", "OUTLIERS", "CameraPairErrors", "ClusterAgreement", "ClusterView",
+    "ClusteringSummary", "Contingency", "LabelChange", "LabelQuality", "LabelReport", "NoiseCauses", "NoisyLabels",
+    "PairCauses", "auroc", "best_matching", "camera_pair_errors", "centroid_silhouette", "change_table",
+    "cluster_agreement", "cluster_means", "cluster_view", "clustering_summary", "contingency", "error_kinds",
+    "inject_noise", "kept_names", "label_change", "label_quality", "label_report", "last_change", "matched_labels",
+    "neighbour_entropy", "noise_causes", "noise_response", "pair_causes", "pair_factors", "self_confidence",
+    "view_disagreement",
 ]

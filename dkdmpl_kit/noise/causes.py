@@ -14,6 +14,9 @@ ALIKE_RGB = 40.0                                  # mean distance of the clothes
 _CLOTHES = {"id_top_rgb": ("id_top_rgb", "id_bottom_rgb"), "id_paint_rgb": ("id_paint_rgb",)}
 _ENUMERATED = 2_000_000                           # pairs within groups looked at; beyond, so many are drawn
 _FEW = 20
+NO_CAUSE = "none of these"
+_WITHOUT = {"same camera": "another camera", "same view": "another view", "same clothes": "other clothes",
+            "look-alike": "no look-alike", "one occluded": "both or neither occluded", "same occluder": "no same occluder"}
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,76 @@ def noise_causes(labels: np.ndarray, pids: np.ndarray, *, camids: np.ndarray | N
     note = f"Only {len(wrong)} wrong pairs: read the intervals, not the ratios." if len(wrong) < _FEW else ""
     return NoiseCauses(kind, tuple(columns), odds, low, high, x[is_wrong].mean(0), x[~is_wrong].mean(0),
                        len(wrong), len(right), note)
+
+
+@dataclass(frozen=True)
+class PairCauses:
+    """Wrong pairs one by one, and what may have caused each.
+
+    pairs (M, 2) image indices; n_wrong: how many there are in all, M at most `max_pairs` of them
+    names (F,) each factor by the side that makes errors likelier ("same camera", or "another camera" where sharing it
+      protects), odds_ratio, low, high (F,) of that side; holds (M, F) bool
+    cause (M,) place in names, or -1: of the sides whose interval lies above 1, the one of the greatest ratio that holds
+    note: what could not be said, and whether pairs were left out; or empty
+    """
+
+    kind: str
+    pairs: np.ndarray
+    n_wrong: int
+    names: tuple[str, ...]
+    odds_ratio: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    holds: np.ndarray
+    cause: np.ndarray
+    note: str = ""
+
+    def table(self) -> dict[str, list]:
+        """Columns, a row a cause, the most frequent first and NO_CAUSE last: "cause", "pairs" of it and their "share" (they
+        add up to M and to 1), "holds" (in which share of the pairs it is true, other causes or not), and the odds."""
+        counts = np.bincount(self.cause + 1, minlength=len(self.names) + 1)
+        order = [*(np.argsort(-counts[1:], kind="stable") + 1), 0]
+        total = max(len(self.cause), 1)
+        columns = {"cause": [NO_CAUSE, *self.names], "pairs": counts.tolist(), "share": (counts / total).tolist(),
+                   "holds": [np.nan, *(self.holds.sum(axis=0) / total)]}
+        columns |= {name: [np.nan, *getattr(self, name)] for name in ("odds_ratio", "low", "high")}
+        return {name: [column[place] for place in order] for name, column in columns.items()}
+
+
+def pair_causes(labels: np.ndarray, pids: np.ndarray, *, camids: np.ndarray | None = None,
+                factors: Sequence[dict] | None = None, kind: str = "merged", max_pairs: int = 20_000,
+                resamples: int = 200, seed: int = 0) -> PairCauses:
+    """Every wrong pair of a kind with its likeliest cause; arguments as in `noise_causes`, which gives the odds.
+
+    A cause is an association that the regression finds clear over all pairs, read off one pair: no proof for that pair.
+    Without cameras and factors the pairs come without causes, and the note says so.
+    """
+    check_option("kind", kind, _PAIR_NAMES)
+    labels, pids = checked(labels, pids)
+    table = contingency(labels, pids)
+    n_wrong = pairs(table.counts.sum(axis=int(kind == "merged"))) - pairs(table.counts.data)
+    wrong = _sampled_pairs(table, kind, max_pairs, np.random.default_rng(seed))[0] if n_wrong else np.zeros((0, 2), int)
+    i, j = table.images[wrong].T
+    notes = [f"Looked at {len(wrong):,} of {n_wrong:,} wrong pairs, drawn at random."] * (len(wrong) < n_wrong)
+    if camids is None and factors is None:
+        found = _nothing(kind, len(wrong), 0, "Neither cameras nor the renderer's record are known: pairs have no cause here.")
+    else:
+        found = noise_causes(labels, pids, camids=camids, factors=factors, kind=kind, max_pairs=max_pairs,
+                             resamples=resamples, seed=seed)
+    holding = pair_factors(i, j, camids, factors) if found.names else {}
+    likelier = found.odds_ratio >= 1
+    holds = np.array([holding[name] == up for name, up in zip(found.names, likelier)], dtype=bool)
+    holds = holds.reshape(len(found.names), len(i)).T
+    if camids is not None and "same camera" in found.names:                  # an unknown camera is neither side
+        holds[:, found.names.index("same camera")] &= (np.asarray(camids)[np.stack([i, j])] >= 0).all(axis=0)
+    with np.errstate(divide="ignore"):
+        odds, low, high = (np.where(likelier, own, 1 / other) for own, other in
+                           ((found.odds_ratio, found.odds_ratio), (found.low, found.high), (found.high, found.low)))
+    strength = np.where(holds & (low > 1), odds, -1.0)
+    cause = np.where(strength.max(axis=1, initial=-1.0) > 0, strength.argmax(axis=1) if len(odds) else 0, -1)
+    names = tuple(name if up else _WITHOUT[name] for name, up in zip(found.names, likelier))
+    return PairCauses(kind, np.stack([i, j], axis=1), int(n_wrong), names, odds, low, high, holds, cause,
+                      " ".join([*notes, *[found.note] * bool(found.note)]))
 
 
 def pair_factors(i: np.ndarray, j: np.ndarray, camids: np.ndarray | None = None,

@@ -1,11 +1,14 @@
 """Noise of a known kind and rate, put into true labels: how much does a loss bear?"""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import KitError, check_option
+from .agreement import label_report
+from .causes import noise_causes
 from .tables import count_table
 
 NOISE_KINDS = ("symmetric", "look_alike", "camera_split", "outlier")
@@ -102,3 +105,30 @@ def _camera_split(labels: np.ndarray, own: np.ndarray, camids: np.ndarray | None
     images = np.flatnonzero(~np.isin(group_of, kept))
     order = images[np.argsort(place[group_of[images]], kind="stable")]
     return order, labels.max() + 1 + group_of
+
+
+def noise_response(pids: np.ndarray, rates: Sequence[float], *, noise: str = "symmetric", kind: str = "merged",
+                   camids: np.ndarray | None = None, factors: Sequence[dict] | None = None,
+                   features: np.ndarray | None = None, max_pairs: int = 3000, seed: int = 0) -> dict[str, np.ndarray]:
+    """What a kind of injected noise does at each rate to agreement, and to the odds of what may cause wrong pairs.
+
+    pids (N,) identities, all known; arguments of `inject_noise` and `noise_causes`. Returns columns (R,): "rate", "ari",
+    "pair_precision", "pair_recall", and for each factor the odds ratio of a wrong pair of `kind` (1: the noise has nothing
+    to do with it); NaN where it cannot be told. Rates above what `noise` can do are left out.
+    """
+    rows = []
+    for rate in rates:
+        try:
+            labels = inject_noise(pids, rate, kind=noise, seed=seed, features=features, camids=camids).labels
+        except KitError:
+            if not rows:
+                raise
+            break
+        report = label_report(labels, pids)
+        rows.append({"rate": rate} | {name: getattr(report, name) for name in ("ari", "pair_precision", "pair_recall")})
+        if camids is not None or factors is not None:
+            found = noise_causes(labels, pids, camids=camids, factors=factors, kind=kind, max_pairs=max_pairs, resamples=0,
+                                 seed=seed)
+            rows[-1] |= dict(zip(found.names, found.odds_ratio))
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: np.array([row.get(name, np.nan) for row in rows], dtype=float) for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.viz.style import CYCLE, MARKERS, PALETTE, UNKNOWN, count, new_figure, same_length, say, styled
 
 KINDS = ("cluster", "identity", "camera", "error")
+_ONE_FIT = threading.Lock()  # numba's plain threads end the process where two callers meet in them
 # kind: (colour, marker), in the order of drawing: mistakes on top
 ERROR_LOOK = {
     "unknown": ("outlier", "*"), "outlier": ("outlier", "."), "right": ("right", "o"), "split": ("split", "^"),
@@ -28,13 +30,13 @@ ERROR_LABELS = {
 
 def umap_layout(
     features: Any = None, *, graph: tuple[Any, Any] | None = None, seed: int = 0, n_neighbors: int = 15,
-    min_dist: float = 0.15, init: Any = None,
+    min_dist: float = 0.15, init: Any = None, n_epochs: int | None = None,
 ) -> np.ndarray:
     """(N, 2) float32 positions by UMAP (McInnes et al. 2018), the same for a seed on one thread.
 
     `features` (N, d), rows of norm 1, or `graph` = (indices (N, k), distances (N, k)), column 0 the row itself, which
     spares UMAP its own search (Euclidean distances: sqrt(2 - 2 similarity)). `init` (N, 2): start from another map, say
-    the last epoch's.
+    the last epoch's. `n_epochs`: rounds of UMAP's optimiser, by default 500 (200 above 10,000 pictures).
     """
     if features is None and graph is None:
         raise KitError("umap_layout: give features (N, d) or graph=(indices, distances).")
@@ -48,7 +50,8 @@ def umap_layout(
         line = np.stack([np.arange(total), np.zeros(total)], 1)
         return np.asarray(line if init is None else init, np.float32)
     start = ("random" if x is None else "pca") if init is None else np.asarray(init, np.float32)
-    options: dict[str, Any] = {"n_neighbors": min(n_neighbors, total - 1), "min_dist": min_dist, "init": start}
+    options: dict[str, Any] = {"n_neighbors": min(n_neighbors, total - 1), "min_dist": min_dist, "init": start,
+                               "n_epochs": n_epochs}
     if graph is not None:
         k = options["n_neighbors"] = min(options["n_neighbors"], np.shape(graph[0])[1])
         knn = (np.asarray(graph[0], np.int32)[:, :k], np.asarray(graph[1], np.float32)[:, :k], None)
@@ -59,10 +62,10 @@ def umap_layout(
 def _fit_umap(x: np.ndarray, **options: Any) -> np.ndarray:
     import warnings
 
-    from umap import UMAP
-
-    with warnings.catch_warnings():     # without its search index UMAP cannot place new points: never asked here
+    with _ONE_FIT, warnings.catch_warnings():  # without its search index UMAP cannot place new points: never asked here
         warnings.filterwarnings("ignore", message=".*knn_search_index.*")
+        from umap import UMAP
+
         return np.asarray(UMAP(n_jobs=1, **options).fit_transform(x), np.float32)
 
 

@@ -52,7 +52,7 @@ def camera_error_maps(
             for (y, x), value in np.ndenumerate(rate):
                 text = "no pair" if np.isnan(value) else f"{value:.0%}\nof {pairs[y, x]:,}"
                 ax.text(x, y, text, ha="center", va="center", fontsize=7, color="black" if value > 0.5 else "white",
-                        bbox={"facecolor": "#777777", "linewidth": 0} if np.isnan(value) else None)
+                        bbox={"facecolor": "#777777", "linewidth": 0} if np.isnan(value) else None, in_layout=False)
         ax.set(title=name, xlabel="camera", ylabel="camera")
         ax.set_xticks(range(len(cameras)), [str(c) for c in cameras])
         ax.set_yticks(range(len(cameras)), [str(c) for c in cameras])

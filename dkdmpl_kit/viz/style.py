@@ -7,6 +7,7 @@ import io
 import json
 import os
 import textwrap
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ VIEW_LABELS: dict[str, str] = {
 }
 UNKNOWN = "True identities are not known for these pictures"
 DPI = 110
+_DRAWING = threading.RLock()  # matplotlib's settings are the process's: one thread at a time may hold the kit's
 _INK = "#222222"
 STYLE: dict[str, Any] = {
     "figure.facecolor": "white",
@@ -122,7 +124,7 @@ class KitFigure(Figure):
 
     def draw(self, renderer: Any) -> None:
         """Draw in the kit's style: ticks are made late, and would otherwise take the notebook's (dark) theme."""
-        with matplotlib.rc_context(STYLE):
+        with _DRAWING, matplotlib.rc_context(STYLE):
             super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
@@ -134,7 +136,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
     @functools.wraps(draw)
     def inside(*args: Any, **kwargs: Any) -> Figure:
-        with matplotlib.style.context(STYLE, after_reset=True):
+        with _DRAWING, matplotlib.style.context(STYLE, after_reset=True):
             return draw(*args, **kwargs)
 
     return inside
@@ -161,6 +163,13 @@ def say(ax: Axes, sentence: str) -> None:
     """Put a sentence where a picture would have been."""
     ax.set_axis_off()
     ax.text(0.5, 0.5, textwrap.fill(sentence, 36), ha="center", va="center", transform=ax.transAxes, color="#555555")
+
+
+def sentence_figure(sentence: str) -> Figure:
+    """A small figure that says why there is no picture."""
+    figure = styled(new_figure)(6.0, 1.2)
+    say(figure.subplots(), sentence)
+    return figure
 
 
 def method_look(name: str, unknown: Sequence[str] = ()) -> tuple[str, str, str]:

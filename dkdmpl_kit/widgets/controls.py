@@ -6,7 +6,7 @@ exceptions.) Notebooks first show the plain function's figure, then attach a con
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets
@@ -32,6 +32,7 @@ class FigureControl(Panel):
         if not sliders:
             raise KitError("FigureControl: no sliders given; name at least one argument of the figure's function.")
         super().__init__()
+        self.add_class("dkdmpl-figure")
         self.figure_of = figure_of
         self.sliders: dict[str, Any] = {name: _slider(name, spec) for name, spec in sliders.items()}
         self.image = FigureView()
@@ -109,38 +110,3 @@ def eps_slider(
         return figure(labels), _sentence({"eps": eps, **summary})
 
     return FigureControl(draw, eps=(low, high, step, float(value)))
-
-
-def temperature_slider(
-    figure: Callable[[float], Figure], *, value: float = 0.05, low: float = 0.01, high: float = 1.0
-) -> FigureControl:
-    """Move a temperature on a log scale from `low` to `high`; `figure(temperature)` draws it."""
-    if not 0 < low <= value <= high:
-        raise KitError(f"temperature_slider: needs 0 < low <= value <= high, got {low}, {value}, {high}.")
-    from math import log10
-
-    slider = ipywidgets.FloatLogSlider(
-        value=value,
-        base=10,
-        min=log10(low),
-        max=log10(high),
-        step=0.02,
-        description="temperature",
-        continuous_update=False,
-        readout_format=".3f",
-    )
-    return FigureControl(
-        lambda temperature: (figure(temperature), f"temperature {temperature:.3f}"), temperature=slider
-    )
-
-
-def epoch_slider(figure: Callable[[int], Figure], epochs: Sequence[int], *, value: int | None = None) -> FigureControl:
-    """Step through the epochs that were kept; `figure(epoch)` draws one. Starts at the first, or at `value`."""
-    epochs = [int(epoch) for epoch in epochs]
-    if not epochs or (value is not None and value not in epochs):
-        known = ", ".join(map(str, epochs)) or "none"
-        raise KitError(f"epoch_slider: epoch {value} is not among those kept ({known}).")
-    slider = ipywidgets.SelectionSlider(
-        options=epochs, value=epochs[0] if value is None else value, description="epoch", continuous_update=False
-    )
-    return FigureControl(lambda epoch: (figure(epoch), f"epoch {epoch}"), epoch=slider)

@@ -6,6 +6,7 @@ again by `.check()`: a test that moves a control and then calls `check()` fails 
 from __future__ import annotations
 
 import html
+import threading
 from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
@@ -44,6 +45,7 @@ class Panel(ipywidgets.VBox):
         super().__init__(**options)
         self.status = ipywidgets.HTML()
         self.error: Exception | None = None
+        self._lock = threading.RLock()  # callbacks come from the notebook, and from a thread that trains
 
     def say(self, sentence: str) -> None:
         """Show a sentence in the status line."""
@@ -52,15 +54,20 @@ class Panel(ipywidgets.VBox):
     def attempt(self, action: Callable[[], Any]) -> bool:
         """Call `action`; what it raises is shown in the status line and kept for `check`. True where it went well."""
         try:
-            action()
+            with self._lock:
+                action()
         except Exception as error:  # a callback may raise anything: shown, kept, raised again by check()
-            self.error = error
-            name = "" if isinstance(error, KitError) else f"{type(error).__name__}: "
-            self.status.value = (f'<b style="color:{PALETTE["wrong"]}">{html.escape(name + str(error))} '
-                                 "The picture is the last good one.</b>")
+            self.show_error(error)
             return False
         self.error = None
         return True
+
+    def show_error(self, error: Exception) -> None:
+        """Show an error in the status line and keep it for `check`."""
+        self.error = error
+        name = "" if isinstance(error, KitError) else f"{type(error).__name__}: "
+        self.status.value = (f'<b style="color:{PALETTE["wrong"]}">{html.escape(name + str(error))} '
+                             "The picture is the last good one.</b>")
 
     def on(self, control: ipywidgets.Widget, action: Callable[[], Any], names: str = "value") -> None:
         """Call `action()` through `attempt` whenever `control`'s trait changes."""

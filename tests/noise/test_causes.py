@@ -8,7 +8,7 @@ import pytest
 from reference import noise as naive
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.noise import noise_causes, pair_factors
+from dkdmpl_kit.noise import NO_CAUSE, label_report, noise_causes, pair_causes, pair_factors
 
 
 def world(n=60, seed=0):
@@ -157,3 +157,82 @@ def test_where_nothing_can_be_compared_a_sentence_says_so(labels, pids, camids, 
 def test_bad_input_is_refused(arguments, words):
     with pytest.raises(KitError, match=words):
         noise_causes(**{"labels": [0, 0, 1], "pids": [0, 1, 1], "camids": [0, 0, 1], **arguments})
+
+
+# --- pair by pair ---
+
+def merged_and_split_by_camera():
+    """40 identities, 4 cameras, 3 pictures each: camera 0 merges people three by three, camera 3 is split off."""
+    pids, camids = np.repeat(np.arange(40), 12), np.tile(np.repeat(np.arange(4), 3), 40)
+    labels = np.where(camids == 0, 1000 + pids // 3, np.where(camids == 3, 2000 + pids, pids))
+    return labels, pids, camids
+
+
+@pytest.mark.parametrize("kind, cause", [("merged", "same camera"), ("split", "another camera")])
+def test_every_wrong_pair_is_there_with_the_planted_cause(kind, cause):
+    labels, pids, camids = merged_and_split_by_camera()
+    found = pair_causes(labels, pids, camids=camids, kind=kind, resamples=50)
+    wrong = [(i, j) for i, j in combinations(range(len(labels)), 2)
+             if (labels[i] == labels[j]) != (pids[i] == pids[j]) and (labels[i] == labels[j]) == (kind == "merged")]
+    assert {tuple(sorted(pair)) for pair in found.pairs.tolist()} == set(wrong) and found.n_wrong == len(wrong)
+    assert found.names == (cause,) and found.low[0] > 1 and (found.cause == 0).all() and found.note == ""
+    together = camids[found.pairs[:, 0]] == camids[found.pairs[:, 1]]
+    assert (found.holds[:, 0] == (together if kind == "merged" else ~together)).all()
+    odds = noise_causes(labels, pids, camids=camids, kind=kind, resamples=50)
+    turned = (odds.odds_ratio, odds.low, odds.high) if kind == "merged" else (1 / odds.odds_ratio, 1 / odds.high, 1 / odds.low)
+    np.testing.assert_allclose((found.odds_ratio, found.low, found.high), turned)
+
+
+def test_the_table_counts_each_pair_once_and_orders_causes_by_their_pairs():
+    people = [person(k // 6, k % 3, view=("front", "back")[k % 2], rgb=(k // 6 * 60, 0, 0)) for k in range(36)]
+    pids, camids = np.array([p["number"] for p in people]), np.array([p["camera"] for p in people])
+    labels = np.where(camids == 1, pids // 2, pids + 10)
+    found = pair_causes(labels, pids, camids=camids, factors=people, resamples=50)
+    table = found.table()
+    assert sum(table["pairs"]) == len(found.pairs) == found.n_wrong and sum(table["share"]) == pytest.approx(1)
+    assert table["cause"][-1] == NO_CAUSE and np.isnan(table["odds_ratio"][-1])
+    assert table["pairs"][:-1] == sorted(table["pairs"][:-1], reverse=True)
+    for name, held, ratio in zip(table["cause"][:-1], table["holds"], table["odds_ratio"]):
+        place = found.names.index(name)
+        assert held == found.holds[:, place].mean() and ratio == found.odds_ratio[place] >= 1
+    strongest = [max((f for f in range(len(found.names)) if row[f] and found.low[f] > 1),
+                     key=lambda f: found.odds_ratio[f], default=-1) for row in found.holds]
+    assert found.cause.tolist() == strongest
+
+
+def test_a_factor_whose_interval_holds_1_is_no_cause():
+    rng = np.random.default_rng(1)
+    pids, camids = np.repeat(np.arange(30), 8), rng.integers(0, 4, 240)
+    found = pair_causes(rng.permutation(pids), pids, camids=camids, resamples=100)
+    assert found.low[0] < 1 and (found.cause == -1).all() and found.table()["share"] == [0, 1]
+
+
+def test_what_cannot_be_known_of_pairs_is_a_note():
+    labels, pids, camids = merged_and_split_by_camera()
+    alone = pair_causes(labels, pids)
+    assert alone.names == () and len(alone.pairs) == alone.n_wrong > 0 and "Neither cameras nor" in alone.note
+    assert alone.table()["cause"] == [NO_CAUSE] and alone.table()["pairs"] == [alone.n_wrong]
+    capped = pair_causes(labels, pids, camids=camids, max_pairs=10)
+    assert len(capped.pairs) == 10 and capped.n_wrong == alone.n_wrong and "Looked at 10 of" in capped.note
+    for unknown, note in ((np.full_like(pids, -1), "known identity"), (pids, "no pair wrongly together")):
+        nothing = pair_causes(pids, unknown, camids=camids)
+        assert nothing.pairs.shape == (0, 2) and nothing.n_wrong == 0 and note in nothing.note
+        assert nothing.table() == {**nothing.table(), "cause": [NO_CAUSE], "pairs": [0], "share": [0.0]}
+    with pytest.raises(KitError, match="kind"):
+        pair_causes(labels, pids, kind="both")
+
+
+def test_an_unknown_camera_is_neither_the_same_nor_another():
+    labels, pids, camids = merged_and_split_by_camera()
+    found = pair_causes(labels, pids, camids=np.where(camids == 2, -1, camids), kind="split", resamples=20)
+    unknown = (camids[found.pairs] == 2).any(axis=1)
+    assert found.names == ("another camera",) and unknown.any() and not found.holds[unknown].any() and found.holds.any()
+
+
+def test_the_number_of_wrong_pairs_is_that_of_the_report():
+    labels, pids, camids = world(200)
+    report, known = label_report(labels, pids), labels >= 0
+    together = sum(n * (n - 1) // 2 for n in np.bincount(labels[known]))
+    same = sum(n * (n - 1) // 2 for n in np.bincount(pids[known]))
+    assert pair_causes(labels, pids, camids=camids, resamples=1).n_wrong == round(together * (1 - report.pair_precision))
+    assert pair_causes(labels, pids, camids=camids, kind="split", resamples=1).n_wrong == round(same * (1 - report.pair_recall))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.noise import NOISE_KINDS, inject_noise, label_report
+from dkdmpl_kit.noise import NOISE_KINDS, inject_noise, label_report, noise_causes, noise_response
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.permutation(np.repeat(2 * np.arange(12) + 3, RNG.integers(12, 20, 12)))
@@ -100,3 +100,23 @@ def test_outliers_are_minus_one():
 def test_what_cannot_be_injected_is_refused(arguments, words):
     with pytest.raises(KitError, match=words):
         inject_noise(**{"labels": [0, 0, 1], "rate": 0.5, **arguments})
+
+
+def test_the_response_holds_at_each_rate_what_the_injected_labels_give():
+    table = noise_response(LABELS, [0, 0.2, 0.4], noise="camera_split", kind="split", camids=CAMIDS, seed=3)
+    assert table["rate"].tolist() == [0, 0.2, 0.4]
+    for place, rate in enumerate((0, 0.2, 0.4)):
+        labels = inject_noise(LABELS, rate, kind="camera_split", camids=CAMIDS, seed=3).labels
+        report = label_report(labels, LABELS)
+        assert [table[name][place] for name in ("ari", "pair_precision", "pair_recall")] == [
+            report.ari, report.pair_precision, report.pair_recall]
+        odds = noise_causes(labels, LABELS, camids=CAMIDS, kind="split", max_pairs=3000, resamples=0, seed=3).odds_ratio
+        assert table["same camera"][place] == odds[0] < 0.1 if rate else np.isnan(table["same camera"][place])
+
+
+def test_the_response_stops_where_the_kind_can_do_no_more_and_knows_no_odds_without_causes():
+    table = noise_response(LABELS, [0.1, 0.99], noise="camera_split", camids=CAMIDS)
+    assert table["rate"].tolist() == [0.1]
+    assert list(noise_response(LABELS, [0.1, 0.5])) == ["rate", "ari", "pair_precision", "pair_recall"]
+    with pytest.raises(KitError, match="camera of every image"):
+        noise_response(LABELS, [0.1], noise="camera_split")

@@ -9,7 +9,7 @@ import pytest
 
 from dkdmpl_kit import viz
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.widgets import FigureControl, epoch_slider, eps_slider, temperature_slider
+from dkdmpl_kit.widgets import FigureControl, eps_slider
 
 XY = np.random.default_rng(0).normal(size=(20, 2))
 
@@ -99,31 +99,3 @@ def test_the_eps_slider_reclusters_and_tells_the_summary():
     assert np.allclose(seen, [0.6, 0.8])
     assert control.figure.axes[0].get_xlabel() == "1 cluster, 4 outliers (20%, grey)"
     assert control.status.value == "eps 0.800 · n clusters 1 · ari unknown · outlier fraction 0.200"
-
-
-def test_the_temperature_slider_moves_on_a_log_scale():
-    sims = np.array([0.9, 0.5, 0.1])
-
-    def draw(temperature):
-        p = np.exp(sims / temperature)
-        return viz.label_views(0, p / p.sum(), None, None)
-
-    control = temperature_slider(draw, value=0.05)
-    sharp = control.figure.axes[0].containers[0][0].get_height()
-    control.value = 1.0
-    soft = control.figure.axes[0].containers[0][0].get_height()
-    assert sharp > 0.99 and soft < 0.5 and "1.000" in control.status.value
-    with pytest.raises(KitError, match="0 < low <= value <= high"):
-        temperature_slider(draw, value=0.0)
-
-
-def test_the_epoch_slider_offers_only_the_epochs_that_were_kept():
-    control = epoch_slider(lambda epoch: bars(epoch / 10), [0, 5, 9])
-    assert control.value == 0 and list(control.sliders["epoch"].options) == [0, 5, 9]
-    control.value = 9
-    assert np.isclose(height_of(control), 0.9) and control.status.value == "epoch 9"
-    assert epoch_slider(lambda epoch: bars(epoch), [2, 4], value=4).value == 4
-    with pytest.raises(KitError, match="not among those kept"):
-        epoch_slider(bars, [1, 2], value=3)
-    with pytest.raises(KitError, match="none"):
-        epoch_slider(bars, [])
