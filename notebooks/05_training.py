@@ -282,7 +282,7 @@ if trainable:
 #
 # Every epoch clusters anew, so cluster 5 of one epoch and cluster 5 of the next have nothing to do with each other. To *follow* a cluster we match the clusters of two epochs one to one, so that they overlap most in total (`noise.label_change`). A cluster whose partner shares too little with it, or that has none, *dies*; one that continues none is *born*.
 #
-# In the picture a column is an epoch and a band a cluster. A ribbon shows where its pictures go. Two ribbons out of one band: a **split**. Two into one: a **merge**. Shown are the clusters that exchanged most pictures with others; all the rest is one grey band, and [outliers](course/glossary.md#outlier) have their own.
+# In the picture a column is an epoch and a band a cluster. A ribbon shows where its pictures go. Two ribbons out of one band: a **split**. Two into one: a **merge**. Shown are the clusters that exchanged most pictures with others; all the rest is one grey band, and outliers have their own.
 #
 # **Predict:** as the features get better, which is more frequent, a split or a merge?
 
@@ -323,7 +323,7 @@ if trainable and interactive:
 # %% [markdown]
 # ## Watching it live
 #
-# One picture holds what a run tells while it trains. The last panel is the [break-even](course/glossary.md#break-even) of P2 (notebook 03): the teacher's mass on the true cluster, less the accuracy of the [hard label](course/glossary.md#hard-label). Above 0, mixing the teacher in brings the label nearer to the truth. Below it: the pictures whose labels look least trustworthy, found *without* the truth. The frames then tell whether the suspicion was right.
+# One picture holds what a run tells while it trains. The last panel is the [break-even](course/glossary.md#break-even) of P2 (notebook 03): the teacher's mass on the true cluster, less the accuracy of the hard label. Above 0, mixing the teacher in brings the label nearer to the truth. Below it: the pictures whose labels look least trustworthy, found *without* the truth. The frames then tell whether the suspicion was right.
 
 # %%
 if trainable:
