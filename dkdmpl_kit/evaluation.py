@@ -89,8 +89,9 @@ def top_matches(query_features: np.ndarray | torch.Tensor, gallery_features: np.
     return indices, matches
 
 
-def ranked_gallery(query_feature: np.ndarray, gallery_features: np.ndarray, query_pid: int | None, gallery_pids: np.ndarray | None,
-                   query_camid: int | None, gallery_camids: np.ndarray | None, *, top: int = 20) -> tuple[np.ndarray, np.ndarray]:
+def ranked_gallery(query_feature: np.ndarray, gallery_features: np.ndarray, query_pid: int | None,
+                   gallery_pids: np.ndarray | None, query_camid: int | None, gallery_camids: np.ndarray | None, *,
+                   top: int = 20) -> tuple[np.ndarray, np.ndarray]:
     """One query's list with what the protocol leaves out still in it: indices (<= top,) and kinds "right", "wrong", "junk".
 
     query_feature (d,), gallery_features (G, d), rows of norm 1; pids and camids (G,) or None. Junk has the query's pid and

@@ -221,6 +221,10 @@ if pseudo.n_clusters < 2:
 # Read the three panels together. The ARI counts clustered pictures only, so it can look fine while nearly everything is an
 # outlier. And mind that you could *choose* the best `eps` only because you know the identities: an [unsupervised](course/glossary.md#unsupervised) method may
 # not look at that panel. The kit keeps the field's usual value, and reports what it gives.
+#
+# In JupyterLab, move the radius yourself. The slider below clusters anew and shows the purest cluster, the most mixed one and
+# some outliers (without identities: the most compact cluster and the loosest). How small can `eps` become before half of the
+# pictures are left out? How large before the rows fill with strangers?
 
 # %%
 if interactive:
@@ -365,12 +369,26 @@ Markdown(table)
 # %% [markdown]
 # ## 9. Look around
 #
-# In JupyterLab the cell below turns the map into an instrument. Drag to pan, scroll to zoom, point at a picture to see it.
-# Click one to see its cluster beside the nearest other clusters; draw a lasso to see many pictures with their labels. The
-# sliders cluster anew as you move them. A cluster keeps its number, and so its colour, as long as it can be followed.
+# In JupyterLab the cell below turns the map into an instrument.
 #
-# **Predict:** raise `eps` a little: which clusters will merge first? Colour by kind of error and watch: does what was
-# *split* come together before strangers are *merged*?
+# - **Look.** Drag to pan, scroll to zoom, point at a picture to see it. Click one: its cluster opens below, beside the
+#   clusters with the most similar centroids. The lasso button at the left of the map lets you draw around many pictures:
+#   they open sorted by label.
+# - **Cluster anew.** `eps` and `min_samples` are DBSCAN's (section 4), `k1` and `k2` the lengths of the neighbour lists
+#   (sections 1 and 2). The first two act while you move them, the last two when you let go. A cluster keeps its number, and
+#   so its colour, as long as it can be followed.
+# - **Colour and find.** `colour by` offers what is known about the pictures. `cluster` opens a cluster by its number; -1
+#   closes it.
+#
+# **Predict:** raise `eps` a little: which clusters will merge first?
+#
+# Then try three things:
+#
+# 1. Where identities are known, colour by kind of error and raise `eps` step by step. Does what was *split* come together
+#    before strangers are *merged*? The line under the controls counts both, and what the last move did.
+# 2. Look for an island with two labels, or for one label on two islands, and click into them. What unites the pictures of a
+#    cluster: the person, the clothes, the camera?
+# 3. Halve `k1`, then bring it back. Which clusters fall apart, and do they return with their numbers?
 
 # %%
 if interactive:

@@ -418,11 +418,12 @@ if y_star is not None and wrong.any():
 # %% [markdown]
 # ## Turn the knobs yourself
 #
-# All of this lesson on one bench. The bars are the teacher $e$, the student $q$ and the mixed label $r$ (called $r_3$ in the picture: with a third view, in notebook 04, it is mixed from all of them). An arrow starts at the top of a blue bar and shows where the gradient pushes it: minus the gradient that autograd finds, divided by $1+\lambda_g$. On the right stand the losses, computed by the functions that train.
+# All of this lesson on one bench. The bars are the teacher $e$, the student $q$ and the mixed label $r$. (The picture says $r_3$ and P4: notebook 04 adds a third view. Without it they are $r$ and P1.)
+# An arrow starts at the top of a blue bar and shows where the gradient pushes it: minus the gradient that autograd finds, divided by $1+\lambda_g$. The number beside it is the gradient itself, so *plus* means *down*. Where there is no arrow, there is hardly any pull. On the right stand the losses, computed by the functions that train.
 #
 # **Predict:** where do the arrows end, by P1? And where if $T$ is not 1?
 #
-# First the plain function and its picture; in JupyterLab the controls appear below.
+# First the plain function and its picture.
 
 # %%
 suspect = int(index[cases["best"]]) if y_star is not None and wrong.any() else int(batch[contested])
@@ -439,15 +440,22 @@ stage.save_figure(fig, "03_losslab")
 figures.append("03_losslab")
 fig
 
+# %% [markdown]
+# In JupyterLab the same bench has controls. `picture` moves through the batch; 0 is the picture above, and those marked *out*, at the end, are outliers (if there are any). `tau` is the student's temperature $\tau$, `tau_t` the teacher's $\tau_t$, `T` the distillation temperature $T$, `lambda_g` the weight $\lambda_g$. *by hand* replaces the picture by four clusters whose probabilities you drag: they are brought back to the sum 1, and hold at the temperatures at which the bench began.
+#
+# Five things to try:
+#
+# 1. Raise `tau_t` until the orange bars are even. Which arrows turn round?
+# 2. Raise `lambda_g`. How far down does the purple bar come inside the black outline?
+# 3. Turn `T` away from 1. Do the arrows still reach the purple bars? The line below the picture says by how much the true gradient differs from P1's.
+# 4. Move `picture` to an [outlier](course/glossary.md#outlier). It has soft views, and nothing to train on.
+# 5. *By hand*: find probabilities for which the mixed label pulls a cluster up that the hard label pushes away.
+
 # %%
 if interactive:
     from dkdmpl_kit.widgets import LossLab
 
     display(LossLab(likeness, knows, None, labels[bench], pictures=pixels[bench], tau=tau, tau_t=tau_t, lambda_g=lam))
-
-# %% [markdown]
-# Four things to try. Raise `tau_t` until the orange bars are even: which arrows turn round? Raise `lambda_g`: how far from the black outline can the purple bar go? Turn $T$ away from 1: the arrows leave the purple bars, and the line below says by how much the true gradient differs from P1's. Move `picture` to the last ones: an [outlier](course/glossary.md#outlier) has soft views, and nothing to train on.
-# With *by hand* you make a small case of four clusters yourself: find probabilities for which the mixed label pulls a cluster up that the hard label pushes away.
 
 # %% [markdown]
 # ## Exercises

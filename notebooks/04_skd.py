@@ -367,11 +367,11 @@ if stage.has_truth:
 #
 # ## All three views on one bench
 #
-# The query above once more, with everything that acts on it: its three views, the target $r_3$ mixed from them, and the losses, computed by the functions that train. An arrow starts at the top of a blue bar and shows where the gradient pushes it: minus the gradient that autograd finds, divided by $1+\lambda_g+\lambda_s$.
+# The query above once more, with everything that acts on it: its three views, the target $r_3$ mixed from them, and the losses, computed by the functions that train. An arrow starts at the top of a blue bar and shows where the gradient pushes it: minus the gradient that autograd finds, divided by $1+\lambda_g+\lambda_s$. The number beside it is the gradient itself, so *plus* means *down*.
 #
-# **Predict:** by P4 each arrow ends at its purple bar. Which divergences break that, and in which direction?
+# **Predict:** with `kl` each arrow ends at its purple bar, by P4. Do the other two divergences push further, or less far?
 #
-# First the plain function and its picture; in JupyterLab the controls appear below: every [temperature](course/glossary.md#temperature), both weights, the divergence, and each picture of the batch with its hardest anchor.
+# First the plain function and its picture.
 
 # %%
 likeness, anchors_like = z @ memory.features.T, z[hardest] @ memory.features.T   # M z and M z_p(i): logits times tau
@@ -385,15 +385,21 @@ stage.save_figure(fig, "04_losslab")
 figures.append("04_losslab")
 fig
 
+# %% [markdown]
+# In JupyterLab the same bench has controls. `picture` moves through the batch, each picture with its hardest anchor. `tau` is the [temperature](course/glossary.md#temperature) $\tau$ of query and anchor, `tau_t` the teacher's $\tau_t$, `T` the distillation temperature (of $L_{\mathrm{GKD}}$ alone); `lambda_g` and `lambda_s` are the weights, `divergence` is the one of $L_{\mathrm{SKD}}$. *by hand* replaces the picture by four clusters whose probabilities you drag: they are brought back to the sum 1, and hold at the temperatures at which the bench began.
+#
+# Three things to try:
+#
+# 1. Choose a picture whose query and anchor disagree completely, and switch `divergence` from `kl` to `js`. How much of the anchor's pull is left?
+# 2. Set `lambda_s` to 0 and raise it slowly. Which bars does the anchor hold up that the hard label would push down?
+# 3. *By hand*: find views for which the hard label pushes a cluster down, the anchor pulls it up, and the two cancel, so that it feels no pull at all.
+
 # %%
 if interactive:
     from dkdmpl_kit.widgets import LossLab
 
     display(LossLab(likeness, knows, anchors_like, y, pictures=seen, anchor_pictures=seen[hardest], tau=tau, tau_t=tau_t,
                     lambda_g=lam_g, lambda_s=lam_s, picture=far))
-
-# %% [markdown]
-# Three things to try. Switch `divergence` to `js`: how much of the pull is left where query and anchor disagree completely? Set `lambda_s` to 0 and raise it slowly: which bar does the anchor save, and from what? And with *by hand*: find three views for which the hard label and the anchor cancel each other exactly, so that a cluster feels no pull at all.
 
 # %% [markdown]
 # ## Exercises

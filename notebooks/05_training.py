@@ -22,7 +22,7 @@
 #
 # **Time** on 2 CPU cores: under a minute with `preset="smoke"`, several minutes with `"demo"`: three training runs. Finished runs are read, not repeated, and a cut one goes on where it stopped.
 #
-# **Reads and writes** in `out_dir`: reads the data set (rendered if missing); writes `runs/` (one folder a run), `untrained.json`, `figures/05_*.png` and `metrics/05_training/metrics.json`. It also reads `figures/reproduce/records.json` of this checkout, if it is there: longer runs with several seeds, made earlier by `make reproduce`.
+# **Reads and writes** in `out_dir`: reads the data set (rendered if missing); writes `runs/` (one folder a run; `live-seed…` only if you press *Start* below), `untrained.json`, `figures/05_*.png` and `metrics/05_training/metrics.json`. It also reads `figures/reproduce/records.json` of this checkout, if it is there: longer runs with several seeds, made earlier by `make reproduce`.
 #
 # Only the abstract of the DKD-MPL paper (Zhu, Peng, Yan, IEEE Trans. Multimedia, 2024) is available to us. The loop below is **this kit's reading** of it around the recipe of Cluster Contrast, the usual base of the field. No number here is the paper's.
 
@@ -284,6 +284,8 @@ if trainable:
 #
 # In the picture a column is an epoch and a band a cluster. A ribbon shows where its pictures go. Two ribbons out of one band: a **split**. Two into one: a **merge**. Shown are the clusters that exchanged most pictures with others; all the rest is one grey band, and outliers have their own.
 #
+# Do not mix up two uses of these words. Here a split or a merge is an *event* between two epochs, and no truth is needed to see it. *Split* and *merged* pictures, in the bars above, are *kinds of error*, judged by the true identities.
+#
 # **Predict:** as the features get better, which is more frequent, a split or a merge?
 
 # %%
@@ -298,7 +300,7 @@ if trainable:
         f"{sum(film.changes[name])} {name}" for name in ("born", "died", "split", "merged")) + ".")
 
 # %% [markdown]
-# *Moved pictures* of the table changed sides between two clusters that both live on. A run that settles moves fewer and fewer.
+# *Moved pictures* of the table went from one cluster to another, which may be new. The table counts a split only where at least two new clusters each take a fifth of the old one or more, and a merge only where at least two old ones each make up a fifth of the new one or more: one stray picture seldom makes either. A run that settles moves fewer and fewer.
 #
 # The same clusters, in the same colours, on [maps](course/glossary.md#umap) of the features. Each map starts from the one before and is turned to fit it; else UMAP would draw every epoch anew, and nothing could be followed. **A map is a picture:** the clusters live in feature space, and were found there.
 
@@ -312,7 +314,15 @@ elif trainable:
     print("These runs keep no features of their epochs (keep_features): there are no maps.")
 
 # %% [markdown]
-# In JupyterLab: press play, or move the slider. Follow more clusters, the largest ones, or colour by what went wrong.
+# In JupyterLab the run plays like a film: the map at the left, the flows at the right, in the same colours. The yellow column is the epoch that the map shows. Press play, or move `epoch`. `follow` says how many clusters have a letter and a colour, and the menu beside it which: those that changed most, or the largest. `colour by` paints the map by kind of error, by identity or by camera instead, as far as these are known. (*Refresh* and *go to the newest epoch* are for a run that still trains.)
+#
+# **Predict:** where do the pictures of a cluster go when it dies: into other clusters, or among the outliers?
+#
+# Three things to try:
+#
+# 1. Find a × in the flows and follow the ribbons of its cluster. Then look at both epochs on the map.
+# 2. Colour by kind of error: do *merged* pictures lie at the rims of the islands, or in the middle?
+# 3. Follow the largest clusters instead: are they the calm ones?
 
 # %%
 if trainable and interactive:
@@ -323,7 +333,11 @@ if trainable and interactive:
 # %% [markdown]
 # ## Watching it live
 #
-# One picture holds what a run tells while it trains. The last panel is the [break-even](course/glossary.md#break-even) of P2 (notebook 03): the teacher's mass on the true cluster, less the accuracy of the hard label. Above 0, mixing the teacher in brings the label nearer to the truth. Below it: the pictures whose labels look least trustworthy, found *without* the truth. The frames then tell whether the suspicion was right.
+# Two pictures hold what a run tells while it trains. The first has the curves. Its last panel is the [break-even](course/glossary.md#break-even) of P2 (notebook 03): the teacher's mass on the true cluster, less the accuracy of the hard label. Where this margin is above 0, mixing the teacher in brings the labels nearer to the truth, on average.
+#
+# The second shows the *hardest* pictures, those whose labels look least trustworthy. They are found *without* the truth: by how near the centre of another cluster is, compared with the own one. The frames then tell, where identities are known, whether the suspicion was right.
+#
+# **Predict:** does the margin rise or fall from epoch to epoch? And how many of the twelve hardest pictures are labelled wrongly?
 
 # %%
 if trainable:
@@ -341,7 +355,9 @@ if trainable:
         display(fig)
 
 # %% [markdown]
-# In JupyterLab the panel below trains a short run of its own, behind the notebook: you can go on reading. Its buttons act on the real loop. **Pause** waits before the next batch; **stop** ends the run, and **resume** goes on from the last whole epoch, to the very result of a run that was never cut. The player under it shows each epoch as soon as it is done.
+# In JupyterLab the panel below trains a short run of its own when you press **Start**. It trains behind the notebook: you can go on reading, or run other cells. The buttons act on the real loop. **Pause** waits before the next batch, and **Resume** goes on from there. **Stop** ends the run; then **Resume** goes on from the last whole epoch, to the very result of a run that was never cut. (A run that has finished is shown again, not trained again.) The player under it shows each epoch as soon as it is done.
+#
+# Three things to try: pause in the middle of an epoch, and read where the loop waits; stop in the middle of an epoch and resume, and see from which batch it goes on; and watch in the player which clusters the newest epoch has made or dissolved.
 
 # %%
 if trainable and interactive:

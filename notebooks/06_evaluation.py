@@ -16,7 +16,7 @@
 # **You will learn**
 #
 # - the protocol of re-ID worked by hand: who is left out of a ranking, and what AP, CMC and mINP say;
-# - what training changed, side by side: numbers, rankings, distances, maps;
+# - what training changed, side by side: numbers, rankings, distances, maps, and where the encoder looks;
 # - which queries still fail, and what several seeds say that one run cannot.
 #
 # **Time** on 2 CPU cores: about two minutes, most of it for the maps; a little more if no training run is found.
@@ -280,7 +280,8 @@ if view is None:
 #
 # Cover a small square of a picture with grey and measure how far its similarity to another picture falls: where it falls
 # most, the encoder found the two alike (*occlusion*; Zeiler and Fergus 2014). The map is only about this pair, and a place that
-# matters is not yet a place that *should* matter. Here is a query with the first right picture of its list.
+# matters is not yet a place that *should* matter. Here is a query with the first right picture of its list. Each of the two is
+# covered in turn, while the other stays whole.
 #
 # **Predict:** will the map be bright on the clothes, on the face, or on the wall behind?
 
@@ -309,8 +310,23 @@ else:
     print("No right picture among the first ten of the queries shown: there is no pair to look at." if view else reason)
 
 # %% [markdown]
-# The browser below shows any query: its twenty nearest pictures before and after training (with the junk that the protocol leaves
-# out, framed grey), where they lie among all distances, and on demand the map for any place of the list.
+# Beside each picture stands its map. Yellow: covering this place costs the most similarity. Grey: it costs nothing, or even makes
+# the two more alike. Each row has a scale of its own: compare places within a row, not the brightness of two rows. Where the
+# wall is as bright as the person, the two are alike by their walls as well.
+#
+# In JupyterLab the browser below takes any query. `order` sorts the queries (as listed, lowest AP first, or those first that
+# training changed most), and `query` moves along that order. You see up to twenty nearest pictures, one row before and one row
+# after training; what the protocol leaves out stays in the rows, framed grey (the legend calls all of it junk). Below, ticks show
+# where this list lies among the distances of all pairs. *where does it look?* draws the maps for the picture at place `rank` of the
+# last row; move `rank` to see another.
+#
+# **Predict:** take the query with the lowest AP. Will the wrong pictures at its top share its clothes, its view or its camera?
+#
+# Three things to try:
+#
+# 1. Lowest AP first: where do the right pictures stand, and what stands before them?
+# 2. Most changed first: has training moved right pictures up, or others away? Is there a query that it made worse?
+# 3. Look at the maps of a wrong picture near the front: what convinced the encoder? Compare with a right one.
 
 # %%
 if interactive and view:

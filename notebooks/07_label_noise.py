@@ -152,6 +152,8 @@ else:
 #
 # **Pair by pair.** Now take each wrong pair by itself and ask for its likeliest cause: of the factors whose interval lies clearly above 1, the one of the greatest odds that holds for this pair. Where sharing a factor *protects* (a person is rarely split within one camera), its absence is the cause: *another camera*. Pairs without a clear factor stay unexplained.
 #
+# Beside each bar stand the number of its pairs and their share; in how many of all wrong pairs the factor is true, chosen or not; and its odds ratio with the interval. A factor whose interval reaches down to 1 is not clear: no pair is given to it, however often it is true.
+#
 # **Predict:** which share of the wrong pairs can be explained at all?
 
 # %%
@@ -173,9 +175,9 @@ else:
 # %% [markdown]
 # The cause of one pair is a reading, not a proof: the regression speaks about all pairs, and we read it off one. So look at the pictures. Would you have named the same cause?
 #
-# To see what a *known* cause looks like, make the noise yourself: put wrong labels of one kind into the true ones and ask the same questions again (section 7 trains on such labels).
+# To see what a *known* cause looks like, make the noise yourself: put wrong labels of one kind into the true ones and ask the same questions again (section 7 trains on such labels). Two kinds: *symmetric* gives a picture the label of any other identity, like dice. *Camera split* gives one camera's pictures of a person a label of their own.
 #
-# **Predict:** noise that splits people by camera leaves which agreement untouched, the precision of the pairs or their recall? And dice (*symmetric*): what will wrong pairs have in common?
+# **Predict:** camera split leaves which agreement untouched, the precision of the pairs or their recall? And with symmetric noise, what will wrong pairs have in common?
 
 # %%
 if stage.has_truth:
@@ -184,6 +186,20 @@ if stage.has_truth:
             response = noise.noise_response(stage.pids, np.linspace(0, 0.6, 7), noise=made, kind=kind, seed=seed, **known_by)
             show(viz.noise_response_curves(response, noise=made, kind=kind), f"07_response_{made}")
 
+# %% [markdown]
+# Left, the agreement with the truth. (The prediction: camera split never puts two people together, so the precision stays at 1.)
+# Right, the odds ratios. A line near 1 means: this factor has nothing to do with the noise. Far above 1 it marks the wrong pairs; far below 1 it marks the right ones, and its absence is the cause. What symmetric noise has in common is what *any* two pictures have in common, so expect no cause to stand out, but for chance where wrong pairs are few. And chance runs *along* a line: a higher rate changes the pictures of the lower one and some more, so a whole line may lie off 1 by luck.
+#
+# **The same through a lens.** In JupyterLab the panel below asks these questions of any noise. *merged* or *split*: which wrong pairs. The buttons beside: which chart, *causes* (the bars above), *cameras* (the maps of section 1), *factors* (both kinds of error side by side) or *agreement* (the curves above). `noise`: the clustering's own labels, or true labels of which the share `rate` was made wrong; besides the two kinds above there are *look alike* (the label of the most similar identity) and *outlier* (no label at all). At the bottom `cause` chooses example pairs, and *other examples* turns the page. (To be quick, the panel draws fewer pairs and fewer bootstraps: its intervals may differ a little from those above.)
+#
+# **Predict:** with *look alike* noise, which cause will have the longest bar?
+#
+# Three things to try:
+#
+# 1. The clustering's own noise: look at pairs of the longest bar, then at those of *none of these*. What would you call *their* cause?
+# 2. *Camera split* with *split* and the chart *cameras*: which cells of the map light up, and which stay empty?
+# 3. *Symmetric*, and move `rate` up: does any cause stay clear?
+
 # %%
 if interactive:
     from dkdmpl_kit.widgets import NoiseLens
@@ -191,8 +207,6 @@ if interactive:
     display(NoiseLens(labels, stage.pids, pictures=stage.pictures("train"), features=features, seed=seed, **known_by))
 
 # %% [markdown]
-# A line at 1 on the right means: this factor has nothing to do with the noise. Far above or below 1 it marks the wrong pairs. What symmetric noise has in common is what *any* two pictures have in common, so expect no cause to stand out, but for chance where wrong pairs are few. (In JupyterLab the panel above shows the same for every kind and rate, with the map by cameras or by factors and example pairs of each cause.)
-#
 # ## 3. How the noise moves
 #
 # Labels are made anew in every epoch. Clusters are born, die, split and merge, and pictures change sides. To see that, clusters of neighbouring epochs are matched by their overlap (cluster *numbers* mean nothing).

@@ -38,7 +38,7 @@ class ClusteringSummary:
                       f"{_count(self.merged_clusters, 'cluster')} of several identities",
                       f"{_count(self.split_identities, 'identity', 'identities')} in several clusters"]
         if self.splits is not None:
-            parts.append(f"the last move split {_count(self.splits, 'cluster')} and merged {_count(self.merges, 'cluster')}")
+            parts.append(f"last move: {self.splits} split, {self.merges} merged")
         return " · ".join(parts)
 
 

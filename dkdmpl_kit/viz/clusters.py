@@ -69,7 +69,7 @@ def _groups(kind: str, values: np.ndarray) -> tuple[np.ndarray, Legend]:
     if kind == "camera" and len(names) <= len(CYCLE):
         return codes, [(CYCLE[p], f"camera {name + 1}") for p, name in enumerate(names.tolist())] + legend
     groups = count(len(names), one, "identities" if kind == "identity" else "")
-    repeats = f": {len(CYCLE)} colours, which repeat" if len(names) > len(CYCLE) else ""
+    repeats = f" in {len(CYCLE)} colours, which repeat" if len(names) > len(CYCLE) else ", a colour each"
     return codes, [(CYCLE[0], groups + repeats), *legend] if len(names) else legend
 
 

@@ -201,7 +201,7 @@ def live_curves(history: Sequence[Mapping[str, Any]], *, identities: int | None 
         elif lines[0][0] == "margin":
             _shade_margin(ax)
         elif ax.dataLim.ymin >= 0:
-            ax.set_ylim(bottom=0)
+            ax.set_ylim(0, 1.08 * ax.dataLim.ymax or 1)  # room for the highest marker
         if len(ax.lines) > 1:
             ax.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.2), ncols=2, fontsize=8, columnspacing=1, handlelength=1.5)
     return figure

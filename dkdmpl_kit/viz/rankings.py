@@ -91,7 +91,7 @@ def activation_pairs(query: Any, other: Any, maps: Mapping[str, tuple[Any, Any]]
                 one.set(xticks=[], yticks=[])
                 one.grid(False)
         score = f"\nsimilarity {scores[name]:.2f}" if scores else ""
-        row[0].set_ylabel(name + score)
+        row[0].set_ylabel(name + score, rotation=0, ha="right", va="center", labelpad=8)
     return figure
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import ipywidgets
 import numpy as np
+import torch
 
 from dkdmpl_kit.checkpoint import load_epoch, load_history
 from dkdmpl_kit.control import RunControl, RunStopped
@@ -50,6 +51,7 @@ class TrainingMonitor(Panel):
         self._first_error: Exception | None = None
         self.control, self.thread = RunControl(self._tick), None
         self._ended, self._written = "not started", 0.0
+        self._threads = torch.get_num_threads()  # each thread has its own: the run shall compute as one in the notebook does
         self.line, self.curves, self.hardest = ipywidgets.HTML(), FigureView(), FigureView()
         self.views = (self.curves, self.hardest)
         for name, icon in BUTTONS.items():
@@ -111,6 +113,7 @@ class TrainingMonitor(Panel):
     def _train(self) -> None:
         """The thread: what it raises is shown and kept; `RunStopped` is no error."""
         ended = "failed"
+        torch.set_num_threads(self._threads)
         try:
             self.train(resume=True, on_epoch=self._after_epoch, control=self.control)
             ended = "finished"

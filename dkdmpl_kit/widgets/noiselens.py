@@ -74,6 +74,7 @@ class NoiseLens(Panel):
         self.on_click(controls["more"], lambda: self._draw_examples(self.page + 1))
         rows = (("kind", "show"), ("noise", "rate"), ("cause", "more"))
         boxes = [ipywidgets.HBox([controls[name] for name in row]) for row in rows]
+        controls["kind"].layout.margin = "0 2rem 0 0"
         self.children = [*boxes[:2], self.status, self.chart, boxes[2], self.examples]
         self.redraw()                             # raises: a broken cell fails
 

@@ -22,7 +22,7 @@ class FigureView(ipywidgets.Image):
     """A matplotlib figure as PNG; `.figure` is the one shown (None at first), for tests to look into."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(format="png", layout=ipywidgets.Layout(max_width="100%"), **options)
+        super().__init__(format="png", layout=ipywidgets.Layout(max_width="100%", align_self="flex-start"), **options)
         self.figure: Figure | None = None
 
     def show(self, figure: Figure) -> None:
@@ -45,7 +45,7 @@ class Panel(ipywidgets.VBox):
         super().__init__(**options)
         self.status = ipywidgets.HTML()
         self.error: Exception | None = None
-        self._lock = threading.RLock()  # callbacks come from the notebook, and from a thread that trains
+        self._lock = threading.RLock()  # callbacks come in the kernel's own thread for widgets, and from one that trains
 
     def say(self, sentence: str) -> None:
         """Show a sentence in the status line."""

@@ -35,7 +35,8 @@ class EpochPlayer(Panel):
         self.link = ipywidgets.link((self.play, "value"), (self.epoch, "value"))
         self.colour = ipywidgets.Dropdown(options=[(COLOURS[key], key) for key in self.film.colours], description="colour by")
         self.top = ipywidgets.IntSlider(7, 1, 21, description="follow", continuous_update=False)
-        self.by = ipywidgets.Dropdown(options=[("clusters that changed most", "change"), ("largest clusters", "size")])
+        self.by = ipywidgets.Dropdown(options=[("clusters that changed most", "change"), ("largest clusters", "size")],
+                                     description="which")
         self.newest = ipywidgets.Checkbox(False, description="go to the newest epoch", indent=False)
         self.refresh_button = ipywidgets.Button(description="Refresh", icon="refresh",
                                                 tooltip="Read the epochs that a running training has added")

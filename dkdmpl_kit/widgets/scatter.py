@@ -24,7 +24,7 @@ def point_map(xy: np.ndarray, *, height: int = 460) -> Any:
     reach = max(float(np.abs(xy - middle).max()), 1e-9)  # one scale for both axes: a circle stays round
     unit = ((xy - middle) / reach).astype(np.float32)
     plot = jscatter.Scatter(x=unit[:, 0], y=unit[:, 1], x_scale=(-1.05, 1.05), y_scale=(-1.05, 1.05), height=height, axes=False,
-                            legend=False, tooltip=False, background_color="#FFFFFF", opacity=0.85, opacity_unselected=0.15,
+                            legend=False, tooltip=False, background_color="#FFFFFF", opacity=0.85, opacity_unselected=0.3,
                             size=3 if len(xy) > 20_000 else 5)
     widget = plot.widget
     widget.color, widget.color_scale = [list(to_rgba(colour)) for colour in MAP_COLOURS], "categorical"

@@ -35,7 +35,7 @@ def test_the_summary_counts_what_the_last_move_split_and_merged():
     after = np.array([0, 0, 0, 1, 1, 2, 2, 2])
     found = clustering_summary(after, None, before)
     assert (found.splits, found.merges) == (1, 1)
-    assert str(found) == "3 clusters · 0 outliers (0.0%) · the last move split 1 cluster and merged 1 cluster"
+    assert str(found) == "3 clusters · 0 outliers (0.0%) · last move: 1 split, 1 merged"
     assert clustering_summary(before, None, after).merges == 1
 
 

@@ -33,14 +33,14 @@ def picture(value):
 def test_a_labels_colour_follows_its_number_and_outliers_are_grey():
     found = colours("label", [0, 6, 7, -1, 13])
     assert found == [CYCLE[0], CYCLE[6], CYCLE[0], PALETTE["outlier"], CYCLE[6]]
-    assert [text for _, text in viz.map_colours("label", [0, 1, -1])[1]] == ["2 clusters", "outlier (1)"]
+    assert [text for _, text in viz.map_colours("label", [0, 1, -1])[1]] == ["2 clusters, a colour each", "outlier (1)"]
 
 
 def test_more_groups_than_colours_are_said_to_repeat():
     legend = viz.map_colours("label", np.arange(8))[1]
-    assert legend == [(CYCLE[0], "8 clusters: 7 colours, which repeat")]
-    assert viz.map_colours("identity", np.arange(7))[1] == [(CYCLE[0], "7 identities")]
-    assert viz.map_colours("camera", np.arange(8))[1] == [(CYCLE[0], "8 cameras: 7 colours, which repeat")]
+    assert legend == [(CYCLE[0], "8 clusters in 7 colours, which repeat")]
+    assert viz.map_colours("identity", np.arange(7))[1] == [(CYCLE[0], "7 identities, a colour each")]
+    assert viz.map_colours("camera", np.arange(8))[1] == [(CYCLE[0], "8 cameras in 7 colours, which repeat")]
 
 
 def test_cameras_are_named_from_one_and_unknown_ones_are_grey():

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from run_folders import PIDS, add_epoch, small_run
 
 from dkdmpl_kit.control import RunStopped
@@ -197,3 +198,15 @@ def test_before_the_first_epoch_the_panels_say_so_and_a_damaged_history_is_an_er
     (config.run_dir / "history.jsonl").write_text("{")
     with pytest.raises(KitError, match="history.jsonl"):
         TrainingMonitor(lambda **how: None, config).check()
+
+
+def test_the_thread_computes_with_as_many_threads_as_the_notebook(config):
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(before + 1)
+    try:
+        monitor = TrainingMonitor(lambda **_: seen.append(torch.get_num_threads()), config)
+        monitor.start_button.click()
+        assert monitor.wait(30)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [before + 1]
