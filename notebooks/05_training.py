@@ -314,7 +314,7 @@ elif trainable:
     print("These runs keep no features of their epochs (keep_features): there are no maps.")
 
 # %% [markdown]
-# In JupyterLab the run plays like a film: the map at the left, the flows at the right, in the same colours. The yellow column is the epoch that the map shows. Press play, or move `epoch`. `follow` says how many clusters have a letter and a colour, and the menu beside it which: those that changed most, or the largest. `colour by` paints the map by kind of error, by identity or by camera instead, as far as these are known. (*Refresh* and *go to the newest epoch* are for a run that still trains.)
+# In JupyterLab the run plays like a film: the map at the left, the flows at the right, in the same colours. The yellow column is the epoch that the map shows. Press play, or move `epoch`. `follow` says how many clusters have a letter and a colour, and `which` chooses them: those that changed most, or the largest. `colour by` paints the map by kind of error, by identity or by camera instead, as far as these are known. (*Refresh* and *go to the newest epoch* are for a run that still trains.)
 #
 # **Predict:** where do the pictures of a cluster go when it dies: into other clusters, or among the outliers?
 #

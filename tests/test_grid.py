@@ -255,7 +255,12 @@ def test_an_interrupted_grid_ends_its_cells_and_leaves_them_to_be_resumed(tiny, 
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_for(lambda: (config.run_dir / "started").exists())
     os.killpg(process.pid, signal.SIGINT)
-    assert "KeyboardInterrupt" in process.communicate(timeout=240)[1]
+    try:
+        told = process.communicate(timeout=60)[1]
+    except subprocess.TimeoutExpired:  # Python may lose a signal inside a callback: people press Ctrl-C again
+        os.killpg(process.pid, signal.SIGINT)
+        told = process.communicate(timeout=60)[1]
+    assert "KeyboardInterrupt" in told
     assert process.returncode != 0 and not cells.is_done(config)
     assert read_json(config.run_dir / "cell.json")["state"] in ("stopped", "failed")
     assert len(read_json(config.run_dir / "cell.json")["attempts"]) == 1
