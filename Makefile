@@ -69,8 +69,9 @@ course: $(STAMP)
 	$(BIN)/dkdmpl notebooks slides --out runs/slides
 
 # the pictures that the README shows, from the last `make demo`
-figures:
+figures: $(STAMP)
 	mkdir -p figures/demo
+	$(BIN)/dkdmpl player runs/demo/runs/dkdmpl-seed0 --out figures/demo/player.gif figures/demo/player.png
 	for name in 01_contact_sheet 05_results 06_maps 06_ranking_dkdmpl; do \
 	  cp runs/demo/figures/$$name.png runs/demo/figures/$$name.json figures/demo/; done
 

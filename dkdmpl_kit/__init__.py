@@ -4,4 +4,4 @@ The submodules are the interface (`dkdmpl_kit.data`, `dkdmpl_kit.losses`, ...): 
 so that `import dkdmpl_kit` is instant.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
