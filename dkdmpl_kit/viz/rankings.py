@@ -75,7 +75,7 @@ def activation_pairs(query: Any, other: Any, maps: Mapping[str, tuple[Any, Any]]
     pair = [as_pictures(np.asarray(picture)[None])[0] for picture in (query, other)]
     tall = pair[0].shape[0] / pair[0].shape[1]
     width = 1.35 if tall > 1.3 else 1.9
-    figure = new_figure(max(6.0, 1.0 + 4 * width), 0.9 + len(maps) * (width * tall + 0.35),
+    figure = new_figure(1.9 + 4 * width, 1.0 + len(maps) * (width * tall + 0.35),
                         title=title or "Where the encoder finds the two alike",
                         note="Yellow: this place makes the two alike most. Grey: it does nothing, or makes them differ.")
     axes = figure.subplots(len(maps), 4, squeeze=False)
