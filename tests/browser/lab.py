@@ -258,7 +258,8 @@ class Bench:
                 self.notebook.until(lambda values=values: self.ask(VALUES) != values, 20, f"{name!r} of {self.css}")
             except AssertionError:  # a picture that arrives moves the page under the mouse: what a person would do
                 self._move(control)
-                self.notebook.until(lambda values=values: self.ask(VALUES) != values, 60, f"{name!r} of {self.css} to reach Python")
+                self.notebook.until(lambda values=values: self.ask(VALUES) != values, 60,
+                                    f"{name!r} of {self.css} to reach Python")
             self.ask("None")
             changed[name] = self.settled() != shown or changed.get(name, False)
         self.ask("None")  # raises what a callback raised
