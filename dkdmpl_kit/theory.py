@@ -58,11 +58,13 @@ class LabelCase:
         """One sentence: does the gradient point from q to r3, as P4 says?"""
         if self.gradient is None:
             return ""
+        law, formula, case, target = (("P4", "(1 + λg + λs)(q − r3)", "T = 1 and kl", "r3") if "a" in self.views else
+                                      ("P1", "(1 + λg)(q − r)", "T = 1", "r"))  # without an anchor r3 is P1's r
         if self.exact:
-            return "P4 covers these settings: the gradient is (1 + λg + λs)(q − r3), so each arrow ends at r3."
+            return f"{law} covers these settings: the gradient is {formula}, so each arrow ends at {target}."
         off = float((self.gradient - self.mixed).abs().max())
-        return (f"P4 is proven for T = 1 and kl; here the true gradient differs from (1 + λg + λs)(q − r3) by up to {off:.3f}, "
-                "so arrows may miss r3.")
+        return (f"{law} is proven for {case}; here the true gradient differs from {formula} by up to {off:.3f}, "
+                f"so arrows may miss {target}.")
 
 
 def label_case(query: Tensor, label: int, teacher: Tensor, anchor: Tensor | None = None, *, gkd_weight: float = 0.5,

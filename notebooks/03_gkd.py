@@ -418,7 +418,7 @@ if y_star is not None and wrong.any():
 # %% [markdown]
 # ## Turn the knobs yourself
 #
-# All of this lesson on one bench. The bars are the teacher $e$, the student $q$ and the mixed label $r$. (The picture says $r_3$ and P4: notebook 04 adds a third view. Without it they are $r$ and P1.)
+# All of this lesson on one bench. The bars are the teacher $e$, the student $q$ and the mixed label $r$.
 # An arrow starts at the top of a blue bar and shows where the gradient pushes it: minus the gradient that autograd finds, divided by $1+\lambda_g$. The number beside it is the gradient itself, so *plus* means *down*. Where there is no arrow, there is hardly any pull. On the right stand the losses, computed by the functions that train.
 #
 # **Predict:** where do the arrows end, by P1? And where if $T$ is not 1?

@@ -317,8 +317,8 @@ else:
 # In JupyterLab the browser below takes any query. `order` sorts the queries (as listed, lowest AP first, or those first that
 # training changed most), and `query` moves along that order. You see up to twenty nearest pictures, one row before and one row
 # after training; what the protocol leaves out stays in the rows, framed grey (the legend calls all of it junk). Below, ticks show
-# where this list lies among the distances of all pairs. *where does it look?* draws the maps for the picture at place `rank` of the
-# last row; move `rank` to see another.
+# where this list lies among the distances of all pairs. *where does it look?* draws the maps for the picture at `place` of the
+# last row; move `place` to see another.
 #
 # **Predict:** take the query with the lowest AP. Will the wrong pictures at its top share its clothes, its view or its camera?
 #

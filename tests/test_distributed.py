@@ -149,7 +149,7 @@ def test_two_processes_have_the_losses_gradients_and_pseudo_labels_of_one(case, 
     assert torch.equal(torch.cat([first["pictures"], second["pictures"]]), alone["pictures"])
     assert torch.linalg.vector_norm(first["gradient"] - alone["gradient"]) < 1e-4 * torch.linalg.vector_norm(alone["gradient"])
     for mine, theirs, rounding in zip(first["history"], alone["history"], (1e-5, 1e-4), strict=True):
-        for name in ("loss", "loss_cc", "loss_gkd", "loss_skd"):  # Adam's first steps enlarge the last digits of the first epoch
+        for name in ("loss", "loss_cc", "loss_gkd", "loss_skd"):  # Adam enlarges the last digits of the first
             assert mine[name] == pytest.approx(theirs[name], rel=rounding)
     for epoch in (0, 1):  # the second clustering is of features that the first epoch trained
         assert (labels_of(two["folder"], case, epoch) == labels_of(one.folder, case, epoch)).all()

@@ -105,9 +105,10 @@ def _draw_pictures(ax: Axes, pictures: list[tuple[str, Any]]) -> None:
 
 def _draw_views(ax: Axes, views: Mapping[str, np.ndarray], names: list[str], hard: int | None) -> None:
     width, places = 0.84 / len(views), np.arange(len(names))
+    labels = VIEW_LABELS if "a" in views else VIEW_LABELS | {"r3": "r: target mixed from both"}
     for j, (name, heights) in enumerate(views.items()):
         ax.bar(places + (j - (len(views) - 1) / 2) * width, heights, width * 0.94, edgecolor="white", linewidth=0,
-               label=VIEW_LABELS[name], color=VIEW_COLOURS[name], hatch=_HATCHES[name])
+               label=labels[name], color=VIEW_COLOURS[name], hatch=_HATCHES[name])
     if hard is not None:
         ax.bar(hard, 1, 0.94, fill=False, edgecolor=VIEW_COLOURS["hard"], linewidth=1.6, label=VIEW_LABELS["hard"])
     ax.set_xticks(places, names)

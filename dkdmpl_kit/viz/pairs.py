@@ -47,7 +47,8 @@ def pair_cause_bars(table: Mapping[str, Sequence], *, kind: str, title: str | No
 
 
 def _short(value: float) -> str:
-    return "?" if np.isnan(value) else f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+    digits = 2 if 0.9 < value < 1.1 else 1  # beside 1 a digit more: which side it is on decides
+    return "?" if np.isnan(value) else f"{value:.0f}" if value >= 10 else f"{value:.{digits}f}"
 
 
 @styled

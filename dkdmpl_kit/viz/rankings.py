@@ -87,6 +87,7 @@ def activation_pairs(query: Any, other: Any, maps: Mapping[str, tuple[Any, Any]]
             ax[1].imshow(picture.mean(2) * 0.75, cmap="gray", vmin=0, vmax=255)
             ax[1].imshow(share, cmap="inferno", vmin=0, vmax=1, alpha=np.minimum(0.8, 1.6 * share))
             ax[0].set_title(what)
+            ax[1].set_title("its map")
             for one in ax:
                 one.set(xticks=[], yticks=[])
                 one.grid(False)

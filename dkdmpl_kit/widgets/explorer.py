@@ -303,7 +303,7 @@ class ClusterExplorer(Panel):
                 zip(names, [view.cluster, *view.nearest], groups, identity_marks(groups, self.pids))]
         note = "Below it the clusters with the most similar centroids, in feature space." if len(view.nearest) else \
             "There is no other cluster to compare it with."
-        letters = " Letters: true identities, A the most frequent of the cluster." if self.pids is not None else ""
+        letters = " Letters: true identities, A the most frequent; not the map's colours." if self.pids is not None else ""
         return self._gallery(rows, str(view), note + letters)
 
     def _gallery(self, rows: list[dict], title: str, note: str) -> Figure:

@@ -90,7 +90,8 @@ class NoiseLens(Panel):
         noises = [(_OWN, None), *((kind.replace("_", " "), kind) for kind in NOISE_KINDS if able.get(kind, True))]
         charts = ["causes", *["cameras"] * (self.camids is not None),
                   *["factors"] * (self.camids is not None or self.factors is not None), "agreement"]
-        return {"kind": ipywidgets.ToggleButtons(options=["merged", "split"]), "show": ipywidgets.ToggleButtons(options=charts),
+        return {"kind": ipywidgets.ToggleButtons(options=["merged", "split"], description="pairs"),
+                "show": ipywidgets.ToggleButtons(options=charts, description="chart"),
                 "noise": ipywidgets.Dropdown(options=noises, description="noise"),
                 "rate": ipywidgets.FloatSlider(value=0.2, min=0.0, max=0.9, step=0.05, description="rate", disabled=True),
                 "cause": ipywidgets.Dropdown(options=[_ALL], description="cause"),

@@ -48,7 +48,7 @@ class RankingBrowser(Panel):
         wide = ipywidgets.Layout(width="24rem")
         self.order = ipywidgets.Dropdown(options=ORDERS if self.has_truth else ORDERS[:1], description="order")
         self.place = ipywidgets.IntSlider(0, 0, n_queries - 1, description="query", continuous_update=False, layout=wide)
-        self.other = ipywidgets.IntSlider(1, 1, self.top, description="rank", continuous_update=False, layout=wide)
+        self.other = ipywidgets.IntSlider(1, 1, self.top, description="place", continuous_update=False, layout=wide)
         self.maps = ipywidgets.ToggleButton(False, description="where does it look?", disabled=self.look is None)
         self.ranking, self.distances, self.activation = self.views = FigureView(), FigureView(), FigureView()
         self.note = ipywidgets.HTML()
@@ -115,7 +115,7 @@ class RankingBrowser(Panel):
         scores = {name: float(q[j] @ g[k]) for name, (q, g) in self.rankings.items()}
         kind = "" if kinds[rank - 1] == "unknown" else f" ({kinds[rank - 1]})"
         self.activation.show(viz.activation_pairs(query.numpy(), other.numpy(), found, scores=scores,
-                                                  title=f"Query {j} and the picture at rank {rank}{kind}"))
+                                                  title=f"Query {j} and the picture at place {rank}{kind} of the last list"))
 
     def _precision(self, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
         """AP of every query (Q,), NaN where nothing can be matched."""

@@ -97,7 +97,7 @@ def test_the_maps_are_asked_for_the_picture_at_the_chosen_rank_of_the_last_view(
     third = int(panel.lists["DKD-MPL"][0][2])
     assert [a[:3] for a in asked[-2:]] == [("untrained", 0, third), ("DKD-MPL", 0, third)]
     np.testing.assert_array_equal(asked[-1][3], parts[0]["DKD-MPL"][1][third])
-    assert "rank 3" in panel.activation.figure.get_suptitle()
+    assert "place 3 (" in panel.activation.figure.get_suptitle()
     assert panel.activation.figure.axes[0].get_ylabel().startswith("untrained\nsimilarity")
 
 
