@@ -169,7 +169,7 @@ class Config:
 
     def fingerprint(self) -> str:
         """Hash of everything that decides the result (not where it is written)."""
-        settings = dataclasses.asdict(self)
+        settings = dataclasses.asdict(self) | {"device": "cpu"}  # a run may go on elsewhere
         for name in ("out_dir", "run_name", "preset", "evaluate_every", "keep_features", "data_root"):
             settings.pop(name)
         for name, value in _LATER.items():  # fingerprints of older records stay valid
@@ -274,9 +274,11 @@ def environment() -> dict[str, object]:
 
     import torch
 
-    packages = ("dkdmpl-kit", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "umap-learn")
+    from . import __version__
+
+    packages = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "umap-learn")
     return {"python": platform.python_version(), "platform": sys.platform, "machine": platform.machine(),
-            "threads": torch.get_num_threads(), "packages": {p: of(p) for p in packages}}
+            "threads": torch.get_num_threads(), "packages": {"dkdmpl-kit": __version__} | {p: of(p) for p in packages}}
 
 
 def write_atomic(path: str | os.PathLike, content: str | bytes) -> Path:
@@ -313,19 +315,22 @@ def read_json(path: str | os.PathLike) -> object:
 def open_run(config: Config, data_fingerprint: str, *, resume: bool) -> Path:
     """Create the run's folder with config.json and environment.json, or check that an existing one is the same run.
 
-    Nothing is overwritten: a folder that holds a run needs `resume`, and the same settings and data.
+    Nothing is overwritten: a folder that holds a run needs `resume`, and the same settings and data. Where not one epoch
+    became whole there is nothing to lose, and the folder is free for other settings.
     """
     run_dir, marker = config.run_dir, config.run_dir / "config.json"
     if marker.exists():
-        found = read_json(marker)
-        if not resume:
-            raise KitError(f"{run_dir} already holds a run: resume it (--resume), or choose another out_dir or run_name.")
-        if found["fingerprint"] != config.fingerprint() or found["data_fingerprint"] != data_fingerprint:
+        found, begun = read_json(marker), (run_dir / "checkpoint.json").exists()
+        same = found["fingerprint"] == config.fingerprint() and found["data_fingerprint"] == data_fingerprint
+        if begun and not same:
             now = dataclasses.asdict(config)
             changed = [f"{k}={v!r} (now {now.get(k)!r})" for k, v in found["settings"].items() if now.get(k) != v]
-            raise KitError(f"{run_dir} was started with other settings or data "
+            raise KitError(f"{run_dir} already holds a run that was started with other settings or data "
                            f"({', '.join(changed) or 'other pictures'}): choose another run_name, or the same settings.")
-        return run_dir
+        if begun and not resume:
+            raise KitError(f"{run_dir} already holds a run: resume it (--resume), or choose another out_dir or run_name.")
+        if same:
+            return run_dir
     write_json(run_dir / "environment.json", environment())
     write_json(marker, {"settings": dataclasses.asdict(config), "fingerprint": config.fingerprint(),
                         "data_fingerprint": data_fingerprint})

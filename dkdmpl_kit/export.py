@@ -22,7 +22,7 @@ from .models import Encoder, GeM, build_encoder
 from .training import load_encoder
 
 TOLERANCE = 1e-4
-SETTINGS = ("backbone", "weights", "pooling", "last_stride", "height", "width", "method", "gkd_weight", "skd_weight",
+SETTINGS = ("backbone", "weights", "pooling", "height", "width", "method", "gkd_weight", "skd_weight",
             "gkd_teacher", "skd_anchor", "skd_divergence", "memory_update", "sampler", "samples_per_bn", "epochs", "iterations",
             "batch_clusters", "batch_images", "learning_rate", "precision", "seed", "data")  # of the card; config.json has all
 

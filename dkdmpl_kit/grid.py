@@ -164,7 +164,8 @@ def _data_of(config: Config) -> tuple:
 
 def _open(config: Config, allow_withdrawn: bool):
     if unset := re.search(r"\$\{?(\w+)", config.data_root):
-        raise KitError(f"The folder of {config.data} is not known here: export {unset[1]}=/its/folder, or leave it out.")
+        raise KitError(f"data_root={config.data_root!r} (data={config.data}) is not known here: "
+                       f"export {unset[1]}=/its/folder, or leave it out.")
     return open_dataset(config, allow_withdrawn=allow_withdrawn)
 
 

@@ -98,7 +98,7 @@ def _provenance(records: Sequence[Mapping[str, Any]]) -> str:
         prints = {key: record[key] for key in ("data_fingerprint", "fingerprint") if key in record}
         for name, values in merged.items():
             for key, value in _flat({**(record.get(name) or {}), **(prints if name == "settings" else {})}).items():
-                if text_of(value) not in values.setdefault(key, []):
+                if value not in (None, [], {}) and text_of(value) not in values.setdefault(key, []):
                     values[key].append(text_of(value))
     environment, settings = ({key: ", ".join(v) for key, v in values.items()} for values in merged.values())
     facts = {key: settings.pop(key) for key in FIRST if key in settings}

@@ -58,8 +58,9 @@ def fit(config: Config, dataset: ReIDDataset, *, resume: bool = False, progress:
     on a CPU with the same number of threads; a finished run is read, not repeated. `on_epoch(record)` is called after
     each epoch; `control` pauses or stops the loop between two batches, from another thread (then `RunStopped` is raised).
     Under torchrun every process calls it with the same arguments: one writes, shows progress and calls `on_epoch`, all
-    return; the same global batch gives the same losses as one process (to rounding), also after a resume with another
-    number of processes. Only `method="supervised"`, the reference row, trains on true identities, and its record says so.
+    return; the same global batch gives the same losses as one process (to rounding, which training amplifies), also after
+    a resume with another number of processes. Only `method="supervised"`, the reference row, trains on true identities, and
+    its record says so.
     Raises `KitError` for settings and data that cannot be trained on, when the loss is no longer finite, and when another
     process is lost.
     """

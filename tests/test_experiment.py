@@ -102,7 +102,7 @@ def test_loss_weights_follow_the_method_and_the_warm_up():
 
 def test_a_run_folder_is_never_taken_over_by_another_run(tmp_path):
     config = preset("smoke", out_dir=str(tmp_path))
-    open_run(config, "data-a", resume=False)
+    (open_run(config, "data-a", resume=False) / "checkpoint.json").write_text("{}")  # an epoch became whole
     with pytest.raises(KitError, match="--resume"):
         open_run(config, "data-a", resume=False)
     assert open_run(config, "data-a", resume=True) == config.run_dir
@@ -144,3 +144,17 @@ def test_unknown_devices_and_missing_data_roots_are_explained():
 def test_a_configuration_survives_json():
     config = preset("demo", eps=0.55)
     assert Config().replace(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+def test_a_folder_in_which_no_epoch_became_whole_is_free_for_the_corrected_settings(tmp_path):
+    config = preset("smoke", out_dir=str(tmp_path))
+    open_run(config.replace(weights="imagenet"), "data-a", resume=False)
+    run_dir = open_run(config, "data-a", resume=False)
+    assert read_json(run_dir / "config.json")["settings"]["weights"] == "bundled"
+    assert open_run(config, "data-a", resume=False) == run_dir  # the same run, cut before its first epoch was done
+
+
+def test_a_run_may_go_on_with_another_device(tmp_path):
+    config = preset("smoke", out_dir=str(tmp_path))
+    (open_run(config, "data", resume=False) / "checkpoint.json").write_text("{}")
+    assert open_run(config.replace(device="auto"), "data", resume=True) == config.run_dir

@@ -54,6 +54,8 @@ def _grid(args: argparse.Namespace) -> int:
     from ..report import write_report
     from ..results import collect_runs, markdown_tables
 
+    if args.executor_option and args.executor == "local":
+        raise KitError("--executor-option is for a scheduler: name it too, such as --executor slurm.")
     options = {name: yaml.safe_load(value) for name, value in _pairs(args.executor_option, "--executor-option").items()}
     out = Path(args.out + "-smoke" if args.smoke else args.out)
     configs = read_grid(args.file, out, _pairs(args.setting, "--setting"))

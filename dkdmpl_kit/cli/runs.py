@@ -51,7 +51,7 @@ def _train(args: argparse.Namespace) -> int:
     distributed.start(pick_device(config.device))  # under torchrun: several processes, of which the first one talks
     args.quiet = args.quiet or distributed.rank() > 0
     dataset = distributed.main_first(dataset_of, config, args)
-    result = fit(config, dataset, resume=args.resume, progress=not args.quiet,
+    result = fit(config, dataset, resume=args.resume or args.smoke, progress=not args.quiet,
                  on_epoch=tensorboard_writer(config.run_dir) if args.tensorboard else None)
     if distributed.rank() == 0:
         print(_measures_line(config.name, result.final), f"-> {result.run_dir}")

@@ -19,11 +19,31 @@ def add_settings(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--skip-corrupt", action="store_true", help="go on without unreadable pictures, and count them")
     sub.add_argument("--allow-withdrawn", action="store_true", help="read DukeMTMC-reID although it was withdrawn")
     sub.add_argument("--quiet", action="store_true", help="no tables and progress bars")
-    group = sub.add_argument_group("settings (see dkdmpl_kit.experiment.Config)")
+    group = sub.add_argument_group("settings, in brackets the value where the preset has none")
     for field in dataclasses.fields(Config):
         if field.name != "preset":
             group.add_argument("--" + field.name.replace("_", "-"), dest="set_" + field.name, metavar="VALUE",
-                               help=" | ".join(OPTIONS.get(field.name, (type(field.default).__name__,))))
+                               help=_help_of(field).replace("%", "%%"))
+
+
+MEANINGS = {  # of the settings that most people set; METHOD.md and Config tell of the others
+    "data": "synthetic (rendered), market1501, dukemtmcreid, msmt17, veri776, or folder: a plain folder of crops",
+    "data_root": "the folder in which the data set lies", "pattern": "data=folder: a regex with groups pid and camid",
+    "backbone": "a timm model, resnet50_ibn_a or resnet101_ibn_a",
+    "weights": "bundled, imagenet (from timm's hub), random, or a file", "eps": "DBSCAN's radius, a Jaccard distance",
+    "min_samples": "neighbours that make a picture a core of a cluster", "k1": "neighbours of the k-reciprocal sets",
+    "epochs": "turns of the loop: cluster, then train", "iterations": "batches an epoch",
+    "batch_clusters": "clusters in a batch", "batch_images": "pictures of each of them",
+    "accumulation": "parts in which a batch is passed, for less memory",
+    "samples_per_bn": "pictures that share batch-norm statistics; 0: the whole batch",
+    "device": "cpu, cuda, or auto", "out_dir": "where everything is written", "run_name": "the run's folder below out_dir/runs",
+}
+
+
+def _help_of(field: dataclasses.Field) -> str:
+    """What a setting means or may be, and in brackets its value where neither flag nor preset gives one."""
+    values = " | ".join(OPTIONS.get(field.name, ())) or MEANINGS.get(field.name, type(field.default).__name__)
+    return f"{values} [{field.default}]" if field.default != "" else values
 
 
 def settings_of(args: argparse.Namespace) -> dict:
