@@ -15,7 +15,7 @@ help:
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make bench      measure speed and memory (SIZE=full: at the data sets' sizes, half an hour)"
 	@echo "make reproduce  train the ablation to its plateau, several seeds (resumable)"
-	@echo "make ablation   GKD x SKD in ten epochs, three seeds, one page: 20 minutes (resumable)"
+	@echo "make ablation   GKD x SKD in ten epochs, three seeds, one page: half an hour (resumable)"
 	@echo "make neighbours train eight objectives with equal budgets, several seeds (resumable)"
 	@echo "make robustness injected label noise against each loss, on a head over frozen features (resumable)"
 	@echo "make course     learner's copies of the notebooks, and slides"
