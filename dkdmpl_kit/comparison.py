@@ -8,10 +8,10 @@ from html import escape
 from pathlib import Path
 
 from .errors import KitError
-from .experiment import write_atomic
+from .experiment import PLACE, write_atomic
 from .report_runs import interval_text
-from .results import DEFAULTS, LABELS, MEASURES, PLACE, collect_runs, data_label, method_of, rows_of, spread
-from .tables import PERCENT, TITLE, key_of, page, table_of
+from .results import DEFAULTS, LABELS, MEASURES, collect_runs, data_label, method_of, rows_of, spread
+from .tables import PERCENT, TITLE, flat, key_of, page, table_of
 
 NAMES = {"run_name", "out_dir", "data_root"}  # differ without any meaning
 
@@ -30,7 +30,7 @@ def compare(a: str | Path, b: str | Path) -> list[Section]:
     """What differs between two runs, or two trees of runs; runs are paired by method, settings and seed where that can be."""
     sides = [_runs(folder) for folder in (a, b)]
     settings = [_values(side, _settings) for side in sides]
-    places = [_values(side, lambda r: _flat(r.get("environment") or {})) for side in sides]
+    places = [_values(side, lambda r: flat(r.get("environment") or {})) for side in sides]
     return [_differing("Settings", *settings), _differing("Environment", *places), _measures(*sides)]
 
 
@@ -53,15 +53,6 @@ def _values(records: Sequence[Mapping], of) -> dict[str, str]:
         for name, value in of(record).items():
             seen.setdefault(name, {})[str(value)] = None
     return {name: ", ".join(sorted(values)) for name, values in seen.items()}
-
-
-def _flat(value: Mapping, prefix: str = "") -> dict[str, object]:
-    """{"a": 1, "b": {"c": 2}} -> {"a": 1, "b.c": 2}; the timings of a probe (`tried`) are left out."""
-    flat: dict[str, object] = {}
-    for key, item in value.items():
-        if key != "tried":
-            flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {prefix + key: item}
-    return flat
 
 
 def _differing(what: str, a: Mapping[str, str], b: Mapping[str, str]) -> Section:

@@ -33,6 +33,10 @@ OPTIONS = {  # every setting that is a name, with its valid names
     "extraction_precision": ("same", "auto", "fp32", "bf16"),
 }
 
+PICTURES = ("data", "data_root", "pattern", "kind", "difficulty", "data_seed", "n_train_ids", "n_test_ids", "n_cameras",
+            "images_per_camera")  # settings that decide which pictures a run is made on
+PLACE = ("out_dir", "run_name", "preset", "evaluate_every", "keep_features", "device")  # settings that change no result
+
 
 @dataclass(frozen=True)
 class Config:
@@ -169,9 +173,10 @@ class Config:
 
     def fingerprint(self) -> str:
         """Hash of everything that decides the result (not where it is written)."""
-        settings = dataclasses.asdict(self) | {"device": "cpu"}  # a run may go on elsewhere
-        for name in ("out_dir", "run_name", "preset", "evaluate_every", "keep_features", "data_root"):
+        settings = dataclasses.asdict(self)
+        for name in (*PLACE, "data_root"):
             settings.pop(name)
+        settings["device"] = "cpu"  # as older records have it; a run may go on elsewhere
         for name, value in _LATER.items():  # fingerprints of older records stay valid
             if settings[name] == value:
                 settings.pop(name)

@@ -14,7 +14,7 @@ from .errors import KitError
 from .experiment import write_atomic
 from .memory import ClusterMemory
 from .neighbors import knn_graph
-from .noise import error_kinds, label_change, label_quality
+from .noise import error_kinds, label_change, label_quality, true_clusters
 from .noise.flows import followed_tracks, label_tracks, track_bands, track_changes
 from .viz.epochs import NO_MAP, epoch_frame, epoch_strip, fixed_png, map_limits, next_layout, record_line
 from .viz.flows import alluvial
@@ -216,18 +216,6 @@ def _gif_colours() -> list[int]:
     shades = [white, mark, *(a * colour + (1 - a) * ground for colour in colours for ground, steps in ((white, 14), (mark, 6))
                              for a in np.linspace(0.15, 1, steps))]
     return (255 * np.array(shades)).round().astype(int).ravel().tolist()
-
-
-def true_clusters(labels: np.ndarray, pids: np.ndarray) -> np.ndarray:
-    """(N,) the cluster that truly belongs to each picture: its identity's largest among those where it is the majority.
-
-    -1 where its identity owns no cluster, or is unknown. labels (N,), pids (N,), -1 for outliers and unknown.
-    """
-    right = error_kinds(labels, pids) == "right"
-    people, who = np.unique(pids, return_inverse=True)
-    home = np.full(len(people), -1)
-    home[who[right]] = np.asarray(labels)[right]
-    return home[who]
 
 
 def teacher_line(labels: np.ndarray, features: np.ndarray, pids: np.ndarray, temperature: float) -> dict[str, float]:

@@ -15,12 +15,10 @@ from tqdm.auto import tqdm
 
 from .cells import Outcome, is_done, run_cell
 from .errors import KitError, check_option
-from .experiment import Config, open_dataset, preset, write_json
+from .experiment import PICTURES, Config, open_dataset, preset, write_json
 
 ENTRIES = ("about", "preset", "settings", "axes", "also")
 EXECUTORS = {"local": None, "slurm": "slurm", "auto": None, "local-submitit": "local"}  # submitit's names of clusters
-DATA = ("data", "data_root", "pattern", "kind", "difficulty", "data_seed", "n_train_ids", "n_test_ids", "n_cameras",
-        "images_per_camera")  # settings that decide which pictures a run is made on
 
 
 def load_grid(path: str | Path) -> dict:
@@ -159,7 +157,7 @@ def _prepare(pending: Sequence[Config], configs: Sequence[Config], call: Callabl
 
 
 def _data_of(config: Config) -> tuple:
-    return tuple(getattr(config, name) for name in DATA)
+    return tuple(getattr(config, name) for name in PICTURES)
 
 
 def _open(config: Config, allow_withdrawn: bool):

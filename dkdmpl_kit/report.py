@@ -11,7 +11,7 @@ from .errors import KitError
 from .experiment import read_json, write_atomic
 from .report_runs import runs_section
 from .results import collect_runs
-from .tables import page, pairs_of, picture, table_of, text_of
+from .tables import flat, page, pairs_of, picture, table_of, text_of
 
 FIRST = ("preset", "seed", "data", "data_fingerprint", "fingerprint")
 
@@ -83,21 +83,13 @@ def _notebooks(out: Path) -> str:
     return f'<table class="text"><tbody>{lines}</tbody></table>' if lines else ""
 
 
-def _flat(value: Mapping[str, Any]) -> dict[str, Any]:
-    """{"a": 1, "b": {"c": 2}} -> {"a": 1, "c": 2}"""
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        flat |= _flat(item) if isinstance(item, Mapping) else {str(key): item}
-    return flat
-
-
 def _provenance(records: Sequence[Mapping[str, Any]]) -> str:
     """Environment and settings of all runs and notebooks: a value that differs between them lists all it was."""
     merged: dict[str, dict[str, list[str]]] = {"environment": {}, "settings": {}}
     for record in records:
         prints = {key: record[key] for key in ("data_fingerprint", "fingerprint") if key in record}
         for name, values in merged.items():
-            for key, value in _flat({**(record.get(name) or {}), **(prints if name == "settings" else {})}).items():
+            for key, value in flat({**(record.get(name) or {}), **(prints if name == "settings" else {})}).items():
                 if value not in (None, [], {}) and text_of(value) not in values.setdefault(key, []):
                     values[key].append(text_of(value))
     environment, settings = ({key: ", ".join(v) for key, v in values.items()} for values in merged.values())

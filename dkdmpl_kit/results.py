@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import KitError
-from .experiment import METHODS, Config, read_json
+from .experiment import METHODS, PICTURES, PLACE, Config, read_json
 from .viz.style import METHOD_LABELS
 
 MEASURES = ("mAP", "rank1", "mINP", "ari", "n_clusters", "outlier_fraction")
 LABELS = METHOD_LABELS | {"untrained": "untrained features"}
 ORDER = ("untrained", METHODS[0], "cluster_contrast_mean", "cluster_contrast_hardest", *METHODS[1:])
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Config)}
-PICTURES = {"data", "data_root", "pattern", "kind", "difficulty", "data_seed", "n_train_ids", "n_test_ids", "n_cameras",
-            "images_per_camera"}  # the data's fingerprint stands for these
-PLACE = {"out_dir", "run_name", "preset", "evaluate_every", "keep_features", "device"}  # change no result
 DISTILLATION = {"gkd_weight", "gkd_teacher", "teacher_temperature", "distillation_temperature", "skd_weight", "skd_anchor",
                 "skd_divergence", "warmup_epochs"}  # without a meaning for methods that do not distil
 NOT_RUNS = {"data", "epochs", "cache", "notebooks", "artefacts", "figures", "metrics", "submitit", "tensorboard"}
@@ -143,7 +140,7 @@ def _relevant(record: dict) -> dict[str, object]:
     method = method_of(record)
     if method == "untrained":
         return {}
-    drop = {"method", "seed"} | PICTURES | PLACE | (set() if method in ("gkd", "skd", "dkdmpl") else DISTILLATION)
+    drop = {"method", "seed", *PICTURES, *PLACE} | (set() if method in ("gkd", "skd", "dkdmpl") else DISTILLATION)
     drop |= {"memory_update"} if method.startswith("cluster_contrast_") else set()
     return {name: value for name, value in (DEFAULTS | record["settings"]).items() if name not in drop}
 

@@ -93,3 +93,12 @@ def picture(png: bytes, caption: str, origin: str = "") -> str:
     data, caption, origin = base64.b64encode(png).decode(), escape(caption), escape(origin)
     return (f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}'
             f'{"<br>" * bool(origin)}<small>{origin}</small></figcaption></figure>')
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": 1, "b": {"c": 2}} -> {"a": 1, "b.c": 2}; the timings of a probe (`tried`) are left out."""
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        if key != "tried":
+            found |= flat(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {prefix + str(key): item}
+    return found

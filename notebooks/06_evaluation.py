@@ -44,7 +44,7 @@ from IPython.display import Markdown, display
 
 import dkdmpl_kit
 from dkdmpl_kit import results, viz
-from dkdmpl_kit.activation import occlusion_map
+from dkdmpl_kit.activation import occlusion_map, similarity_map
 from dkdmpl_kit.data import arrays_of, load_factors
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.evaluation import evaluate_ranking, top_matches
@@ -290,9 +290,12 @@ encoders = {name: stage.encoder(None if name == "untrained" else runs[name]["run
 
 
 def look(name, query_picture, gallery_feature, gallery_picture, query_feature):
-    """(map of the query, map of the gallery picture): what covering each place costs their similarity."""
-    pairs = ((query_picture, gallery_feature), (gallery_picture, query_feature))
-    return tuple(occlusion_map(encoders[name], picture, torch.from_numpy(feature)).numpy() for picture, feature in pairs)
+    """(map of the query, map of the gallery picture): what each place does for their similarity."""
+    pairs = [(picture, torch.from_numpy(feature)) for picture, feature in
+             ((query_picture, gallery_feature), (gallery_picture, query_feature))]
+    if stage.config.height >= 224:  # a last map of at least 7 rows is fine enough, and takes one pass in place of a hundred
+        return tuple(similarity_map(encoders[name], p[None], f[None])[0].numpy() for p, f in pairs)
+    return tuple(occlusion_map(encoders[name], p, f).numpy() for p, f in pairs)
 
 
 found_one = [j for j in shown if right[j].any()] if view else []
@@ -310,7 +313,8 @@ else:
     print("No right picture among the first ten of the queries shown: there is no pair to look at." if view else reason)
 
 # %% [markdown]
-# Beside each picture stands its map. Yellow: covering this place costs the most similarity. Grey: it costs nothing, or even makes
+# Beside each picture stands its map. (For pictures of 224 rows and more it comes from one gradient instead, *HiResCAM*, Draelos and
+# Carin 2020, and yellow is what adds most.) Yellow: covering this place costs the most similarity. Grey: it costs nothing, or even makes
 # the two more alike. Each row has a scale of its own: compare places within a row, not the brightness of two rows. Where the
 # wall is as bright as the person, the two are alike by their walls as well.
 #

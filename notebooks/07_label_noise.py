@@ -239,15 +239,7 @@ for method, table in moving.items():
 # To call a single label right, we need *the* right cluster. As in notebook 03: the true cluster $y^*$ of a picture is, of the clusters in which its identity is the majority, the one with most of its pictures. A picture whose identity is nowhere the majority has no true cluster ($-1$): its label is wrong, whichever it is. (The "wrong share" of section 1 matches clusters and identities one to one instead, and may differ a little. Notebook 05's kinds of error are stricter: there only the identity's *largest* cluster is right, and the share is of all pictures, outliers too.)
 
 # %%
-def true_cluster(labels, pids):
-    """(N,) y*: the cluster that truly belongs to each picture, or -1 where its identity is nowhere the majority."""
-    people, who = np.unique(pids, return_inverse=True)
-    counts = np.zeros((len(people), max(labels.max() + 1, 1)), dtype=int)  # pictures of identity p in cluster k
-    np.add.at(counts, (who[labels >= 0], labels[labels >= 0]), 1)
-    owned = np.where(counts.argmax(0) == np.arange(len(people))[:, None], counts, 0)
-    return np.where(owned.max(1) > 0, owned.argmax(1), -1)[who]
-
-
+true_cluster = noise.true_clusters  # (N,) y* of labels (N,) and identities (N,)
 np.testing.assert_array_equal(true_cluster(np.array([0, 0, 0, 1, -1]), np.array([7, 7, 9, 7, 9])), [0, 0, -1, 0, -1])
 if stage.has_truth:
     for method, found in by_epoch.items():

@@ -9,7 +9,7 @@ from run_folders import PIDS, add_epoch, features_of, flat_maps, small_run
 from dkdmpl_kit.checkpoint import load_epoch, load_history
 from dkdmpl_kit.cli import main
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.film import Film, hardest, save_gif, teacher_line, true_clusters
+from dkdmpl_kit.film import Film, hardest, save_gif, teacher_line
 
 
 @pytest.fixture
@@ -135,11 +135,6 @@ def test_the_command_writes_a_gif_and_a_strip_and_refuses_what_it_cannot(tmp_pat
                         (["player", str(run), "--out", "a.jpg"], "a.jpg must end in"),
                         (["player", str(run), "--top", "0", "--out", "a.gif"], "at least one")):
         assert main(argv) == 2 and words in capsys.readouterr().err
-
-
-def test_the_true_cluster_is_the_largest_that_an_identity_owns():
-    labels, pids = np.array([0, 0, 0, 1, -1, 2]), np.array([7, 7, 9, 7, 9, -1])
-    np.testing.assert_array_equal(true_clusters(labels, pids), [0, 0, -1, 0, -1, -1])
 
 
 def test_the_teachers_line_by_hand():

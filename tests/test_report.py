@@ -111,7 +111,7 @@ def test_executed_notebooks_are_linked_and_a_failed_one_says_why(page):
 
 
 def test_provenance_lists_versions_fingerprint_and_every_seed(page):
-    assert "<td>torch</td><td>2.14.1</td>" in page and "<td>data_fingerprint</td><td>abc123</td>" in page
+    assert "<td>packages.torch</td><td>2.14.1</td>" in page and "<td>data_fingerprint</td><td>abc123</td>" in page
     assert "<td>seed</td><td>3, 0</td>" in page and "<td>method</td><td>dkdmpl, gkd</td>" in page
 
 

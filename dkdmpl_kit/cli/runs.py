@@ -105,10 +105,9 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _rank(args: argparse.Namespace) -> int:
-    import numpy as np
-
     from .. import viz
     from ..data import ImageStore, drop_corrupt, read_dataset
+    from ..evaluation import ranked_gallery
     from ..training import extract
 
     if args.top < 1:
@@ -124,7 +123,7 @@ def _rank(args: argparse.Namespace) -> int:
     config, encoder = encoder_of(args)
     stores = [ImageStore(p, config.height, config.width, progress=not args.quiet) for p in ([Path(args.query)], paths)]
     query, gallery = (extract(config, encoder, store) for store in stores)
-    order = np.argsort(-(gallery @ query[0]), kind="stable")[: args.top]
+    order, _ = ranked_gallery(query[0], gallery, None, None, None, None, top=args.top)
     for place, index in enumerate(order, 1):
         print(f"{place:3d}  {gallery[index] @ query[0]:.3f}  {paths[index]}")
     figure = viz.ranking_grid(stores[0].batch([0]).numpy(), stores[1].batch(order).numpy()[None], None)

@@ -15,13 +15,13 @@ from .agreement import (
     error_kinds,
     label_report,
     matched_labels,
+    true_clusters,
 )
 from .causes import NO_CAUSE, NoiseCauses, PairCauses, noise_causes, pair_causes, pair_factors
 from .change import LabelChange, change_table, label_change
 from .clusters import (
     ClusteringSummary,
     ClusterView,
-    cluster_means,
     cluster_view,
     clustering_summary,
     kept_names,
@@ -37,7 +37,7 @@ from .quality import (
     self_confidence,
     view_disagreement,
 )
-from .tables import OUTLIERS, Contingency, best_matching, contingency
+from .tables import OUTLIERS, Contingency, best_matching, cluster_means, contingency
 
 __all__ = [
     "ERROR_KINDS", "NOISE_KINDS", "NO_CAUSE", "OUTLIERS", "CameraPairErrors", "ClusterAgreement", "ClusterView",
@@ -46,5 +46,5 @@ __all__ = [
     "cluster_agreement", "cluster_means", "cluster_view", "clustering_summary", "contingency", "error_kinds",
     "inject_noise", "kept_names", "label_change", "label_quality", "label_report", "last_change", "matched_labels",
     "neighbour_entropy", "noise_causes", "noise_response", "pair_causes", "pair_factors", "self_confidence",
-    "view_disagreement",
+    "true_clusters", "view_disagreement",
 ]

@@ -73,6 +73,18 @@ def error_kinds(labels: np.ndarray, pids: np.ndarray) -> np.ndarray:
     return kinds
 
 
+def true_clusters(labels: np.ndarray, pids: np.ndarray) -> np.ndarray:
+    """(N,) the cluster that truly belongs to each picture: its identity's largest among those where it is the majority.
+
+    -1 where its identity owns no cluster, or is unknown. labels (N,), pids (N,), -1 for outliers and unknown.
+    """
+    right = error_kinds(labels, pids) == "right"
+    people, who = np.unique(pids, return_inverse=True)
+    home = np.full(len(people), -1)
+    home[who[right]] = np.asarray(labels)[right]
+    return home[who]
+
+
 @dataclass(frozen=True)
 class LabelReport:
     """Pseudo labels against identities. Counts are of the counted images; a measure without anything to say is None.

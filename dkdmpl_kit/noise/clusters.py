@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import KitError
 from .agreement import label_report
 from .change import label_change
-from .tables import checked
+from .tables import checked, cluster_means
 
 
 @dataclass(frozen=True)
@@ -144,14 +144,6 @@ def cluster_view(features: np.ndarray, labels: np.ndarray, cluster: int, *, pids
     purity = None if pid is None else counts[pid] / sum(counts.values())
     return ClusterView(int(cluster), members, names[others[first]], similarity[first], purity, pid, len(counts),
                        _frequencies(camids, members))
-
-
-def cluster_means(features: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """(K, d) means of features (N, d) by group (N,) in 0..K-1, none empty, brought to norm 1 (a mean of zero stays)."""
-    order = np.argsort(groups, kind="stable")
-    starts = np.searchsorted(groups[order], np.arange(groups.max(initial=-1) + 1))
-    sums = np.add.reduceat(features[order], starts)
-    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
 
 
 def _frequencies(values: np.ndarray | None, members: np.ndarray) -> dict[int, int]:

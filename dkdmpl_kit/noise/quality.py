@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import KitError
-from .tables import checked
+from .tables import checked, cluster_means
 
 BLOCK_ROWS = 2048
 
@@ -102,9 +102,7 @@ def centroid_silhouette(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if len(sizes) < 2:
         silhouette[images] = 0.0
         return silhouette
-    order = np.argsort(own, kind="stable")
-    means = np.add.reduceat(features[images[order]], np.append(0, np.cumsum(sizes)[:-1]), axis=0)
-    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    means = cluster_means(features[images], own)
     for start in range(0, len(images), BLOCK_ROWS):
         block, mine = images[start:start + BLOCK_ROWS], own[start:start + BLOCK_ROWS]
         distance = np.maximum(1 - features[block] @ means.T, 0)

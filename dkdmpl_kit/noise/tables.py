@@ -78,6 +78,14 @@ def best_matching(weights: sparse.csr_array) -> np.ndarray:
     return matched
 
 
+def cluster_means(features: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(K, d) means of features (N, d) by group (N,) in 0..K-1, none empty, brought to norm 1 (a mean of zero stays)."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.searchsorted(groups[order], np.arange(groups.max(initial=-1) + 1))
+    sums = np.add.reduceat(features[order], starts)
+    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+
+
 def checked(labels: np.ndarray, pids: np.ndarray, names: str = "labels and pids") -> tuple[np.ndarray, np.ndarray]:
     """Both as int64 (N,), N >= 1; KitError unless they are two lists of the same length."""
     labels, pids = np.asarray(labels), np.asarray(pids)

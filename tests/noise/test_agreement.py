@@ -18,6 +18,7 @@ from dkdmpl_kit.noise import (
     error_kinds,
     label_report,
     matched_labels,
+    true_clusters,
 )
 
 
@@ -228,3 +229,8 @@ def test_errors_by_camera_need_a_camera():
         with pytest.raises(KitError, match="same length"):
             camera_pair_errors(*lists)
     assert camera_pair_errors([-1, -1], [1, 1], [0, 1]).merged.shape == (0, 0)
+
+
+def test_the_true_cluster_is_the_largest_that_an_identity_owns():
+    labels, pids = np.array([0, 0, 0, 1, -1, 2]), np.array([7, 7, 9, 7, 9, -1])
+    np.testing.assert_array_equal(true_clusters(labels, pids), [0, 0, -1, 0, -1, -1])
