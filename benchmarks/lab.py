@@ -27,7 +27,7 @@ class Thumbnails:
 
 def rows(size: str):
     """Yield the rows: the cluster explorer's controls at 1,000 or 12,936 pictures."""
-    from dkdmpl_kit.widgets import ClusterExplorer
+    from dkdmpl_kit.lessons.lab import ClusterExplorer
 
     n, d = (1_000, 64) if size == "small" else (12_936, 2_048)
     features, pids = features_like(n, d, noise=0.9)

@@ -17,9 +17,9 @@ from dkdmpl_kit.clustering import PseudoLabels
 from dkdmpl_kit.data import TrainingImages
 from dkdmpl_kit.experiment import Config, preset
 from dkdmpl_kit.losses import anchor_features, dkdmpl_loss
-from dkdmpl_kit.machine import StageClock
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.training import new_state, settle, train_epoch
+from dkdmpl_kit.training.precision import StageClock
 
 IMAGES_PER_CLUSTER, UPDATES = 4, 20
 

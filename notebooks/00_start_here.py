@@ -50,8 +50,8 @@ from dkdmpl_kit import viz
 from dkdmpl_kit.data import arrays_of
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.evaluation import evaluate_ranking
+from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.noise import cluster_agreement
-from dkdmpl_kit.stages import Stage
 
 stage = Stage("00_start_here", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
               pattern=pattern, out_dir=out_dir, settings=settings)
@@ -276,7 +276,7 @@ Markdown("\n".join(["| package | version |", "|---|---|", *lines]))
 # is folded away below prepares the checks: it knows the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
-from dkdmpl_kit.course import exercises, value
+from dkdmpl_kit.lessons.exercises import exercises, value
 
 tests = {1: None, 2: None}
 if result is not None:

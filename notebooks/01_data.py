@@ -44,7 +44,7 @@ from IPython.display import Markdown, display
 from dkdmpl_kit import viz
 from dkdmpl_kit.data import augment, pk_batches, read_dataset
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.stages import Stage
+from dkdmpl_kit.lessons.stage import Stage
 
 stage = Stage("01_data", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
               pattern=pattern, out_dir=out_dir, settings=settings)
@@ -308,7 +308,7 @@ for root, regex in ((own, r"person(?P<pid>\d+)"), (own / "not-there", None), (ow
 # %% jupyter={"source_hidden": true} tags=["check"]
 import re
 
-from dkdmpl_kit.course import exercises, value
+from dkdmpl_kit.lessons.exercises import exercises, value
 
 
 def farthest_cameras(answer):

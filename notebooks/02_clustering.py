@@ -45,9 +45,9 @@ from IPython.display import Markdown, display
 from dkdmpl_kit import viz
 from dkdmpl_kit.clustering import centre_by_camera, jaccard_distances, pseudo_labels
 from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.neighbors import knn_graph
 from dkdmpl_kit.noise import ERROR_KINDS, cluster_agreement, clustering_summary, error_kinds
-from dkdmpl_kit.stages import Stage
 from dkdmpl_kit.viz.style import count
 
 stage = Stage("02_clustering", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
@@ -228,7 +228,7 @@ if pseudo.n_clusters < 2:
 
 # %%
 if interactive:
-    from dkdmpl_kit import widgets
+    from dkdmpl_kit.lessons import lab as widgets
 
     def recluster(eps: float) -> tuple[np.ndarray, dict]:
         found = pseudo_labels(distances, eps=min(eps, config.max_distance), min_samples=config.min_samples)
@@ -408,7 +408,7 @@ if interactive:
 # %% jupyter={"source_hidden": true} tags=["check"]
 from sklearn.cluster import DBSCAN
 
-from dkdmpl_kit.course import exercises, value
+from dkdmpl_kit.lessons.exercises import exercises, value
 
 chosen = np.arange(min(len(features), 3000))
 plain = np.clip(1 - features[chosen] @ features[chosen].T, 0, None)  # 1 - v_i . v_j, for exercise 2

@@ -45,11 +45,17 @@ from IPython.display import Markdown, display
 
 from dkdmpl_kit import viz
 from dkdmpl_kit.data import augment, pk_batches
-from dkdmpl_kit.losses import carry_posterior, cluster_contrast_loss, gkd_loss, mixed_target, teacher_logits
+from dkdmpl_kit.lessons.stage import Stage
+from dkdmpl_kit.losses import (
+    carry_posterior,
+    cluster_contrast_loss,
+    gkd_loss,
+    mixed_target,
+    teacher_logits,
+)
+from dkdmpl_kit.losses.theory import label_case
 from dkdmpl_kit.memory import ClusterMemory
-from dkdmpl_kit.seeding import generator_for
-from dkdmpl_kit.stages import Stage
-from dkdmpl_kit.theory import label_case
+from dkdmpl_kit.training.seeds import generator_for
 
 stage = Stage("03_gkd", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, pattern=pattern,
               out_dir=out_dir, settings=settings)
@@ -453,7 +459,7 @@ fig
 
 # %%
 if interactive:
-    from dkdmpl_kit.widgets import LossLab
+    from dkdmpl_kit.lessons.lab import LossLab
 
     display(LossLab(likeness, knows, None, labels[bench], pictures=pixels[bench], tau=tau, tau_t=tau_t, lambda_g=lam))
 
@@ -463,7 +469,7 @@ if interactive:
 # Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What is folded away below prepares the checks: it knows the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
-from dkdmpl_kit.course import exercises, value
+from dkdmpl_kit.lessons.exercises import exercises, value
 
 leaf = student.double().requires_grad_()
 log_q, log_e = torch.log_softmax(leaf, dim=1), torch.log_softmax(teacher.double(), dim=1)

@@ -45,11 +45,11 @@ from IPython.display import Markdown, display
 
 from dkdmpl_kit import viz
 from dkdmpl_kit.data import augment, pk_batches
+from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.losses import anchor_features, dkdmpl_loss, mixed_target, positive_anchors, skd_loss
+from dkdmpl_kit.losses.theory import label_case
 from dkdmpl_kit.memory import ClusterMemory
-from dkdmpl_kit.seeding import generator_for
-from dkdmpl_kit.stages import Stage
-from dkdmpl_kit.theory import label_case
+from dkdmpl_kit.training.seeds import generator_for
 
 stage = Stage("04_skd", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, pattern=pattern,
               out_dir=out_dir, settings=settings)
@@ -396,7 +396,7 @@ fig
 
 # %%
 if interactive:
-    from dkdmpl_kit.widgets import LossLab
+    from dkdmpl_kit.lessons.lab import LossLab
 
     display(LossLab(likeness, knows, anchors_like, y, pictures=seen, anchor_pictures=seen[hardest], tau=tau, tau_t=tau_t,
                     lambda_g=lam_g, lambda_s=lam_s, picture=far))
@@ -407,7 +407,7 @@ if interactive:
 # Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What is folded away below prepares the checks: it knows the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
-from dkdmpl_kit.course import exercises, value
+from dkdmpl_kit.lessons.exercises import exercises, value
 
 
 def easiest_test(answer):

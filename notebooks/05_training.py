@@ -50,14 +50,20 @@ import dkdmpl_kit
 from dkdmpl_kit import viz
 from dkdmpl_kit.data import augment, pk_batches
 from dkdmpl_kit.experiment import pick_device, read_json, write_json
-from dkdmpl_kit.film import Film, hardest
+from dkdmpl_kit.lessons.replay import Film, hardest
+from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.losses import anchor_features, dkdmpl_loss
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.noise import error_kinds
-from dkdmpl_kit.results import by_method, collect_runs, markdown_table, paired_differences, summary
-from dkdmpl_kit.seeding import generator_for, seed_everything
-from dkdmpl_kit.stages import Stage
+from dkdmpl_kit.studies.results import (
+    by_method,
+    collect_runs,
+    markdown_table,
+    paired_differences,
+    summary,
+)
 from dkdmpl_kit.training import Monitor, assess_untrained, extract, learning_rate, new_state
+from dkdmpl_kit.training.seeds import generator_for, seed_everything
 
 stage = Stage("05_training", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
               pattern=pattern, out_dir=out_dir, settings=settings)
@@ -326,7 +332,7 @@ elif trainable:
 
 # %%
 if trainable and interactive:
-    from dkdmpl_kit.widgets import EpochPlayer
+    from dkdmpl_kit.lessons.lab import EpochPlayer
 
     display(EpochPlayer(runs["dkdmpl"].run_dir, pids=stage.pids, camids=stage.camids))
 
@@ -363,8 +369,8 @@ if trainable:
 if trainable and interactive:
     from functools import partial
 
+    from dkdmpl_kit.lessons.lab import TrainingMonitor
     from dkdmpl_kit.training import fit
-    from dkdmpl_kit.widgets import TrainingMonitor
 
     live = stage.config.replace(method="dkdmpl", run_name=f"live-seed{seed}", epochs=min(3, stage.config.epochs))
     player = EpochPlayer(live.run_dir, pids=stage.pids, camids=stage.camids)
@@ -446,7 +452,7 @@ if differences:
 # Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What is folded away below prepares the checks: it knows the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
-from dkdmpl_kit.course import exercises, value
+from dkdmpl_kit.lessons.exercises import exercises, value
 
 tests = {1: None, 2: None}
 if trainable:

@@ -43,15 +43,16 @@ import torch
 from IPython.display import Markdown, display
 
 import dkdmpl_kit
-from dkdmpl_kit import results, viz
-from dkdmpl_kit.activation import occlusion_map, similarity_map
+from dkdmpl_kit import viz
 from dkdmpl_kit.data import arrays_of, load_factors
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.evaluation import evaluate_ranking, top_matches
 from dkdmpl_kit.experiment import METHODS, read_json
+from dkdmpl_kit.lessons.stage import Stage
+from dkdmpl_kit.models.activation import occlusion_map, similarity_map
 from dkdmpl_kit.neighbors import knn_graph
 from dkdmpl_kit.noise import cluster_agreement
-from dkdmpl_kit.stages import Stage
+from dkdmpl_kit.studies import results
 
 stage = Stage("06_evaluation", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
               pattern=pattern, out_dir=out_dir, settings=settings)
@@ -334,7 +335,7 @@ else:
 
 # %%
 if interactive and view:
-    from dkdmpl_kit.widgets import RankingBrowser
+    from dkdmpl_kit.lessons.lab import RankingBrowser
 
     browser = RankingBrowser({results.LABELS[name]: pair for name, pair in view.items()}, stage.pictures("query"),
                              stage.pictures("gallery"), query_pids=query_pids, gallery_pids=gallery_pids,
@@ -474,7 +475,7 @@ if study:
 # is folded away below prepares the checks: it knows the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
-from dkdmpl_kit.course import exercises, value
+from dkdmpl_kit.lessons.exercises import exercises, value
 
 tests = {1: None, 2: None, 3: None}
 if before is not None:

@@ -46,14 +46,15 @@ import torch
 from IPython.display import Markdown, display
 
 import dkdmpl_kit
-from dkdmpl_kit import noise, robustness, theory, viz
+from dkdmpl_kit import noise, viz
 from dkdmpl_kit.data import augment
 from dkdmpl_kit.experiment import pick_device, read_json
-from dkdmpl_kit.losses import mixed_target, positive_anchors
+from dkdmpl_kit.lessons.stage import Stage
+from dkdmpl_kit.losses import mixed_target, positive_anchors, theory
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.neighbors import knn_graph
-from dkdmpl_kit.seeding import generator_for
-from dkdmpl_kit.stages import Stage
+from dkdmpl_kit.studies import label_noise as robustness
+from dkdmpl_kit.training.seeds import generator_for
 
 stage = Stage("07_label_noise", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
               pattern=pattern, out_dir=out_dir, settings=settings)
@@ -202,7 +203,7 @@ if stage.has_truth:
 
 # %%
 if interactive:
-    from dkdmpl_kit.widgets import NoiseLens
+    from dkdmpl_kit.lessons.lab import NoiseLens
 
     display(NoiseLens(labels, stage.pids, pictures=stage.pictures("train"), features=features, seed=seed, **known_by))
 
@@ -551,7 +552,7 @@ else:
 # Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (The next cell prepares the checks. It is folded away because it knows the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
-from dkdmpl_kit.course import exercises, value
+from dkdmpl_kit.lessons.exercises import exercises, value
 
 middle = (e + q) / 2
 right_3 = (torch.special.entr(middle).sum(1) - (torch.special.entr(e) + torch.special.entr(q)).sum(1) / 2) / np.log(2)

@@ -43,12 +43,12 @@ import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
 
-from dkdmpl_kit import theory, viz
+from dkdmpl_kit import viz
 from dkdmpl_kit.data import augment, pk_batches
-from dkdmpl_kit.losses import dkdmpl_loss, gkd_loss, mixed_target, positive_anchors, skd_loss
+from dkdmpl_kit.lessons.stage import Stage
+from dkdmpl_kit.losses import dkdmpl_loss, gkd_loss, mixed_target, positive_anchors, skd_loss, theory
 from dkdmpl_kit.memory import ClusterMemory
-from dkdmpl_kit.seeding import generator_for
-from dkdmpl_kit.stages import Stage
+from dkdmpl_kit.training.seeds import generator_for
 
 stage = Stage("08_theory", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, pattern=pattern,
               out_dir=out_dir, settings=settings)
@@ -600,7 +600,7 @@ Markdown("\n".join(["| mistake | what the check sees |", "|---|---|",
 # Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (The next cell prepares the checks. It is folded away because it knows the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
-from dkdmpl_kit.course import exercises, value
+from dkdmpl_kit.lessons.exercises import exercises, value
 
 
 def loss_at(x, T):

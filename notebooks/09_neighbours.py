@@ -47,18 +47,32 @@ from IPython.display import Markdown, display
 from scipy import stats
 
 import dkdmpl_kit
-from dkdmpl_kit import objectives, viz
-from dkdmpl_kit.checkpoint import TrainingState
+from dkdmpl_kit import viz
 from dkdmpl_kit.data import pk_batches, to_float
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import read_json
-from dkdmpl_kit.losses import carry_posterior, cluster_contrast_loss, dkdmpl_loss, mixed_target, positive_anchors
+from dkdmpl_kit.lessons.stage import Stage
+from dkdmpl_kit.losses import (
+    carry_posterior,
+    cluster_contrast_loss,
+    dkdmpl_loss,
+    mixed_target,
+    positive_anchors,
+)
+from dkdmpl_kit.losses import rivals as objectives
+from dkdmpl_kit.losses.rivals import (
+    NEEDS,
+    HybridMemory,
+    label_smoothing_loss,
+    neighbour_loss,
+    refined_labels,
+    rlcc_loss,
+)
 from dkdmpl_kit.memory import ClusterMemory
-from dkdmpl_kit.objectives import NEEDS, HybridMemory, label_smoothing_loss, neighbour_loss, refined_labels, rlcc_loss
-from dkdmpl_kit.results import by_method, markdown_table, paired_differences, summary
-from dkdmpl_kit.seeding import generator_for
-from dkdmpl_kit.stages import Stage
-from dkdmpl_kit.views import augmented, follow, needs_ema
+from dkdmpl_kit.studies.results import by_method, markdown_table, paired_differences, summary
+from dkdmpl_kit.training.batches import augmented, follow, needs_ema
+from dkdmpl_kit.training.checkpoint import TrainingState
+from dkdmpl_kit.training.seeds import generator_for
 
 stage = Stage("09_neighbours", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
               pattern=pattern, out_dir=out_dir, settings=settings)
@@ -634,7 +648,7 @@ else:
 # Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What is folded away below prepares the checks: it knows the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
-from dkdmpl_kit.course import exercises, value
+from dkdmpl_kit.lessons.exercises import exercises, value
 
 leaf = logits.clone().requires_grad_()
 right_2, = torch.autograd.grad(objectives.probability_distillation_loss(leaf, ema_logits), leaf)

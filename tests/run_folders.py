@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dkdmpl_kit import film
-from dkdmpl_kit.checkpoint import save_epoch
+from dkdmpl_kit.lessons import replay as film
+from dkdmpl_kit.training.checkpoint import save_epoch
 
 PIDS = np.repeat(np.arange(4), 6)
 

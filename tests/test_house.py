@@ -9,78 +9,90 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 KIT = ROOT / "dkdmpl_kit"
-BASE = {"data", "models", "neighbors", "clustering", "memory", "losses", "evaluation", "noise", "seeding", "errors", "_kernels",
-        "normalisation", "ibn"}
-ALLOWED = {  # a room may use those named here, and itself
-    **{room: BASE for room in BASE},
-    "experiment": BASE,
-    "checkpoint": BASE | {"experiment"},
-    "theory": {"errors", "losses"},
-    "objectives": {"errors", "losses", "memory"},
-    "machine": {"errors", "models"},
-    "control": set(),
-    "recipe": {"errors", "experiment"},
-    "cost": {"errors", "experiment", "models", "data"},
-    "export": {"errors", "experiment", "models", "training"},
-    "activation": {"errors", "models"},
-    "distributed": {"errors"},
-    "extraction": BASE | {"distributed", "experiment", "machine"},
-    "monitor": BASE | {"distributed", "experiment", "extraction"},
-    "tensorboard": {"errors", "checkpoint"},
-    "training": BASE | {"experiment", "checkpoint", "control", "distributed", "extraction", "machine", "monitor", "objectives",
-                        "views"},
-    "views": BASE | {"distributed", "experiment", "checkpoint", "objectives"},
-    "robustness": BASE | {"experiment", "results", "training", "theory", "viz"},
-    "course": {"errors"},
-    "viz": {"errors"},
-    "film": BASE | {"checkpoint", "experiment", "theory", "viz"},
-    "widgets": {"viz", "errors", "noise", "clustering", "neighbors", "losses", "theory", "evaluation", "memory", "control",
-                "film", "checkpoint"},
-    "results": {"errors", "experiment", "viz"},
-    "grid": {"cells", "errors", "experiment", "training"},
-    "cells": {"errors", "experiment", "notebooks", "tensorboard"},
-    "stages": BASE | {"experiment", "training", "viz"},
-    "pages": {"errors", "experiment"},
-    "tables": {"pages"},
-    "published": {"data"},
-    "publishing": {"experiment", "results", "viz"},
-    "report_runs": {"experiment", "published", "publishing", "results", "tables", "viz"},
-    "report": {"errors", "experiment", "report_runs", "results", "tables"},
-    "comparison": {"errors", "experiment", "report_runs", "results", "tables"},
-    "notebooks": {"errors", "experiment", "pages", "course"},
-    "handouts": {"errors", "experiment", "notebooks", "pages"},
-}
+LAYERS = (  # bottom to top: a package uses layers below its own, never one above and never a neighbour in its own
+    {"errors"},
+    {"data", "models", "neighbors", "memory"},
+    {"clustering", "losses", "evaluation"},
+    {"noise", "experiment"},
+    {"training"},
+    {"viz"},  # arrays in, a figure out: of the layers below it knows experiment and errors alone
+    {"studies"},
+    {"lessons"},
+    {"cli"},
+)
+VIZ_USES = {"errors", "experiment"}
 
 
-def imports(path: Path) -> set[str]:
-    """The rooms of the kit that a file imports, at load or inside functions."""
+def modules() -> dict[str, Path]:
+    """{dotted name inside the kit: file}; a package's name stands for its __init__."""
+    return {".".join(p.relative_to(KIT).with_suffix("").parts).removesuffix(".__init__"): p
+            for p in KIT.rglob("*.py") if p != KIT / "__init__.py"}
+
+
+def imports(name: str, path: Path, known: set[str]) -> set[str]:
+    """The modules of the kit that a file imports, at load or inside functions."""
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     found = set()
-    rooms = {p.stem for p in KIT.iterdir() if not p.name.startswith("__")}
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            if node.level == 0 and not module.startswith("dkdmpl_kit"):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix("dkdmpl_kit.") for alias in node.names
+                      if alias.name.startswith("dkdmpl_kit.")}
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                above = package[:len(package) - node.level + 1]
+                base = ".".join([*above, *([node.module] if node.module else [])])
+            elif node.module and node.module.split(".")[0] == "dkdmpl_kit":
+                base = node.module.removeprefix("dkdmpl_kit").strip(".")
+            else:
                 continue
-            inside = node.level == 1 and path.parent != KIT  # a sibling in a subpackage
-            if inside:
-                continue
-            parts = module.removeprefix("dkdmpl_kit").strip(".").split(".")
-            found |= {parts[0]} if parts[0] else {alias.name for alias in node.names}
-        elif isinstance(node, ast.Import):
-            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("dkdmpl_kit.")}
-    return found & rooms
+            inside = {f"{base}.{alias.name}".strip(".") for alias in node.names} & known
+            found |= inside or ({base} & known)
+    return found
 
 
-@pytest.mark.parametrize("room", sorted(ALLOWED))
-def test_dependencies_go_one_way(room):
-    files = sorted((KIT / room).rglob("*.py")) if (KIT / room).is_dir() else [KIT / f"{room}.py"]
-    used = set().union(*(imports(f) for f in files)) - {room}
-    assert used <= ALLOWED[room], f"{room} must not import {sorted(used - ALLOWED[room])}"
+def graph() -> dict[str, set[str]]:
+    """{module: the modules that it imports}."""
+    files = modules()
+    return {name: imports(name, path, set(files)) - {name} for name, path in files.items()}
+
+
+def room(module: str) -> str:
+    return module.split(".")[0]
+
+
+def test_every_room_has_a_layer():
+    assert {room(name) for name in modules()} == set().union(*LAYERS)
+    assert len([p for p in KIT.iterdir() if p.name != "__pycache__"]) <= 16
+
+
+@pytest.mark.parametrize("package", sorted(set().union(*LAYERS)))
+def test_imports_go_down_never_up_or_sideways(package):
+    level = next(i for i, layer in enumerate(LAYERS) if package in layer)
+    allowed = {package} | (VIZ_USES if package == "viz" else set().union(*LAYERS[:level]))
+    strays = {f"{name} imports {used}" for name, uses in graph().items() if room(name) == package
+              for used in uses if room(used) not in allowed}
+    assert not strays
+
+
+def test_no_two_modules_import_each_other():
+    seen: dict[str, int] = {}  # 1 on the way, 2 done
+    edges = graph()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert seen.get(name) != 1, f"a cycle of imports: {' -> '.join([*way, name])}"
+        if name not in seen:
+            seen[name] = 1
+            for used in sorted(edges[name]):
+                visit(used, (*way, name))
+            seen[name] = 2
+
+    for name in sorted(edges):
+        visit(name, ())
 
 
 def test_only_widgets_imports_ipywidgets():
     users = {p.name for p in KIT.rglob("*.py") if re.search(r"^\s*(import|from) ipywidgets", p.read_text(), re.M)}
-    assert users and users <= {p.name for p in (KIT / "widgets").glob("*.py")}
+    assert users and users <= {p.name for p in (KIT / "lessons" / "lab").glob("*.py")}
 
 
 def names(requirements: list[str]) -> dict[str, str]:

@@ -7,10 +7,10 @@ import difflib
 import sys
 from collections.abc import Sequence
 
-from ..errors import KitError
-from ..experiment import Config
-from . import data, grids, lessons, runs
-from .shared import add_settings
+from dkdmpl_kit.cli import data, grids, lessons, runs
+from dkdmpl_kit.cli.shared import add_settings
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.experiment import Config
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..errors import KitError
-from ..experiment import open_dataset
-from .shared import add_settings, config_of, settings_of
+from dkdmpl_kit.cli.shared import add_settings, config_of, settings_of
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.experiment import open_dataset
 
 
 def add(command) -> None:
@@ -29,7 +29,7 @@ def add(command) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from ..data import check_dataset, read_dataset
+    from dkdmpl_kit.data import check_dataset, read_dataset
 
     config = config_of(args)
     for flag, name, value in (("--data", "data", args.name), ("--data-root", "data_root", args.root)):
@@ -49,7 +49,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _render(args: argparse.Namespace) -> int:
-    from ..data import render_layout
+    from dkdmpl_kit.data import render_layout
 
     config = config_of(args)
     if args.layout is None:

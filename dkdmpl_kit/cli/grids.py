@@ -5,9 +5,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..errors import KitError
-from ..experiment import read_json, smoke
-from .shared import SMOKE, named_and_weighted
+from dkdmpl_kit.cli.shared import SMOKE, named_and_weighted
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.experiment import read_json, smoke
 
 
 def add(command) -> None:
@@ -50,9 +50,9 @@ def _pairs(items: list[str], flag: str) -> dict[str, str]:
 def _grid(args: argparse.Namespace) -> int:
     import yaml
 
-    from ..grid import read_grid, run_grid, write_plan
-    from ..report import write_report
-    from ..results import collect_runs, markdown_tables
+    from dkdmpl_kit.studies.grid import read_grid, run_grid, write_plan
+    from dkdmpl_kit.studies.report import write_report
+    from dkdmpl_kit.studies.results import collect_runs, markdown_tables
 
     if args.executor_option and args.executor == "local":
         raise KitError("--executor-option is for a scheduler: name it too, such as --executor slurm.")
@@ -80,7 +80,7 @@ def _grid(args: argparse.Namespace) -> int:
 
 
 def _robustness(args: argparse.Namespace) -> int:
-    from ..robustness import findings, publish, run
+    from dkdmpl_kit.studies.label_noise import findings, publish, run
 
     records = run(args.out, seeds=range(args.seeds))
     written = publish(records, read_json(Path(args.out) / "robustness.json"), args.publish or Path(args.out) / "figures")
@@ -89,9 +89,9 @@ def _robustness(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from ..publishing import publish
-    from ..report import write_report
-    from ..results import collect_runs, markdown_tables
+    from dkdmpl_kit.studies.publishing import publish
+    from dkdmpl_kit.studies.report import write_report
+    from dkdmpl_kit.studies.results import collect_runs, markdown_tables
 
     if args.compare:
         return _compare(*args.compare, page=args.page)
@@ -109,7 +109,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _compare(a: str, b: str, *, page: str | None) -> int:
-    from ..comparison import compare, comparison_page, comparison_text
+    from dkdmpl_kit.studies.comparison import compare, comparison_page, comparison_text
 
     sections = compare(a, b)
     print(comparison_text(sections))

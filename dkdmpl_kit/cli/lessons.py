@@ -5,8 +5,8 @@ import argparse
 import json
 from pathlib import Path
 
-from ..errors import KitError
-from ..experiment import PRESETS
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.experiment import PRESETS
 
 
 def add(command) -> None:
@@ -32,8 +32,8 @@ def add(command) -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from ..notebooks import default_folder, run_notebooks
-    from ..report import write_report
+    from dkdmpl_kit.studies.notebooks import default_folder, run_notebooks
+    from dkdmpl_kit.studies.report import write_report
 
     run_notebooks("all", notebooks_dir=default_folder(), out_dir=Path(args.out),
                   parameters={"preset": args.preset, "out_dir": str(Path(args.out).resolve()), "interactive": False})
@@ -42,9 +42,9 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _notebooks(args: argparse.Namespace) -> int:
-    from ..handouts import write_learner_copies, write_slides
-    from ..notebooks import build_notebooks, default_folder, run_notebooks
-    from ..report import write_report
+    from dkdmpl_kit.lessons.handouts import write_learner_copies, write_slides
+    from dkdmpl_kit.studies.notebooks import build_notebooks, default_folder, run_notebooks
+    from dkdmpl_kit.studies.report import write_report
 
     folder, names = Path(args.folder) if args.folder else default_folder(), args.names or "all"
     out = Path(args.out or ("learner" if args.action == "learner" else "runs/notebooks"))
@@ -67,8 +67,8 @@ def _notebooks(args: argparse.Namespace) -> int:
 
 
 def _player(args: argparse.Namespace) -> int:
-    from ..film import Film, save_gif
-    from ..viz import save_figure
+    from dkdmpl_kit.lessons.replay import Film, save_gif
+    from dkdmpl_kit.viz import save_figure
 
     files = [Path(name) for name in args.out]
     if wrong := [path.name for path in files if path.suffix not in (".gif", ".png")]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..errors import KitError, check_option
-from .shared import SMOKE, config_of, dataset_of, encoder_of, features_of
+from dkdmpl_kit.cli.shared import SMOKE, config_of, dataset_of, encoder_of, features_of
+from dkdmpl_kit.errors import KitError, check_option
 
 
 def add(command) -> None:
@@ -42,10 +42,10 @@ def add(command) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from .. import distributed
-    from ..experiment import pick_device
-    from ..tensorboard import tensorboard_writer
-    from ..training import fit
+    from dkdmpl_kit.experiment import pick_device
+    from dkdmpl_kit.training import fit
+    from dkdmpl_kit.training import processes as distributed
+    from dkdmpl_kit.training.tensorboard import tensorboard_writer
 
     config = config_of(args)
     distributed.start(pick_device(config.device))  # under torchrun: several processes, of which the first one talks
@@ -67,10 +67,10 @@ def _measures_line(name: str, measures: dict) -> str:
 
 
 def _cluster(args: argparse.Namespace) -> int:
-    from ..clustering import jaccard_distances, pseudo_labels
-    from ..data import arrays_of
-    from ..neighbors import knn_graph
-    from ..noise import cluster_agreement
+    from dkdmpl_kit.clustering import jaccard_distances, pseudo_labels
+    from dkdmpl_kit.data import arrays_of
+    from dkdmpl_kit.neighbors import knn_graph
+    from dkdmpl_kit.noise import cluster_agreement
 
     config, dataset, of = features_of(args)
     try:
@@ -90,8 +90,8 @@ def _cluster(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from ..data import arrays_of
-    from ..evaluation import evaluate_ranking
+    from dkdmpl_kit.data import arrays_of
+    from dkdmpl_kit.evaluation import evaluate_ranking
 
     config, dataset, of = features_of(args)
     if not dataset.query or not dataset.gallery:
@@ -105,10 +105,10 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _rank(args: argparse.Namespace) -> int:
-    from .. import viz
-    from ..data import ImageStore, drop_corrupt, read_dataset
-    from ..evaluation import ranked_gallery
-    from ..training import extract
+    from dkdmpl_kit import viz
+    from dkdmpl_kit.data import ImageStore, drop_corrupt, read_dataset
+    from dkdmpl_kit.evaluation import ranked_gallery
+    from dkdmpl_kit.training import extract
 
     if args.top < 1:
         raise KitError(f"--top={args.top} must be at least 1.")
@@ -133,7 +133,7 @@ def _rank(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from ..export import export_run
+    from dkdmpl_kit.training.export import export_run
 
     for path in export_run(args.run_folder, args.out):
         print(f"wrote {path}")
@@ -141,21 +141,21 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _papers(args: argparse.Namespace) -> tuple[str, ...]:
-    from ..recipe import PAPER
+    from dkdmpl_kit.studies.recipe import PAPER
 
     check_option("preset", args.preset or PAPER[0], PAPER)
     return (args.preset,) if args.preset else PAPER
 
 
 def _recipe(args: argparse.Namespace) -> int:
-    from ..recipe import recipe_table
+    from dkdmpl_kit.studies.recipe import recipe_table
 
     print("\n\n".join(map(recipe_table, _papers(args))))
     return 0
 
 
 def _cost(args: argparse.Namespace) -> int:
-    from ..cost import cost_table
+    from dkdmpl_kit.studies.cost import cost_table
 
     print(cost_table(_papers(args)))
     return 0

@@ -6,8 +6,8 @@ import dataclasses
 import json
 import sys
 
-from ..errors import KitError
-from ..experiment import OPTIONS, PRESETS, Config, open_dataset, preset, read_json, smoke
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.experiment import OPTIONS, PRESETS, Config, open_dataset, preset, read_json, smoke
 
 SMOKE = "a dry run of the same settings: one epoch of two small batches of small pictures; the run's name says so"
 
@@ -68,7 +68,7 @@ def config_of(args: argparse.Namespace) -> Config:
 
 def named_and_weighted(config: Config) -> Config:
     """A dry run whose name says so, with random weights where timm's hub cannot be had."""
-    from ..models import build_encoder
+    from dkdmpl_kit.models import build_encoder
 
     if config.weights == "imagenet":
         try:
@@ -81,7 +81,7 @@ def named_and_weighted(config: Config) -> Config:
 
 def dataset_of(config: Config, args: argparse.Namespace):
     """Open the data set, print its statistics, and drop corrupt pictures where that was asked for."""
-    from ..data import drop_corrupt
+    from dkdmpl_kit.data import drop_corrupt
 
     dataset = open_dataset(config, allow_withdrawn=args.allow_withdrawn)
     if args.skip_corrupt:
@@ -94,8 +94,8 @@ def dataset_of(config: Config, args: argparse.Namespace):
 
 def encoder_of(args: argparse.Namespace) -> tuple[Config, object]:
     """The encoder of `--run`, with its settings unless a flag says otherwise; else the untrained one."""
-    from ..experiment import pick_device
-    from ..training import load_encoder, new_state
+    from dkdmpl_kit.experiment import pick_device
+    from dkdmpl_kit.training import load_encoder, new_state
 
     if args.run_folder:
         config, encoder = load_encoder(args.run_folder)
@@ -106,8 +106,8 @@ def encoder_of(args: argparse.Namespace) -> tuple[Config, object]:
 
 def features_of(args: argparse.Namespace):
     """(config, data set, paths -> features (N, d)) with the encoder that the command names."""
-    from ..data import ImageStore
-    from ..training import extract
+    from dkdmpl_kit.data import ImageStore
+    from dkdmpl_kit.training import extract
 
     config, encoder = encoder_of(args)
     dataset = dataset_of(config, args)

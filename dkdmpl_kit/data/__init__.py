@@ -4,14 +4,14 @@ The renderer (`synthetic`, `official`) and `checking` are imported on first use 
 """
 from __future__ import annotations
 
-from .layouts import read_dataset
-from .loading import ImageStore, augment, drop_corrupt, pk_batches, to_float
-from .records import ReIDDataset, ReIDImage, TrainingImages, arrays_of
+from dkdmpl_kit.data.layouts import read_dataset
+from dkdmpl_kit.data.loading import ImageStore, augment, drop_corrupt, pk_batches, to_float
+from dkdmpl_kit.data.records import ReIDDataset, ReIDImage, TrainingImages, arrays_of
 
 __all__ = ["ImageStore", "ReIDDataset", "ReIDImage", "TrainingImages", "arrays_of", "augment", "check_dataset",
            "drop_corrupt", "load_factors", "pk_batches", "read_dataset", "render_layout", "synthetic_dataset", "to_float"]
-_LATER = {"check_dataset": "checking", "render_layout": "official", "synthetic_dataset": "synthetic",
-          "load_factors": "synthetic"}
+_LATER = {"check_dataset": "checking", "render_layout": "official", "synthetic_dataset": "rendering.dataset",
+          "load_factors": "rendering.dataset"}
 
 
 def __getattr__(name: str):

@@ -8,11 +8,10 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from dkdmpl_kit.data.layouts import LAYOUTS, ignored_pictures
+from dkdmpl_kit.data.loading import _decode, _in_threads
+from dkdmpl_kit.data.records import SPLITS, ReIDDataset
 from dkdmpl_kit.errors import KitError
-
-from .layouts import LAYOUTS, ignored_pictures
-from .loading import _decode, _in_threads
-from .records import SPLITS, ReIDDataset
 
 RENDERED = ("rendered.json", "dataset.json")  # left by official.py and synthetic.py
 SHOWN = 10  # names that a line lists

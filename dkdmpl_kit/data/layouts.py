@@ -11,9 +11,8 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dkdmpl_kit.data.records import SPLITS, ReIDDataset, ReIDImage
 from dkdmpl_kit.errors import KitError, check_option
-
-from .records import SPLITS, ReIDDataset, ReIDImage
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from dkdmpl_kit.data.records import SPLITS, ReIDDataset
 from dkdmpl_kit.errors import KitError, check_option
-
-from .records import SPLITS, ReIDDataset
 
 IMAGENET_MEAN = (124, 116, 104)  # fills erased boxes, as uint8 RGB
 UNREADABLE = "picture {} cannot be read ({}); repair or remove it, or leave such pictures out with --skip-corrupt."

@@ -12,11 +12,17 @@ from collections import Counter, defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
-from ..errors import KitError, check_option
-from .checking import PUBLISHED
-from .layouts import LAYOUTS, MSMT17, read_dataset
-from .records import SPLITS, ReIDDataset
-from .synthetic import RenderSettings, Shot, draw_shot, manifest_record, planned_shots
+from dkdmpl_kit.data.checking import PUBLISHED
+from dkdmpl_kit.data.layouts import LAYOUTS, MSMT17, read_dataset
+from dkdmpl_kit.data.records import SPLITS, ReIDDataset
+from dkdmpl_kit.data.rendering.dataset import (
+    RenderSettings,
+    Shot,
+    draw_shot,
+    manifest_record,
+    planned_shots,
+)
+from dkdmpl_kit.errors import KitError, check_option
 
 MARKER = "rendered.json"  # what was rendered; "manifest.jsonl" beside it tells the factors of every picture
 JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}

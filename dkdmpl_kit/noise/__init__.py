@@ -5,7 +5,7 @@ number where unknown; only `quality` and `change` do without identities.
 """
 from __future__ import annotations
 
-from .agreement import (
+from dkdmpl_kit.noise.agreement import (
     ERROR_KINDS,
     CameraPairErrors,
     ClusterAgreement,
@@ -17,9 +17,16 @@ from .agreement import (
     matched_labels,
     true_clusters,
 )
-from .causes import NO_CAUSE, NoiseCauses, PairCauses, noise_causes, pair_causes, pair_factors
-from .change import LabelChange, change_table, label_change
-from .clusters import (
+from dkdmpl_kit.noise.causes import (
+    NO_CAUSE,
+    NoiseCauses,
+    PairCauses,
+    noise_causes,
+    pair_causes,
+    pair_factors,
+)
+from dkdmpl_kit.noise.change import LabelChange, change_table, label_change
+from dkdmpl_kit.noise.clusters import (
     ClusteringSummary,
     ClusterView,
     cluster_view,
@@ -27,8 +34,8 @@ from .clusters import (
     kept_names,
     last_change,
 )
-from .injection import NOISE_KINDS, NoisyLabels, inject_noise, noise_response
-from .quality import (
+from dkdmpl_kit.noise.injection import NOISE_KINDS, NoisyLabels, inject_noise, noise_response
+from dkdmpl_kit.noise.quality import (
     LabelQuality,
     auroc,
     centroid_silhouette,
@@ -37,7 +44,7 @@ from .quality import (
     self_confidence,
     view_disagreement,
 )
-from .tables import OUTLIERS, Contingency, best_matching, cluster_means, contingency
+from dkdmpl_kit.noise.tables import OUTLIERS, Contingency, best_matching, cluster_means, contingency
 
 __all__ = [
     "ERROR_KINDS", "NOISE_KINDS", "NO_CAUSE", "OUTLIERS", "CameraPairErrors", "ClusterAgreement", "ClusterView",

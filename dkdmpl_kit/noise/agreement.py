@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import KitError
-from .tables import best_matching, checked, contingency, count_table, pairs
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.noise.tables import best_matching, checked, contingency, count_table, pairs
 
 ERROR_KINDS = ("right", "merged", "split", "outlier", "unknown")
 

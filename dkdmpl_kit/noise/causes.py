@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import KitError, check_option
-from .tables import Contingency, checked, contingency, pairs
+from dkdmpl_kit.errors import KitError, check_option
+from dkdmpl_kit.noise.tables import Contingency, checked, contingency, pairs
 
 _PAIR_NAMES = {"merged": ("wrongly together", "rightly apart"), "split": ("wrongly apart", "rightly together")}
 ALIKE_RGB = 40.0                                  # mean distance of the clothes' colours, in 0..441 of the RGB cube

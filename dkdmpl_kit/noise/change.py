@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import KitError
-from .tables import best_matching, checked, count_table
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.noise.tables import best_matching, checked, count_table
 
 
 @dataclass(frozen=True)

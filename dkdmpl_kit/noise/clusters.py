@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import KitError
-from .agreement import label_report
-from .change import label_change
-from .tables import checked, cluster_means
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.noise.agreement import label_report
+from dkdmpl_kit.noise.change import label_change
+from dkdmpl_kit.noise.tables import checked, cluster_means
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import KitError, check_option
-from .change import label_change
+from dkdmpl_kit.errors import KitError, check_option
+from dkdmpl_kit.noise.change import label_change
 
 FOLLOW = ("change", "size")
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import KitError, check_option
-from .agreement import label_report
-from .causes import noise_causes
-from .tables import count_table
+from dkdmpl_kit.errors import KitError, check_option
+from dkdmpl_kit.noise.agreement import label_report
+from dkdmpl_kit.noise.causes import noise_causes
+from dkdmpl_kit.noise.tables import count_table
 
 NOISE_KINDS = ("symmetric", "look_alike", "camera_split", "outlier")
 

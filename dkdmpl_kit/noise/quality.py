@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import KitError
-from .tables import checked, cluster_means
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.noise.tables import checked, cluster_means
 
 BLOCK_ROWS = 2048
 

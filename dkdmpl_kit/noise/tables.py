@@ -7,7 +7,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from ..errors import KitError, check_option
+from dkdmpl_kit.errors import KitError, check_option
 
 OUTLIERS = ("left_out", "singletons")
 

@@ -13,31 +13,43 @@ from dkdmpl_kit.viz.epochs import epoch_frame, epoch_strip, hardest_pictures, li
 from dkdmpl_kit.viz.flows import alluvial
 from dkdmpl_kit.viz.labels import gradient_bars, label_views, softmax_entropy, temperature_curves
 from dkdmpl_kit.viz.losslab import loss_lab
-from dkdmpl_kit.viz.maps import feature_map, feature_maps, jaccard_matrix, similarity_heatmap, umap_layout
+from dkdmpl_kit.viz.maps import (
+    feature_map,
+    feature_maps,
+    jaccard_matrix,
+    similarity_heatmap,
+    umap_layout,
+)
 from dkdmpl_kit.viz.noise import (
-                                  break_even_curve,
-                                  camera_error_maps,
-                                  cause_effects,
-                                  change_curves,
-                                  margin_gain,
-                                  noise_curves,
-                                  noise_panels,
-                                  reliability_diagrams,
-                                  suspicion_curves,
+    break_even_curve,
+    camera_error_maps,
+    cause_effects,
+    change_curves,
+    margin_gain,
+    noise_curves,
+    noise_panels,
+    reliability_diagrams,
+    suspicion_curves,
 )
 from dkdmpl_kit.viz.pairs import factor_map, noise_response_curves, pair_cause_bars, pair_pictures
 from dkdmpl_kit.viz.pictures import cluster_gallery, contact_sheet, ranking_grid
 from dkdmpl_kit.viz.rankings import activation_pairs, query_distances
-from dkdmpl_kit.viz.results import cosine_table, error_kinds_bars, label_targets, paired_differences, result_bars
+from dkdmpl_kit.viz.results import (
+    cosine_table,
+    error_kinds_bars,
+    label_targets,
+    paired_differences,
+    result_bars,
+)
 from dkdmpl_kit.viz.style import (
-                                  METHOD_COLOURS,
-                                  METHOD_LABELS,
-                                  PALETTE,
-                                  VIEW_COLOURS,
-                                  VIEW_LABELS,
-                                  KitFigure,
-                                  figure_png,
-                                  save_figure,
+    METHOD_COLOURS,
+    METHOD_LABELS,
+    PALETTE,
+    VIEW_COLOURS,
+    VIEW_LABELS,
+    KitFigure,
+    figure_png,
+    save_figure,
 )
 from dkdmpl_kit.viz.theory import bound_slack, break_even_map, label_triangle, limit_curves
 

@@ -16,7 +16,17 @@ from matplotlib.lines import Line2D
 from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.viz.maps import ERROR_LABELS, ERROR_LOOK
 from dkdmpl_kit.viz.pictures import _sheet, _side, as_pictures, frame, mosaic
-from dkdmpl_kit.viz.style import CYCLE, MARKERS, PALETTE, UNKNOWN, count, new_figure, same_length, say, styled
+from dkdmpl_kit.viz.style import (
+    CYCLE,
+    MARKERS,
+    PALETTE,
+    UNKNOWN,
+    count,
+    new_figure,
+    same_length,
+    say,
+    styled,
+)
 
 COLOURINGS = {"label": "pseudo label", "identity": "true identity", "camera": "camera", "error": "kind of error",
               "outlier": "outlier", "change": "epoch of the last change"}

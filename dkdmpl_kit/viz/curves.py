@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.viz.style import PALETTE, UNKNOWN, add_note, count, method_look, new_figure, same_length, say, styled
+from dkdmpl_kit.viz.style import (
+    PALETTE,
+    UNKNOWN,
+    add_note,
+    count,
+    method_look,
+    new_figure,
+    same_length,
+    say,
+    styled,
+)
 
 METRICS: dict[str, tuple[str, str]] = {
     "mAP": ("mAP (0 to 1)", "Retrieval of unseen identities: higher is better"),

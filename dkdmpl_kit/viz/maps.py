@@ -13,7 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dkdmpl_kit.errors import KitError, check_option
-from dkdmpl_kit.viz.style import CYCLE, MARKERS, PALETTE, UNKNOWN, count, new_figure, same_length, say, styled
+from dkdmpl_kit.viz.style import (
+    CYCLE,
+    MARKERS,
+    PALETTE,
+    UNKNOWN,
+    count,
+    new_figure,
+    same_length,
+    say,
+    styled,
+)
 
 KINDS = ("cluster", "identity", "camera", "error")
 _ONE_FIT = threading.Lock()  # numba's plain threads end the process where two callers meet in them

@@ -16,7 +16,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.viz.style import CYCLE, PALETTE, UNKNOWN, count, known, new_figure, same_length, say, styled
+from dkdmpl_kit.viz.style import (
+    CYCLE,
+    PALETTE,
+    UNKNOWN,
+    count,
+    known,
+    new_figure,
+    same_length,
+    say,
+    styled,
+)
 
 _GAP = 0.14  # between thumbnails, as a share of their width
 _MARKS = {"right": "✓", "wrong": "✗", "junk": "–"}

@@ -14,7 +14,17 @@ from matplotlib.ticker import MaxNLocator
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.viz.labels import _hard_vector, _show_picture
 from dkdmpl_kit.viz.maps import ERROR_LABELS
-from dkdmpl_kit.viz.style import PALETTE, UNKNOWN, add_note, count, method_look, new_figure, same_length, say, styled
+from dkdmpl_kit.viz.style import (
+    PALETTE,
+    UNKNOWN,
+    add_note,
+    count,
+    method_look,
+    new_figure,
+    same_length,
+    say,
+    styled,
+)
 
 _STACK = {"right": "", "split": "//", "merged": "xx", "outlier": ""}      # from the bottom up, with hatches
 

@@ -10,7 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.viz.style import CYCLE, MARKERS, PALETTE, VIEW_COLOURS, VIEW_LABELS, new_figure, same_length, say, styled
+from dkdmpl_kit.viz.style import (
+    CYCLE,
+    MARKERS,
+    PALETTE,
+    VIEW_COLOURS,
+    VIEW_LABELS,
+    new_figure,
+    same_length,
+    say,
+    styled,
+)
 
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(0.75)]])
 

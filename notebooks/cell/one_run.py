@@ -33,9 +33,10 @@ run_name = ""
 # %%
 from IPython.display import Markdown, display
 
-from dkdmpl_kit import experiment, viz
-from dkdmpl_kit.cells import claim, epoch_log
-from dkdmpl_kit.results import markdown_table, read_run
+from dkdmpl_kit import viz
+from dkdmpl_kit.experiment import config as experiment
+from dkdmpl_kit.studies.grid_cell import claim, epoch_log
+from dkdmpl_kit.studies.results import markdown_table, read_run
 from dkdmpl_kit.training import fit
 
 config = experiment.preset(preset, data=data, data_root=data_root, pattern=pattern, method=method, seed=seed,

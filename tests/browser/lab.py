@@ -21,7 +21,7 @@ from typing import Any
 
 from PIL import Image
 
-from dkdmpl_kit.notebooks import default_folder
+from dkdmpl_kit.studies.notebooks import default_folder
 
 SHOTS = os.environ.get("DKDMPL_BROWSER_SHOTS", "")
 

@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dkdmpl_kit.data import ImageStore, ReIDDataset, ReIDImage, augment, drop_corrupt, loading, pk_batches, to_float
+from dkdmpl_kit.data import (
+    ImageStore,
+    ReIDDataset,
+    ReIDImage,
+    augment,
+    drop_corrupt,
+    loading,
+    pk_batches,
+    to_float,
+)
 from dkdmpl_kit.errors import KitError
 
 FILL = torch.tensor(loading.IMAGENET_MEAN)[:, None, None] / 255

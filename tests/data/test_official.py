@@ -11,7 +11,7 @@ from PIL import Image
 
 from dkdmpl_kit.data import load_factors, official, read_dataset, render_layout
 from dkdmpl_kit.data.checking import PUBLISHED
-from dkdmpl_kit.data.synthetic_factors import VEHICLES
+from dkdmpl_kit.data.rendering.factors import VEHICLES
 from dkdmpl_kit.errors import KitError
 
 SMALL = {"n_train_ids": 3, "n_test_ids": 2, "n_cameras": 2, "images_per_camera": 2, "progress": False}

@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dkdmpl_kit.data import synthetic
-from dkdmpl_kit.data.synthetic import RenderSettings, Shot, draw_shot, load_factors, planned_shots, synthetic_dataset
-from dkdmpl_kit.data.synthetic_factors import VEHICLES
+from dkdmpl_kit.data.rendering import dataset as synthetic
+from dkdmpl_kit.data.rendering.dataset import (
+    RenderSettings,
+    Shot,
+    draw_shot,
+    load_factors,
+    planned_shots,
+    synthetic_dataset,
+)
+from dkdmpl_kit.data.rendering.factors import VEHICLES
 from dkdmpl_kit.errors import KitError
 
 SMALL = {"n_train_ids": 2, "n_test_ids": 3, "n_cameras": 2, "images_per_camera": 2}
@@ -195,7 +202,8 @@ def test_vehicles_are_square_and_told_by_their_own_factors(tmp_path):
 @pytest.mark.parametrize("kind", ["person", "vehicle"])
 @pytest.mark.parametrize("yaw", [0, 45, 90, 180, 270])
 def test_figures_fill_their_box_from_every_side(kind, yaw):
-    from dkdmpl_kit.data import rendering, rendering_vehicles
+    from dkdmpl_kit.data.rendering import persons as rendering
+    from dkdmpl_kit.data.rendering import vehicles as rendering_vehicles
     chosen = settings(kind=kind)
     identity, camera, picture = synthetic.shot_factors(chosen, Shot("train", 1, 1, 1, 0))
     height, width = (2 * side for side in synthetic.SIZES[kind])

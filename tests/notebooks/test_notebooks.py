@@ -11,7 +11,7 @@ import pytest
 from conftest import REAL_DATA
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.notebooks import default_folder, run_notebook
+from dkdmpl_kit.studies.notebooks import default_folder, run_notebook
 
 NAMES = sorted(path.stem for path in default_folder().glob("[0-9][0-9]_*.ipynb"))
 VEHICLES = {"data": "folder", "pattern": r"(?P<pid>[a-z]+_\d+)_cam(?P<camid>\d+)", "settings": "min_samples=2 k1=8 k2=3"}

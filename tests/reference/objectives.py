@@ -1,4 +1,4 @@
-"""The neighbours' objectives as loops over numbers, written from their formulas alone (dkdmpl_kit.objectives)."""
+"""The neighbours' objectives as loops over numbers, written from their formulas alone (dkdmpl_kit.losses.rivals)."""
 from __future__ import annotations
 
 import torch

@@ -6,7 +6,7 @@ import pytest
 
 from dkdmpl_kit import viz
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.theory import label_case
+from dkdmpl_kit.losses.theory import label_case
 
 LOGITS = np.array([[2.0, 0, 0], [0, 3, 0], [0, 0, 4]])
 

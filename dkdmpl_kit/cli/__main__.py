@@ -1,0 +1,3 @@
+from dkdmpl_kit.cli import main
+
+raise SystemExit(main())

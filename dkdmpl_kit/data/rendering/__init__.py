@@ -1,0 +1,1 @@
+"""The embedded pictures: persons and vehicles, drawn on first use."""

@@ -1,0 +1,20 @@
+"""The encoder: pictures in, rows of norm 1 out."""
+from dkdmpl_kit.models.encoder import (
+    BUNDLED_BACKBONE,
+    PRECISIONS,
+    Encoder,
+    GeM,
+    autocast,
+    build_encoder,
+    extract_features,
+)
+
+__all__ = [
+    "autocast",
+    "build_encoder",
+    "BUNDLED_BACKBONE",
+    "Encoder",
+    "extract_features",
+    "GeM",
+    "PRECISIONS",
+]

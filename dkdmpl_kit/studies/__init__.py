@@ -1,0 +1,1 @@
+"""What is made of many runs: grids of papermill runs, the label-noise study, comparisons, reports."""
