@@ -1,1 +1,3 @@
-"""Speed and memory of the kit, measured as ratios within one run: `python -m benchmarks`."""
+"""Speed and memory of the kit, measured as ratios within one run: `python -m
+benchmarks`.
+"""

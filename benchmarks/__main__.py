@@ -1,10 +1,13 @@
-"""`python -m benchmarks [--size small|full] [--only clustering,ranking,training,reading,lab,scale]`: speed and memory.
+"""`python -m benchmarks [--size small|full] [--only
+clustering,ranking,training,reading,lab,scale]`: speed and memory.
 
-Each row sets the kit against something else within one run, for ratios travel between machines better than seconds do:
-naive references of ours, and the published codes where DKDMPL_CLUSTER_CONTRAST and DKDMPL_TORCHREID name checkouts of
-them (see peers.py). Small takes under a minute, full about half an hour. Writes figures/benchmarks-SIZE.md, .json and,
-with the curve of time and memory against the number of images, .png.
+Each row sets the kit against something else within one run, for ratios travel between
+machines better than seconds do: naive references of ours, and the published codes where
+DKDMPL_CLUSTER_CONTRAST and DKDMPL_TORCHREID name checkouts of them (see peers.py).
+Small takes under a minute, full about half an hour. Writes figures/benchmarks-SIZE.md,
+.json and, with the curve of time and memory against the number of images, .png.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -19,17 +22,33 @@ from dkdmpl_kit.errors import KitError  # noqa: E402
 from dkdmpl_kit.experiment import environment, read_json, write_atomic, write_json  # noqa: E402
 from dkdmpl_kit.viz import save_figure  # noqa: E402
 
-GROUPS = {"clustering": clustering.rows, "ranking": ranking.rows, "training": training.rows, "reading": reading.rows,
-          "lab": lab.rows}
-HEAD = "| what | seconds | peak MB | against | its seconds | its peak MB | times faster | found |\n" + 8 * "|---" + "|"
+GROUPS = {
+    "clustering": clustering.rows,
+    "ranking": ranking.rows,
+    "training": training.rows,
+    "reading": reading.rows,
+    "lab": lab.rows,
+}
+HEAD = (
+    "| what | seconds | peak MB | against | its seconds | its peak MB | times faster | "
+    "found |\n" + 8 * "|---" + "|"
+)
 
 
 def line(row: dict) -> str:
     """A measurement as a line of the table."""
     kit, other = row["kit"], row.get("other") or {}
     times = f"{other['seconds'] / kit['seconds']:.3g}" if other else "–"
-    cells = [row["what"], _number(kit["seconds"]), _number(kit["peak_mb"]), row.get("against") or "–",
-             _number(other.get("seconds")), _number(other.get("peak_mb")), times, row.get("agreement") or "–"]
+    cells = [
+        row["what"],
+        _number(kit["seconds"]),
+        _number(kit["peak_mb"]),
+        row.get("against") or "–",
+        _number(other.get("seconds")),
+        _number(other.get("peak_mb")),
+        times,
+        row.get("agreement") or "–",
+    ]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -39,14 +58,23 @@ def _number(value: float | None) -> str:
 
 def main() -> None:
     """Measure, print each row as it comes, and write the files."""
-    parser = argparse.ArgumentParser("benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--size", choices=("small", "full"), default="small")
-    parser.add_argument("--only", default="", help="some of the groups above; the others' rows are kept")
+    parser.add_argument(
+        "--only", default="", help="some of the groups above; the others' rows are kept"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "figures")
     args = parser.parse_args()
     chosen = args.only.split(",") if args.only else [*GROUPS, "scale"]
     if unknown := set(chosen) - {*GROUPS, "scale"}:
-        parser.error(f"--only: there is no {', '.join(sorted(unknown))}; choose of {', '.join([*GROUPS, 'scale'])}")
+        parser.error(
+            f"--only: there is no {', '.join(sorted(unknown))}; choose of "
+            f"{', '.join([*GROUPS, 'scale'])}"
+        )
     path = args.out / f"benchmarks-{args.size}.json"
     found = read_json(path) if args.only and path.exists() else {"groups": {}}
     print(HEAD, flush=True)
@@ -64,7 +92,11 @@ def main() -> None:
     write_atomic(path.with_suffix(".md"), "\n".join([HEAD, *map(line, rows)]) + "\n")
     write_json(path, found)
     if "scale" in chosen:
-        save_figure(scale.picture(found["scale"]), path.with_name(f"{path.stem}-scale.png"), metadata={"scale": found["scale"]})
+        save_figure(
+            scale.picture(found["scale"]),
+            path.with_name(f"{path.stem}-scale.png"),
+            metadata={"scale": found["scale"]},
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Seconds and peak memory of a piece of work, in this process, beside features like those of a data set."""
+"""Seconds and peak memory of a piece of work, in this process, beside features like
+those of a data set.
+"""
+
 from __future__ import annotations
 
 import contextlib
@@ -11,31 +14,43 @@ from collections.abc import Callable
 import numpy as np
 
 
-def features_like(n: int, d: int, *, per_identity: int = 17, noise: float = 0.5,
-                  seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def features_like(
+    n: int, d: int, *, per_identity: int = 17, noise: float = 0.5, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """(n, d) float32 rows of norm 1 and their identities (n,), in no order.
 
-    Re-ID features fill few of their dimensions: identities are points of a 32-dimensional space, images lie around
-    them, and both are seen through one random map to d. noise: a picture's distance from its identity, as a share of
-    the distance between identities; 0.5 clusters well, 0.9 badly.
+    Re-ID features fill few of their dimensions: identities are points of a
+    32-dimensional space, images lie around them, and both are seen through one random
+    map to d. noise: a picture's distance from its identity, as a share of the distance
+    between identities; 0.5 clusters well, 0.9 badly.
     """
     rng = np.random.default_rng(seed)
     pids = rng.integers(0, max(1, n // per_identity), n)
-    view, centres = rng.standard_normal((32, d), np.float32), rng.standard_normal((max(1, n // per_identity), 32), np.float32)
+    view, centres = (
+        rng.standard_normal((32, d), np.float32),
+        rng.standard_normal((max(1, n // per_identity), 32), np.float32),
+    )
     features = np.empty((n, d), np.float32)
     for start in range(0, n, 16384):
-        own = centres[pids[start:start + 16384]]
-        rows = (own + noise * rng.standard_normal(own.shape, np.float32)) @ view / np.float32(32**0.5)
+        own = centres[pids[start : start + 16384]]
+        rows = (
+            (own + noise * rng.standard_normal(own.shape, np.float32))
+            @ view
+            / np.float32(32**0.5)
+        )
         rows += 0.5 * noise * rng.standard_normal(rows.shape, np.float32)
-        features[start:start + 16384] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        features[start : start + 16384] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return features, pids
 
 
-def measured(work: Callable[[], object], repeats: int = 3) -> tuple[dict[str, float | None], object]:
-    """({"seconds": the best of `repeats` calls, "peak_mb": of the last one}, its result).
+def measured(
+    work: Callable[[], object], repeats: int = 3
+) -> tuple[dict[str, float | None], object]:
+    """({"seconds": the best of `repeats` calls, "peak_mb": of the last one}, its
+    result).
 
-    peak_mb is the rise of the resident memory's peak above what was resident before the call, everything included that
-    any library allocates (Linux; None elsewhere).
+    peak_mb is the rise of the resident memory's peak above what was resident before the
+    call, everything included that any library allocates (Linux; None elsewhere).
     """
     seconds, result = [], None
     for _ in range(repeats):
@@ -49,13 +64,29 @@ def measured(work: Callable[[], object], repeats: int = 3) -> tuple[dict[str, fl
 
 
 def peak_of_process_mb() -> float | None:
-    """The peak since the last measurement began, everything resident included (Linux; None elsewhere)."""
+    """The peak since the last measurement began, everything resident included (Linux;
+    None elsewhere).
+    """
     return _status("VmHWM") if sys.platform == "linux" else None
 
 
-def row(what: str, kit: dict, against: str | None = None, other: dict | None = None, agreement: str = "") -> dict:
-    """One line of the table; `against` names what `other` measured, `agreement` says how the results compare."""
-    return {"what": what, "kit": kit, "against": against, "other": other, "agreement": agreement}
+def row(
+    what: str,
+    kit: dict,
+    against: str | None = None,
+    other: dict | None = None,
+    agreement: str = "",
+) -> dict:
+    """One line of the table; `against` names what `other` measured, `agreement` says
+    how the results compare.
+    """
+    return {
+        "what": what,
+        "kit": kit,
+        "against": against,
+        "other": other,
+        "agreement": agreement,
+    }
 
 
 def _reset_peak() -> float | None:
@@ -63,7 +94,9 @@ def _reset_peak() -> float | None:
     gc.collect()
     if sys.platform != "linux":
         return None
-    with contextlib.suppress(AttributeError, OSError):  # a C library without malloc_trim only keeps more
+    with contextlib.suppress(
+        AttributeError, OSError
+    ):  # a C library without malloc_trim only keeps more
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")

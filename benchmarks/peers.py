@@ -1,8 +1,10 @@
-"""The published codes to measure against, from checkouts of yours; nothing of them is part of the kit.
+"""The published codes to measure against, from checkouts of yours; nothing of them is
+part of the kit.
 
 DKDMPL_CLUSTER_CONTRAST  a checkout of github.com/alibaba/cluster-contrast-reid
 DKDMPL_TORCHREID         a checkout of github.com/KaiyangZhou/deep-person-reid
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -20,17 +22,24 @@ from dkdmpl_kit.errors import KitError
 
 
 def checkout(variable: str, file: str) -> Path | None:
-    """The folder that an environment variable names, None where it is not set; KitError if `file` is not in it."""
+    """The folder that an environment variable names, None where it is not set; KitError
+    if `file` is not in it.
+    """
     if not os.environ.get(variable):
         return None
     folder = Path(os.environ[variable])
     if not (folder / file).is_file():
-        raise KitError(f"{variable}={folder} holds no {file}: give the top folder of the checkout, or unset it.")
+        raise KitError(
+            f"{variable}={folder} holds no {file}: give the top folder of the "
+            "checkout, or unset it."
+        )
     return folder
 
 
 def cluster_contrast_labels(features: np.ndarray, eps: float = 0.6) -> np.ndarray | None:
-    """Pseudo labels as cluster-contrast-reid's training script makes them on a CPU; None without a checkout."""
+    """Pseudo labels as cluster-contrast-reid's training script makes them on a CPU;
+    None without a checkout.
+    """
     folder = checkout("DKDMPL_CLUSTER_CONTRAST", "clustercontrast/utils/faiss_rerank.py")
     if folder is None:
         return None
@@ -38,35 +47,62 @@ def cluster_contrast_labels(features: np.ndarray, eps: float = 0.6) -> np.ndarra
 
     rerank = _module(folder, "clustercontrast.utils.faiss_rerank")
     with contextlib.redirect_stdout(io.StringIO()):
-        distances = rerank.compute_jaccard_distance(torch.from_numpy(features), k1=30, k2=6, search_option=3)
-    return DBSCAN(eps=eps, min_samples=4, metric="precomputed", n_jobs=-1).fit_predict(distances)
+        distances = rerank.compute_jaccard_distance(
+            torch.from_numpy(features), k1=30, k2=6, search_option=3
+        )
+    return DBSCAN(eps=eps, min_samples=4, metric="precomputed", n_jobs=-1).fit_predict(
+        distances
+    )
 
 
-def cluster_contrast_ranking(query, gallery, query_pids, gallery_pids, query_cams, gallery_cams) -> tuple[float, float] | None:
-    """(mAP, Rank-1) by cluster-contrast-reid's evaluator, distances included; None without a checkout."""
+def cluster_contrast_ranking(
+    query, gallery, query_pids, gallery_pids, query_cams, gallery_cams
+) -> tuple[float, float] | None:
+    """(mAP, Rank-1) by cluster-contrast-reid's evaluator, distances included; None
+    without a checkout.
+    """
     folder = checkout("DKDMPL_CLUSTER_CONTRAST", "clustercontrast/evaluators.py")
     if folder is None:
         return None
     evaluators = _module(folder, "clustercontrast.evaluators")
-    names = [[(i, None, None) for i in range(first, first + len(x))] for first, x in ((0, query), (len(query), gallery))]
+    names = [
+        [(i, None, None) for i in range(first, first + len(x))]
+        for first, x in ((0, query), (len(query), gallery))
+    ]
     features = dict(enumerate(torch.from_numpy(np.concatenate([query, gallery]))))
     with contextlib.redirect_stdout(io.StringIO()):
         distances, _, _ = evaluators.pairwise_distance(features, *names)
-        cmc, mean_ap = evaluators.evaluate_all(None, None, distances, query_ids=query_pids, gallery_ids=gallery_pids,
-                                               query_cams=query_cams, gallery_cams=gallery_cams, cmc_flag=True)
+        cmc, mean_ap = evaluators.evaluate_all(
+            None,
+            None,
+            distances,
+            query_ids=query_pids,
+            gallery_ids=gallery_pids,
+            query_cams=query_cams,
+            gallery_cams=gallery_cams,
+            cmc_flag=True,
+        )
     return float(mean_ap), float(cmc[0])
 
 
-def torchreid_ranking(query, gallery, query_pids, gallery_pids, query_cams, gallery_cams) -> tuple[float, float] | None:
-    """(mAP, Rank-1) by torchreid's Python evaluator, distances included; None without a checkout."""
+def torchreid_ranking(
+    query, gallery, query_pids, gallery_pids, query_cams, gallery_cams
+) -> tuple[float, float] | None:
+    """(mAP, Rank-1) by torchreid's Python evaluator, distances included; None without a
+    checkout.
+    """
     folder = checkout("DKDMPL_TORCHREID", "torchreid/metrics/rank.py")
     if folder is None:
         return None
-    spec = importlib.util.spec_from_file_location("torchreid_rank", folder / "torchreid/metrics/rank.py")
+    spec = importlib.util.spec_from_file_location(
+        "torchreid_rank", folder / "torchreid/metrics/rank.py"
+    )
     rank = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(rank)
     distances = (1 - torch.from_numpy(query) @ torch.from_numpy(gallery).T).numpy()
-    cmc, mean_ap = rank.eval_market1501(distances, query_pids, gallery_pids, query_cams, gallery_cams, 50)
+    cmc, mean_ap = rank.eval_market1501(
+        distances, query_pids, gallery_pids, query_cams, gallery_cams, 50
+    )
     return float(mean_ap), float(cmc[0])
 
 
@@ -76,5 +112,7 @@ def _module(folder: Path, name: str):
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise KitError(f"{name} of {folder} cannot be imported ({error}): install what it needs, "
-                       "or unset the variable.") from error
+        raise KitError(
+            f"{name} of {folder} cannot be imported ({error}): install what it needs, "
+            "or unset the variable."
+        ) from error

@@ -1,4 +1,5 @@
 """Rows on the evaluation: mAP and CMC of a query set against a gallery."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,7 +14,14 @@ def split(queries: int, gallery: int, d: int) -> tuple[np.ndarray, ...]:
     """Arguments of `evaluate_ranking` for features of so many images, 6 cameras."""
     features, pids = features_like(queries + gallery, d, per_identity=25, noise=0.9, seed=1)
     camids = np.random.default_rng(2).integers(0, 6, len(pids))
-    return (features[:queries], features[queries:], pids[:queries], pids[queries:], camids[:queries], camids[queries:])
+    return (
+        features[:queries],
+        features[queries:],
+        pids[:queries],
+        pids[queries:],
+        camids[:queries],
+        camids[queries:],
+    )
 
 
 def rows(size: str):
@@ -23,23 +31,49 @@ def rows(size: str):
         arguments = split(100, 500, 128)
         kit, ours = measured(lambda: evaluate_ranking(*arguments))
         other, theirs = measured(lambda: brute_force_ranking(*arguments), 1)
-        yield row("ranking, 100 x 500 x 128", kit, "naive reference", other,
-                  f"mAP differs by {abs(theirs['mAP'] - ours.mAP):.0e}")
+        yield row(
+            "ranking, 100 x 500 x 128",
+            kit,
+            "naive reference",
+            other,
+            f"mAP differs by {abs(theirs['mAP'] - ours.mAP):.0e}",
+        )
         return
     arguments = split(3_368, 15_913, 2_048)
     kit, ours = measured(lambda: evaluate_ranking(*arguments))
-    published = (("Cluster Contrast's code", "DKDMPL_CLUSTER_CONTRAST", "clustercontrast/evaluators.py",
-                  cluster_contrast_ranking),
-                 ("torchreid's code", "DKDMPL_TORCHREID", "torchreid/metrics/rank.py", torchreid_ranking))
+    published = (
+        (
+            "Cluster Contrast's code",
+            "DKDMPL_CLUSTER_CONTRAST",
+            "clustercontrast/evaluators.py",
+            cluster_contrast_ranking,
+        ),
+        (
+            "torchreid's code",
+            "DKDMPL_TORCHREID",
+            "torchreid/metrics/rank.py",
+            torchreid_ranking,
+        ),
+    )
     found = [p for p in published if checkout(p[1], p[2])]
     for name, _, _, evaluate in found:
         other, (mean_ap, first) = measured(lambda evaluate=evaluate: evaluate(*arguments), 1)
-        yield row("ranking, 3,368 x 15,913 x 2,048", kit, name, other, f"mAP {ours.mAP:.4f}, differs by "
-                  f"{abs(mean_ap - ours.mAP):.0e}; Rank-1 by {abs(first - ours.cmc[1]):.0e}")
+        yield row(
+            "ranking, 3,368 x 15,913 x 2,048",
+            kit,
+            name,
+            other,
+            f"mAP {ours.mAP:.4f}, differs by "
+            f"{abs(mean_ap - ours.mAP):.0e}; Rank-1 by {abs(first - ours.cmc[1]):.0e}",
+        )
     if not found:
         yield row("ranking, 3,368 x 15,913 x 2,048", kit, agreement=f"mAP {ours.mAP:.4f}")
     del arguments
     arguments = split(11_659, 82_161, 2_048)
     kit, ours = measured(lambda: evaluate_ranking(*arguments), 1)
-    yield row("ranking, 11,659 x 82,161 x 2,048", kit, agreement=f"mAP {ours.mAP:.4f}; the whole process, features "
-              f"included, {peak_of_process_mb() or 0:,.0f} MB")
+    yield row(
+        "ranking, 11,659 x 82,161 x 2,048",
+        kit,
+        agreement=f"mAP {ours.mAP:.4f}; the whole process, features "
+        f"included, {peak_of_process_mb() or 0:,.0f} MB",
+    )

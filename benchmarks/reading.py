@@ -1,4 +1,7 @@
-"""Rows on the readers: MSMT17 by name, at its size, as empty files: the official layout and the re-organised copy."""
+"""Rows on the readers: MSMT17 by name, at its size, as empty files: the official layout
+and the re-organised copy.
+"""
+
 from __future__ import annotations
 
 import os
@@ -9,12 +12,24 @@ from benchmarks.measure import measured, row
 from dkdmpl_kit.data import read_dataset
 
 # identities, pictures
-SPLITS = {"train": (1_041, 30_248), "val": (1_041, 2_373), "query": (3_060, 11_659), "gallery": (3_060, 82_161)}
-FOLDERS = {"train": "bounding_box_train", "val": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+SPLITS = {
+    "train": (1_041, 30_248),
+    "val": (1_041, 2_373),
+    "query": (3_060, 11_659),
+    "gallery": (3_060, 82_161),
+}
+FOLDERS = {
+    "train": "bounding_box_train",
+    "val": "bounding_box_train",
+    "query": "query",
+    "gallery": "bounding_box_test",
+}
 
 
 def official(root: Path, share: float) -> int:
-    """Empty files named as MSMT17 V1's, with the four lists, `share` of each; returns their number."""
+    """Empty files named as MSMT17 V1's, with the four lists, `share` of each; returns
+    their number.
+    """
     made = 0
     for part, (ids, pictures) in SPLITS.items():
         folder, lines = root / ("train" if part in ("train", "val") else "test"), []
@@ -45,10 +60,16 @@ def reorganised(root: Path, share: float) -> int:
 
 
 def rows(size: str):
-    """Yield the rows: names that the file system has just written, so it knows them by heart."""
+    """Yield the rows: names that the file system has just written, so it knows them by
+    heart.
+    """
     for label, build in (("official layout", official), ("re-organised copy", reorganised)):
         with tempfile.TemporaryDirectory() as root:
             made = build(Path(root), 0.02 if size == "small" else 1.0)
             kit, dataset = measured(lambda root=root: read_dataset("msmt17", root))
             read = len(dataset.train) + len(dataset.query) + len(dataset.gallery)
-            yield row(f"reading {made:,} names, {label}", kit, agreement=f"{read:,} read; train {len(dataset.train):,}")
+            yield row(
+                f"reading {made:,} names, {label}",
+                kit,
+                agreement=f"{read:,} read; train {len(dataset.train):,}",
+            )

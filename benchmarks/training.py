@@ -1,8 +1,11 @@
-"""Training: whole steps of the kit's own loop, the memory's update, and what loading takes of a step.
+"""Training: whole steps of the kit's own loop, the memory's update, and what loading
+takes of a step.
 
-Variants take turns within one run and the best of each counts, so that the ratio, not the machine's mood, is what is left.
-The pictures are noise and the encoders' weights random: neither changes the time of a step.
+Variants take turns within one run and the best of each counts, so that the ratio, not
+the machine's mood, is what is left. The pictures are noise and the encoders' weights
+random: neither changes the time of a step.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -36,10 +39,14 @@ class Noise:
 
 
 def stepper(config: Config, n_clusters: int) -> Callable[[], dict[str, float]]:
-    """A function that trains one epoch of `config.iterations` batches and returns its seconds {"load", "train"}."""
+    """A function that trains one epoch of `config.iterations` batches and returns its
+    seconds {"load", "train"}.
+    """
     state, store = new_state(config, "cpu"), Noise(config.height, config.width)
     labels = np.arange(n_clusters).repeat(IMAGES_PER_CLUSTER)
-    images = TrainingImages((Path("noise"),) * len(labels), np.arange(len(labels)) % IMAGES_PER_CLUSTER)
+    images = TrainingImages(
+        (Path("noise"),) * len(labels), np.arange(len(labels)) % IMAGES_PER_CLUSTER
+    )
     features = F.normalize(torch.randn(len(labels), state.encoder.dim), dim=1).numpy()
     pseudo = PseudoLabels(labels=labels, n_clusters=n_clusters, outlier_fraction=0.0)
 
@@ -52,65 +59,121 @@ def stepper(config: Config, n_clusters: int) -> Callable[[], dict[str, float]]:
     return step
 
 
-def in_turn(works: dict[str, Callable], rounds: int, repeats: int = 1) -> dict[str, tuple[dict, object]]:
-    """{name: (measures, result)} of the fastest of `rounds` after a warm-up; the works take turns, each `repeats` times."""
+def in_turn(
+    works: dict[str, Callable], rounds: int, repeats: int = 1
+) -> dict[str, tuple[dict, object]]:
+    """{name: (measures, result)} of the fastest of `rounds` after a warm-up; the works
+    take turns, each `repeats` times.
+    """
     for work in works.values():
         work()
     found = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
             found[name].append(measured(work, repeats))
-    return {name: min(measures, key=lambda m: m[0]["seconds"]) for name, measures in found.items()}
+    return {
+        name: min(measures, key=lambda m: m[0]["seconds"]) for name, measures in found.items()
+    }
 
 
-def sequential_update(memory: torch.Tensor, z: torch.Tensor, labels: torch.Tensor, momentum: float) -> None:
+def sequential_update(
+    memory: torch.Tensor, z: torch.Tensor, labels: torch.Tensor, momentum: float
+) -> None:
     """The instance rule as it is usually written: one row of the batch at a time."""
     for member, k in zip(z, labels.tolist()):
         memory[k] = F.normalize(momentum * memory[k] + (1 - momentum) * member, dim=0)
 
 
 def step_rows(config: Config, n_clusters: int, rounds: int) -> Iterator[dict]:
-    """Precision and memory format as measured against plain fp32; DKD-MPL against cluster contrast; loading's share."""
+    """Precision and memory format as measured against plain fp32; DKD-MPL against
+    cluster contrast; loading's share.
+    """
     chosen, _ = settle(config.replace(precision="auto", memory_format="auto"))
     plain = chosen.replace(precision="fp32", memory_format="contiguous")
-    (kit, _), (other, _) = in_turn({"kit": stepper(chosen, n_clusters), "plain": stepper(plain, n_clusters)},
-                                   max(1, rounds - 1)).values()
+    (kit, _), (other, _) = in_turn(
+        {"kit": stepper(chosen, n_clusters), "plain": stepper(plain, n_clusters)},
+        max(1, rounds - 1),
+    ).values()
     batch = config.batch_clusters * config.batch_images
     size = f"{config.backbone} {config.height}x{config.width}, B {batch}, K {n_clusters}"
-    yield row(f"training step, {size}", kit, "plain fp32, default memory format", other,
-              f"{batch / kit['seconds']:.1f} images/s against {batch / other['seconds']:.1f}; the probe chose "
-              f"{chosen.precision}, {chosen.memory_format}")
-    (kit, clock), (other, _) = in_turn({m: stepper(chosen.replace(method=m), n_clusters) for m in (
-        "dkdmpl", "cluster_contrast")}, rounds).values()
-    (mine, _), (theirs, _) = in_turn({m: losses_alone(chosen.replace(method=m), batch, n_clusters) for m in (
-        "dkdmpl", "cluster_contrast")}, 3, 5).values()
+    yield row(
+        f"training step, {size}",
+        kit,
+        "plain fp32, default memory format",
+        other,
+        f"{batch / kit['seconds']:.1f} images/s against "
+        f"{batch / other['seconds']:.1f}; the probe chose "
+        f"{chosen.precision}, {chosen.memory_format}",
+    )
+    (kit, clock), (other, _) = in_turn(
+        {
+            m: stepper(chosen.replace(method=m), n_clusters)
+            for m in ("dkdmpl", "cluster_contrast")
+        },
+        rounds,
+    ).values()
+    (mine, _), (theirs, _) = in_turn(
+        {
+            m: losses_alone(chosen.replace(method=m), batch, n_clusters)
+            for m in ("dkdmpl", "cluster_contrast")
+        },
+        3,
+        5,
+    ).values()
     extra = (mine["seconds"] - theirs["seconds"]) / other["seconds"]
-    yield row(f"DKD-MPL's training step, {size}", kit, "cluster contrast's step", other,
-              f"its losses alone add {extra:.1%} of cluster contrast's step")
+    yield row(
+        f"DKD-MPL's training step, {size}",
+        kit,
+        "cluster contrast's step",
+        other,
+        f"its losses alone add {extra:.1%} of cluster contrast's step",
+    )
     yield load_row(size, clock)
 
 
-def losses_alone(config: Config, batch: int, n_clusters: int, d: int = 2048) -> Callable[[], None]:
-    """A step's losses, forward and backward to z, without the encoder: their difference is steadier than that of steps."""
+def losses_alone(
+    config: Config, batch: int, n_clusters: int, d: int = 2048
+) -> Callable[[], None]:
+    """A step's losses, forward and backward to z, without the encoder: their difference
+    is steadier than that of steps.
+    """
     z, v, rows = (F.normalize(torch.randn(n, d), dim=1) for n in (batch, batch, n_clusters))
-    memory, labels = ClusterMemory(rows, torch.arange(n_clusters)), torch.arange(batch) // IMAGES_PER_CLUSTER
+    memory, labels = (
+        ClusterMemory(rows, torch.arange(n_clusters)),
+        torch.arange(batch) // IMAGES_PER_CLUSTER,
+    )
     gkd, skd = config.loss_weights(0)
 
     def step() -> None:
         view = z.clone().requires_grad_()
-        anchors = memory.logits(anchor_features(view, labels), config.temperature) if skd else None
+        anchors = (
+            memory.logits(anchor_features(view, labels), config.temperature) if skd else None
+        )
         teacher = memory.teacher_logits(v, config.teacher_temperature) if gkd else None
-        dkdmpl_loss(memory.logits(view, config.temperature), labels, teacher_logits=teacher, anchor_logits=anchors,
-                    gkd_weight=gkd, skd_weight=skd).total.backward()
+        dkdmpl_loss(
+            memory.logits(view, config.temperature),
+            labels,
+            teacher_logits=teacher,
+            anchor_logits=anchors,
+            gkd_weight=gkd,
+            skd_weight=skd,
+        ).total.backward()
 
     return step
 
 
 def load_row(size: str, seconds: dict[str, float]) -> dict:
-    """What loading (gather, augment, to float) takes of a training step, from the loop's own clock."""
+    """What loading (gather, augment, to float) takes of a training step, from the
+    loop's own clock.
+    """
     step = seconds["load"] + seconds["train"]
-    return row(f"loading, {size}", {"seconds": seconds["load"], "peak_mb": None}, "the whole training step",
-               {"seconds": step, "peak_mb": None}, f"{seconds['load'] / step:.1%} of the step")
+    return row(
+        f"loading, {size}",
+        {"seconds": seconds["load"], "peak_mb": None},
+        "the whole training step",
+        {"seconds": step, "peak_mb": None},
+        f"{seconds['load'] / step:.1%} of the step",
+    )
 
 
 def memory_row() -> dict:
@@ -119,28 +182,47 @@ def memory_row() -> dict:
     rows, z = (F.normalize(torch.randn(n, 2048, generator=draws), dim=1) for n in (2000, 256))
     labels = torch.randperm(2000, generator=draws)[:16].repeat_interleave(16)
     memory, plain = ClusterMemory(rows, torch.arange(2000)), rows.clone()
+
     def many(update: Callable[[], None]) -> Callable[[], None]:
         def work() -> None:
-            for _ in range(UPDATES):  # one after the other: measured() gives memory back before each call
+            for _ in range(
+                UPDATES
+            ):  # one after the other: measured() gives memory back before each call
                 update()
 
         return work
 
-    works = {"kit": many(lambda: memory.update(z, labels)),
-             "loop": many(lambda: sequential_update(plain, z, labels, memory.momentum))}
-    kit, other = ({**found, "seconds": found["seconds"] / UPDATES} for found, _ in in_turn(works, 5).values())
+    works = {
+        "kit": many(lambda: memory.update(z, labels)),
+        "loop": many(lambda: sequential_update(plain, z, labels, memory.momentum)),
+    }
+    kit, other = (
+        {**found, "seconds": found["seconds"] / UPDATES}
+        for found, _ in in_turn(works, 5).values()
+    )
     fresh, expected = ClusterMemory(rows, torch.arange(2000)), rows.clone()
     fresh.update(z, labels)
     sequential_update(expected, z, labels, fresh.momentum)
-    return row("memory update, B 256, K 2,000, d 2,048", kit, "one row of the batch at a time", other,
-               f"differs by {(fresh.features - expected).abs().max().item():.0e}")
+    return row(
+        "memory update, B 256, K 2,000, d 2,048",
+        kit,
+        "one row of the batch at a time",
+        other,
+        f"differs by {(fresh.features - expected).abs().max().item():.0e}",
+    )
 
 
 def rows(size: str) -> Iterator[dict]:
-    """Yield the rows, one measurement after the other. Small takes seconds, full about two minutes."""
+    """Yield the rows, one measurement after the other. Small takes seconds, full about
+    two minutes.
+    """
     torch.manual_seed(0)
     full = size == "full"
-    shape = {"height": 256, "width": 128, "batch_clusters": 16} if full else {"height": 96, "width": 48, "batch_clusters": 2}
+    shape = (
+        {"height": 256, "width": 128, "batch_clusters": 16}
+        if full
+        else {"height": 96, "width": 48, "batch_clusters": 2}
+    )
     config = Config(backbone="resnet50", weights="random", iterations=1, **shape)
     yield from step_rows(config, 700 if full else 50, rounds=3 if full else 2)
     demo = preset("demo", iterations=4 if full else 1)

@@ -1,4 +1,7 @@
-"""Fixtures shared by the tests: one tiny rendered data set a session, and where real photographs may lie."""
+"""Fixtures shared by the tests: one tiny rendered data set a session, and where real
+photographs may lie.
+"""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,7 +14,9 @@ REAL_DATA = ROOT.parent / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def tiny_config(tmp_path_factory):
-    """The smoke preset with its own rendered pictures, shared by every test that trains."""
+    """The smoke preset with its own rendered pictures, shared by every test that
+    trains.
+    """
     from dkdmpl_kit.experiment import preset
 
     root = tmp_path_factory.mktemp("rendered") / "people"

@@ -1,4 +1,7 @@
-"""The benchmarks' own arithmetic: what is measured, how it is written down, and what a wrong checkout says."""
+"""The benchmarks' own arithmetic: what is measured, how it is written down, and what a
+wrong checkout says.
+"""
+
 from __future__ import annotations
 
 import sys
@@ -14,7 +17,9 @@ from benchmarks.__main__ import line
 from dkdmpl_kit.errors import KitError
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="peaks of resident memory are read from /proc")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="peaks of resident memory are read from /proc"
+)
 def test_memory_that_is_taken_and_given_back_shows_in_the_peak():
     figures, result = measure.measured(lambda: np.ones(2**24).sum(), repeats=2)
     assert result == 2**24 and figures["seconds"] > 0
@@ -34,19 +39,31 @@ def test_features_have_norm_one_and_their_identities_can_be_found_again():
 def test_a_line_states_ratios_and_leaves_blanks_where_nothing_was_compared():
     alone = measure.row("work", {"seconds": 0.5, "peak_mb": None})
     assert line(alone) == "| work | 0.5 | – | – | – | – | – | – |"
-    other = measure.row("work", {"seconds": 0.5, "peak_mb": 12.3}, "naive", {"seconds": 210.0, "peak_mb": 1500.0}, "the same")
+    other = measure.row(
+        "work",
+        {"seconds": 0.5, "peak_mb": 12.3},
+        "naive",
+        {"seconds": 210.0, "peak_mb": 1500.0},
+        "the same",
+    )
     assert line(other) == "| work | 0.5 | 12.3 | naive | 210 | 1,500 | 420 | the same |"
 
 
 def test_exponents_of_power_laws_are_found():
     sizes = (10, 100, 1000, 10_000)
     assert scale.exponent(sizes, [5.0 * n**1.5 for n in sizes]) == pytest.approx(1.5)
-    assert scale.exponent(sizes[:2], [1.0, 2.0]) is None and scale.exponent(sizes, [1.0, 1.0, 1.0, None]) is None
+    assert (
+        scale.exponent(sizes[:2], [1.0, 2.0]) is None
+        and scale.exponent(sizes, [1.0, 1.0, 1.0, None]) is None
+    )
 
 
 def test_the_small_rows_agree_with_the_naive_references():
     rows = list(clustering.rows("small"))
-    assert "ARI 1.000000, 0 outliers differ" in rows[0]["agreement"] and rows[0]["other"]["seconds"] > 0
+    assert (
+        "ARI 1.000000, 0 outliers differ" in rows[0]["agreement"]
+        and rows[0]["other"]["seconds"] > 0
+    )
 
 
 def test_a_checkout_that_is_none_is_named_and_none_is_needed(monkeypatch, tmp_path):
@@ -58,5 +75,7 @@ def test_a_checkout_that_is_none_is_named_and_none_is_needed(monkeypatch, tmp_pa
 
 
 def test_names_of_msmt17_are_all_read_from_both_of_its_layouts():
-    assert [row["agreement"] for row in reading.rows("small")] == 2 * ["2,527 read; train 651"]
+    assert [row["agreement"] for row in reading.rows("small")] == 2 * [
+        "2,527 read; train 651"
+    ]
     assert sum(pictures for _, pictures in reading.SPLITS.values()) == 32_621 + 93_820

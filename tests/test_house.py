@@ -1,4 +1,7 @@
-"""The house rules that a machine can hold: who imports whom, and one list of dependencies."""
+"""The house rules that a machine can hold: who imports whom, and one list of
+dependencies.
+"""
+
 from __future__ import annotations
 
 import ast
@@ -9,13 +12,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 KIT = ROOT / "dkdmpl_kit"
-LAYERS = (  # bottom to top: a package uses layers below its own, never one above and never a neighbour in its own
+# bottom to top: a package uses layers below its own, never one above and never a
+# neighbour in its own
+LAYERS = (
     {"errors"},
     {"data", "models", "neighbors", "memory"},
     {"clustering", "losses", "evaluation"},
     {"noise", "experiment"},
     {"training"},
-    {"viz"},  # arrays in, a figure out: of the layers below it knows experiment and errors alone
+    {
+        "viz"
+        # arrays in, a figure out: of the layers below it knows experiment and errors
+        # alone
+    },
     {"studies"},
     {"lessons"},
     {"cli"},
@@ -25,8 +34,11 @@ VIZ_USES = {"errors", "experiment"}
 
 def modules() -> dict[str, Path]:
     """{dotted name inside the kit: file}; a package's name stands for its __init__."""
-    return {".".join(p.relative_to(KIT).with_suffix("").parts).removesuffix(".__init__"): p
-            for p in KIT.rglob("*.py") if p != KIT / "__init__.py"}
+    return {
+        ".".join(p.relative_to(KIT).with_suffix("").parts).removesuffix(".__init__"): p
+        for p in KIT.rglob("*.py")
+        if p != KIT / "__init__.py"
+    }
 
 
 def imports(name: str, path: Path, known: set[str]) -> set[str]:
@@ -35,11 +47,14 @@ def imports(name: str, path: Path, known: set[str]) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.removeprefix("dkdmpl_kit.") for alias in node.names
-                      if alias.name.startswith("dkdmpl_kit.")}
+            found |= {
+                alias.name.removeprefix("dkdmpl_kit.")
+                for alias in node.names
+                if alias.name.startswith("dkdmpl_kit.")
+            }
         elif isinstance(node, ast.ImportFrom):
             if node.level:
-                above = package[:len(package) - node.level + 1]
+                above = package[: len(package) - node.level + 1]
                 base = ".".join([*above, *([node.module] if node.module else [])])
             elif node.module and node.module.split(".")[0] == "dkdmpl_kit":
                 base = node.module.removeprefix("dkdmpl_kit").strip(".")
@@ -69,8 +84,13 @@ def test_every_room_has_a_layer():
 def test_imports_go_down_never_up_or_sideways(package):
     level = next(i for i, layer in enumerate(LAYERS) if package in layer)
     allowed = {package} | (VIZ_USES if package == "viz" else set().union(*LAYERS[:level]))
-    strays = {f"{name} imports {used}" for name, uses in graph().items() if room(name) == package
-              for used in uses if room(used) not in allowed}
+    strays = {
+        f"{name} imports {used}"
+        for name, uses in graph().items()
+        if room(name) == package
+        for used in uses
+        if room(used) not in allowed
+    }
     assert not strays
 
 
@@ -91,24 +111,45 @@ def test_no_two_modules_import_each_other():
 
 
 def test_only_widgets_imports_ipywidgets():
-    users = {p.name for p in KIT.rglob("*.py") if re.search(r"^\s*(import|from) ipywidgets", p.read_text(), re.M)}
+    users = {
+        p.name
+        for p in KIT.rglob("*.py")
+        if re.search(r"^\s*(import|from) ipywidgets", p.read_text(), re.M)
+    }
     assert users and users <= {p.name for p in (KIT / "lessons" / "lab").glob("*.py")}
 
 
 def names(requirements: list[str]) -> dict[str, str]:
     """{name: lowest version} of requirement lines."""
-    return dict(re.match(r"([A-Za-z0-9_.-]+)>=([0-9.]+)", line).groups() for line in requirements)
+    return dict(
+        re.match(r"([A-Za-z0-9_.-]+)>=([0-9.]+)", line).groups() for line in requirements
+    )
 
 
 def test_conda_and_pip_ask_for_the_same_packages():
     import yaml
 
     text = (ROOT / "pyproject.toml").read_text()
-    pip = names([m for block in re.findall(r"^(?:dependencies|notebooks|runs|browser|test) = \[(.*?)^\]", text, re.M | re.S)
-                 for m in re.findall(r'"([^"]+)"', block)])
+    pip = names(
+        [
+            m
+            for block in re.findall(
+                r"^(?:dependencies|notebooks|runs|browser|test) = \[(.*?)^\]",
+                text,
+                re.M | re.S,
+            )
+            for m in re.findall(r'"([^"]+)"', block)
+        ]
+    )
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     extra = next(item["pip"] for item in listed if isinstance(item, dict))
-    conda = names([d for d in listed if isinstance(d, str) and ">=" in d and not d.startswith("python>=")])
+    conda = names(
+        [
+            d
+            for d in listed
+            if isinstance(d, str) and ">=" in d and not d.startswith("python>=")
+        ]
+    )
     conda |= names([d for d in extra if d != "-e ."])
     conda["torch"] = conda.pop("pytorch")
     pip.pop("faiss-gpu")
@@ -116,7 +157,11 @@ def test_conda_and_pip_ask_for_the_same_packages():
 
 
 def test_every_conda_dependency_has_its_reason():
-    lines = [line for line in (ROOT / "environment.yml").read_text().splitlines() if ">=" in line and "python>=" not in line]
+    lines = [
+        line
+        for line in (ROOT / "environment.yml").read_text().splitlines()
+        if ">=" in line and "python>=" not in line
+    ]
     assert lines and all("#" in line for line in lines)
 
 
@@ -124,7 +169,9 @@ def test_public_functions_are_documented():
     missing = []
     for path in KIT.rglob("*.py"):
         for node in ast.parse(path.read_text()).body:
-            public = isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
+            public = isinstance(
+                node, (ast.FunctionDef, ast.ClassDef)
+            ) and not node.name.startswith("_")
             if public and not ast.get_docstring(node):
                 missing.append(f"{path.name}:{node.name}")
     assert not missing

@@ -1,4 +1,7 @@
-"""`dkdmpl`: a thin face over the library. Exit codes: 0 done, 1 a notebook or run failed, 2 bad input, 130 interrupted."""
+"""`dkdmpl`: a thin face over the library. Exit codes: 0 done, 1 a notebook or run
+failed, 2 bad input, 130 interrupted.
+"""
+
 from __future__ import annotations
 
 import argparse
@@ -14,7 +17,9 @@ from dkdmpl_kit.experiment import Config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse and run one command; `KitError` becomes one sentence on standard error and exit code 2."""
+    """Parse and run one command; `KitError` becomes one sentence on standard error and
+    exit code 2.
+    """
     parser = _parser()
     args, unknown = parser.parse_known_args(argv)
     try:
@@ -24,7 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dkdmpl: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("dkdmpl: interrupted; whole epochs are kept: the same command with --resume goes on.", file=sys.stderr)
+        print(
+            "dkdmpl: interrupted; whole epochs are kept: the same command with "
+            "--resume goes on.",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -39,10 +48,14 @@ def _refuse_unknown(flags: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("dkdmpl", description="Dual knowledge distillation on multiview pseudo labels.")
+    parser = argparse.ArgumentParser(
+        "dkdmpl", description="Dual knowledge distillation on multiview pseudo labels."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, run, help: str, *, settings: bool = False) -> argparse.ArgumentParser:
+    def command(
+        name: str, run, help: str, *, settings: bool = False
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
         sub.set_defaults(run=run)
         if settings:

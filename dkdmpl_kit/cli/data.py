@@ -1,4 +1,5 @@
 """Commands about data sets: check, render."""
+
 from __future__ import annotations
 
 import argparse
@@ -10,9 +11,12 @@ from dkdmpl_kit.experiment import open_dataset
 
 
 def add(command) -> None:
-    """Declare this module's commands; `command(name, run, help, settings=...)` makes each one's parser."""
-    actions = command("data", None, "check a data set, or render one").add_subparsers(dest="action", required=True,
-                                                                                      metavar="ACTION")
+    """Declare this module's commands; `command(name, run, help, settings=...)` makes
+    each one's parser.
+    """
+    actions = command("data", None, "check a data set, or render one").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
 
     def action(name: str, run, help: str) -> argparse.ArgumentParser:
         sub = actions.add_parser(name, help=help, description=help)
@@ -20,31 +24,67 @@ def add(command) -> None:
         add_settings(sub)
         return sub
 
-    check = action("check", _check, "counts against the published ones, unreadable pictures, shared identities, duplicates")
-    check.add_argument("name", nargs="?", metavar="NAME", help="market1501, msmt17, veri776, folder ... (or --data)")
-    check.add_argument("root", nargs="?", metavar="ROOT", help="where it lies (or --data-root)")
-    render = action("render", _render, "render the embedded data set, or one in an official layout, sized by the preset")
-    render.add_argument("--layout", help="market1501 | dukemtmcreid | msmt17 | msmt17_v2 | msmt17_reorganised | veri776")
-    render.add_argument("--out", type=Path, help="the folder for --layout (default: OUT_DIR/data/LAYOUT)")
+    check = action(
+        "check",
+        _check,
+        "counts against the published ones, unreadable pictures, shared identities, "
+        "duplicates",
+    )
+    check.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="market1501, msmt17, veri776, folder ... (or --data)",
+    )
+    check.add_argument(
+        "root", nargs="?", metavar="ROOT", help="where it lies (or --data-root)"
+    )
+    render = action(
+        "render",
+        _render,
+        "render the embedded data set, or one in an official layout, sized by the preset",
+    )
+    render.add_argument(
+        "--layout",
+        help="market1501 | dukemtmcreid | msmt17 | msmt17_v2 | msmt17_reorganised | veri776",
+    )
+    render.add_argument(
+        "--out", type=Path, help="the folder for --layout (default: OUT_DIR/data/LAYOUT)"
+    )
 
 
 def _check(args: argparse.Namespace) -> int:
     from dkdmpl_kit.data import check_dataset, read_dataset
 
     config = config_of(args)
-    for flag, name, value in (("--data", "data", args.name), ("--data-root", "data_root", args.root)):
+    for flag, name, value in (
+        ("--data", "data", args.name),
+        ("--data-root", "data_root", args.root),
+    ):
         if value and settings_of(args).get(name, value) != value:
-            raise KitError(f"{value} and {flag} {getattr(config, name)} are two answers to one question: give one.")
+            raise KitError(
+                f"{value} and {flag} {getattr(config, name)} are two answers to one "
+                "question: give one."
+            )
         config = config.replace(**{name: value}) if value else config
-    if config.data == "synthetic" and config.data_root and (Path(config.data_root) / "dataset.json").is_file():
-        dataset = read_dataset("synthetic", config.data_root)  # as it is, whatever size the preset would render
+    if (
+        config.data == "synthetic"
+        and config.data_root
+        and (Path(config.data_root) / "dataset.json").is_file()
+    ):
+        dataset = read_dataset(
+            "synthetic", config.data_root
+        )  # as it is, whatever size the preset would render
     else:
         dataset = open_dataset(config, allow_withdrawn=args.allow_withdrawn)
     found = check_dataset(dataset, progress=not args.quiet)
     print(f"{found.text()}\n{dataset.root}")
     if found.problems:
-        raise KitError(f"{dataset.root} is broken: {'; '.join(found.problems)}; mend these pictures or take them away "
-                       "(training leaves unreadable ones out with --skip-corrupt).")
+        raise KitError(
+            f"{dataset.root} is broken: {'; '.join(found.problems)}; mend these "
+            "pictures or take them away "
+            "(training leaves unreadable ones out with --skip-corrupt)."
+        )
     return 0
 
 
@@ -54,14 +94,30 @@ def _render(args: argparse.Namespace) -> int:
     config = config_of(args)
     if args.layout is None:
         if args.out:
-            raise KitError("--out belongs to --layout; the embedded data set goes to --data-root.")
+            raise KitError(
+                "--out belongs to --layout; the embedded data set goes to --data-root."
+            )
         dataset = open_dataset(config)
     else:
-        if settings_of(args).get("kind", "") == ("person" if args.layout == "veri776" else "vehicle"):
+        if settings_of(args).get("kind", "") == (
+            "person" if args.layout == "veri776" else "vehicle"
+        ):
             raise KitError(f"{args.layout} does not show {config.kind}s: leave --kind out.")
-        root = args.out or Path(config.data_root or Path(config.out_dir) / "data" / args.layout)
-        sizes = {name: getattr(config, name) for name in ("n_train_ids", "n_test_ids", "n_cameras", "images_per_camera",
-                                                          "difficulty")}
-        dataset = render_layout(root, args.layout, seed=config.data_seed, progress=not args.quiet, **sizes)
+        root = args.out or Path(
+            config.data_root or Path(config.out_dir) / "data" / args.layout
+        )
+        sizes = {
+            name: getattr(config, name)
+            for name in (
+                "n_train_ids",
+                "n_test_ids",
+                "n_cameras",
+                "images_per_camera",
+                "difficulty",
+            )
+        }
+        dataset = render_layout(
+            root, args.layout, seed=config.data_seed, progress=not args.quiet, **sizes
+        )
     print(f"{dataset.summary()}\nfingerprint {dataset.fingerprint()}\n{dataset.root}")
     return 0

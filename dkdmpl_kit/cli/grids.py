@@ -1,4 +1,5 @@
 """Commands about many runs: grid, robustness, report."""
+
 from __future__ import annotations
 
 import argparse
@@ -11,32 +12,103 @@ from dkdmpl_kit.experiment import read_json, smoke
 
 
 def add(command) -> None:
-    """Declare this module's commands; `command(name, run, help, settings=...)` makes each one's parser."""
-    sub = command("grid", _grid, "run every cell of a grid file, resumable, several at a time, and write one page of it")
+    """Declare this module's commands; `command(name, run, help, settings=...)` makes
+    each one's parser.
+    """
+    sub = command(
+        "grid",
+        _grid,
+        "run every cell of a grid file, resumable, several at a time, and write one "
+        "page of it",
+    )
     sub.add_argument("file")
     sub.add_argument("--out", required=True)
-    sub.add_argument("--jobs", type=int, default=1, help="cells at a time, here or in the scheduler's queue (default: 1)")
-    sub.add_argument("--threads", type=int, default=1, help="threads of each job (default: %(default)s)")
-    sub.add_argument("--retries", type=int, default=1, help="how often to try again a cell that died (default: %(default)s)")
-    sub.add_argument("--executor", default="local", choices=("local", "slurm", "auto", "local-submitit"),
-                     help="local processes, or jobs through submitit (default: %(default)s)")
-    sub.add_argument("--executor-option", action="append", default=[], metavar="NAME=VALUE",
-                     help="for submitit, such as slurm_partition=gpu, timeout_min=600 or gpus_per_node=1")
-    sub.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE",
-                     help="a setting for every cell that wins over the file, such as device=cuda or epochs=1")
-    sub.add_argument("--smoke", action="store_true", help=f"{SMOKE}; it goes to the folder --out with -smoke at its end")
-    sub.add_argument("--allow-withdrawn", action="store_true", help="read DukeMTMC-reID although it was withdrawn")
+    sub.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="cells at a time, here or in the scheduler's queue (default: 1)",
+    )
+    sub.add_argument(
+        "--threads", type=int, default=1, help="threads of each job (default: %(default)s)"
+    )
+    sub.add_argument(
+        "--retries",
+        type=int,
+        default=1,
+        help="how often to try again a cell that died (default: %(default)s)",
+    )
+    sub.add_argument(
+        "--executor",
+        default="local",
+        choices=("local", "slurm", "auto", "local-submitit"),
+        help="local processes, or jobs through submitit (default: %(default)s)",
+    )
+    sub.add_argument(
+        "--executor-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="for submitit, such as slurm_partition=gpu, timeout_min=600 or gpus_per_node=1",
+    )
+    sub.add_argument(
+        "--setting",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting for every cell that wins over the file, such as device=cuda or "
+        "epochs=1",
+    )
+    sub.add_argument(
+        "--smoke",
+        action="store_true",
+        help=f"{SMOKE}; it goes to the folder --out with -smoke at its end",
+    )
+    sub.add_argument(
+        "--allow-withdrawn",
+        action="store_true",
+        help="read DukeMTMC-reID although it was withdrawn",
+    )
 
-    sub = command("robustness", _robustness, "how much label noise each loss bears: a small head on frozen features, resumable")
-    sub.add_argument("--out", default="runs/robustness", help="folder for data, features and cells (default: %(default)s)")
-    sub.add_argument("--seeds", type=int, default=3, help="seeds of each cell (default: %(default)s)")
-    sub.add_argument("--publish", metavar="FOLDER", help="write records and figures there (default: figures/ below --out)")
+    sub = command(
+        "robustness",
+        _robustness,
+        "how much label noise each loss bears: a small head on frozen features, resumable",
+    )
+    sub.add_argument(
+        "--out",
+        default="runs/robustness",
+        help="folder for data, features and cells (default: %(default)s)",
+    )
+    sub.add_argument(
+        "--seeds", type=int, default=3, help="seeds of each cell (default: %(default)s)"
+    )
+    sub.add_argument(
+        "--publish",
+        metavar="FOLDER",
+        help="write records and figures there (default: figures/ below --out)",
+    )
 
-    sub = command("report", _report, "one page, and one table, of all runs below a folder; or two runs side by side")
+    sub = command(
+        "report",
+        _report,
+        "one page, and one table, of all runs below a folder; or two runs side by side",
+    )
     sub.add_argument("folder", nargs="?")
-    sub.add_argument("--publish", metavar="FOLDER", help="also write the records (JSON) and the figures there")
-    sub.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two runs, or two folders of runs: what differs")
-    sub.add_argument("--page", metavar="FILE", help="also write the comparison as a page (HTML)")
+    sub.add_argument(
+        "--publish",
+        metavar="FOLDER",
+        help="also write the records (JSON) and the figures there",
+    )
+    sub.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("A", "B"),
+        help="two runs, or two folders of runs: what differs",
+    )
+    sub.add_argument(
+        "--page", metavar="FILE", help="also write the comparison as a page (HTML)"
+    )
 
 
 def _pairs(items: list[str], flag: str) -> dict[str, str]:
@@ -55,8 +127,13 @@ def _grid(args: argparse.Namespace) -> int:
     from dkdmpl_kit.studies.results import collect_runs, markdown_tables
 
     if args.executor_option and args.executor == "local":
-        raise KitError("--executor-option is for a scheduler: name it too, such as --executor slurm.")
-    options = {name: yaml.safe_load(value) for name, value in _pairs(args.executor_option, "--executor-option").items()}
+        raise KitError(
+            "--executor-option is for a scheduler: name it too, such as --executor slurm."
+        )
+    options = {
+        name: yaml.safe_load(value)
+        for name, value in _pairs(args.executor_option, "--executor-option").items()
+    }
     out = Path(args.out + "-smoke" if args.smoke else args.out)
     configs = read_grid(args.file, out, _pairs(args.setting, "--setting"))
     if args.smoke:
@@ -64,10 +141,21 @@ def _grid(args: argparse.Namespace) -> int:
     if configs:
         write_plan(args.file, configs)
     try:
-        failed = run_grid(configs, jobs=args.jobs, threads=args.threads, retries=args.retries, executor=args.executor,
-                          options=options, allow_withdrawn=args.allow_withdrawn)
+        failed = run_grid(
+            configs,
+            jobs=args.jobs,
+            threads=args.threads,
+            retries=args.retries,
+            executor=args.executor,
+            options=options,
+            allow_withdrawn=args.allow_withdrawn,
+        )
     except KeyboardInterrupt:
-        print("dkdmpl: interrupted; whole epochs are kept: the same command goes on from there.", file=sys.stderr)
+        print(
+            "dkdmpl: interrupted; whole epochs are kept: the same command goes on from "
+            "there.",
+            file=sys.stderr,
+        )
         return 130
     records = collect_runs(out)
     if records:
@@ -75,7 +163,10 @@ def _grid(args: argparse.Namespace) -> int:
         print(f"Open {write_report(out)}")
     for name, why in failed.items():
         log = out / "runs" / name / "cell.log"
-        print(f"dkdmpl: failed: {name}: {why}" + (f" (see {log})" if log.exists() else ""), file=sys.stderr)
+        print(
+            f"dkdmpl: failed: {name}: {why}" + (f" (see {log})" if log.exists() else ""),
+            file=sys.stderr,
+        )
     return 1 if failed else 0
 
 
@@ -83,7 +174,11 @@ def _robustness(args: argparse.Namespace) -> int:
     from dkdmpl_kit.studies.label_noise import findings, publish, run
 
     records = run(args.out, seeds=range(args.seeds))
-    written = publish(records, read_json(Path(args.out) / "robustness.json"), args.publish or Path(args.out) / "figures")
+    written = publish(
+        records,
+        read_json(Path(args.out) / "robustness.json"),
+        args.publish or Path(args.out) / "figures",
+    )
     print(findings(records), *(f"wrote {path}" for path in written), sep="\n")
     return 0
 
@@ -99,7 +194,10 @@ def _report(args: argparse.Namespace) -> int:
         raise KitError("Give the folder of the runs, or --compare with two of them.")
     records = collect_runs(args.folder)
     if not records:
-        raise KitError(f"There are no runs below {args.folder}: train first, or give the folder that was --out.")
+        raise KitError(
+            f"There are no runs below {args.folder}: train first, or give the folder "
+            "that was --out."
+        )
     print(markdown_tables(records))
     if args.publish:
         for path in publish(records, Path(args.publish)):

@@ -1,4 +1,7 @@
-"""Commands about one encoder: train, cluster, evaluate, rank, export; and what a preset is: recipe, cost."""
+"""Commands about one encoder: train, cluster, evaluate, rank, export; and what a preset
+is: recipe, cost.
+"""
+
 from __future__ import annotations
 
 import argparse
@@ -9,34 +12,88 @@ from dkdmpl_kit.errors import KitError, check_option
 
 
 def add(command) -> None:
-    """Declare this module's commands; `command(name, run, help, settings=...)` makes each one's parser."""
+    """Declare this module's commands; `command(name, run, help, settings=...)` makes
+    each one's parser.
+    """
     sub = command("train", _train, "train one encoder without identities", settings=True)
-    sub.add_argument("--resume", action="store_true", help="continue this run from its last whole epoch")
-    sub.add_argument("--config", metavar="JSON", help="read all settings from a file, or from standard input (-)")
+    sub.add_argument(
+        "--resume", action="store_true", help="continue this run from its last whole epoch"
+    )
+    sub.add_argument(
+        "--config",
+        metavar="JSON",
+        help="read all settings from a file, or from standard input (-)",
+    )
     sub.add_argument("--smoke", action="store_true", help=SMOKE)
-    sub.add_argument("--tensorboard", action="store_true", help="write each epoch's numbers to the run's folder tensorboard/")
+    sub.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write each epoch's numbers to the run's folder tensorboard/",
+    )
 
-    sub = command("cluster", _cluster, "pseudo labels of an encoder's features for several eps", settings=True)
-    sub.add_argument("--run", dest="run_folder", help="use the encoder of this run folder (default: untrained)")
-    sub.add_argument("--eps-values", default="0.4,0.5,0.6,0.7", help="comma-separated (default: %(default)s)")
+    sub = command(
+        "cluster",
+        _cluster,
+        "pseudo labels of an encoder's features for several eps",
+        settings=True,
+    )
+    sub.add_argument(
+        "--run",
+        dest="run_folder",
+        help="use the encoder of this run folder (default: untrained)",
+    )
+    sub.add_argument(
+        "--eps-values",
+        default="0.4,0.5,0.6,0.7",
+        help="comma-separated (default: %(default)s)",
+    )
 
-    sub = command("evaluate", _evaluate, "mAP, CMC and mINP of an encoder on a data set's test split", settings=True)
-    sub.add_argument("--run", dest="run_folder", help="use the encoder of this run folder (default: untrained)")
-    sub.add_argument("--smoke", action="store_true", help=f"without --run: {SMOKE.partition(':')[0]} on small pictures")
+    sub = command(
+        "evaluate",
+        _evaluate,
+        "mAP, CMC and mINP of an encoder on a data set's test split",
+        settings=True,
+    )
+    sub.add_argument(
+        "--run",
+        dest="run_folder",
+        help="use the encoder of this run folder (default: untrained)",
+    )
+    sub.add_argument(
+        "--smoke",
+        action="store_true",
+        help=f"without --run: {SMOKE.partition(':')[0]} on small pictures",
+    )
 
-    sub = command("rank", _rank, "rank your own gallery for your own query picture", settings=True)
+    sub = command(
+        "rank", _rank, "rank your own gallery for your own query picture", settings=True
+    )
     sub.add_argument("--query", required=True, help="a picture")
     sub.add_argument("--gallery", required=True, help="a folder of pictures")
-    sub.add_argument("--run", dest="run_folder", help="use the encoder of this run folder (default: untrained)")
+    sub.add_argument(
+        "--run",
+        dest="run_folder",
+        help="use the encoder of this run folder (default: untrained)",
+    )
     sub.add_argument("--top", type=int, default=10)
-    sub.add_argument("--sheet", default="ranking.png", help="the contact sheet to write (default: %(default)s)")
+    sub.add_argument(
+        "--sheet",
+        default="ranking.png",
+        help="the contact sheet to write (default: %(default)s)",
+    )
 
-    sub = command("export", _export, "a run's encoder as safetensors, torch.export and ONNX files with a model card")
+    sub = command(
+        "export",
+        _export,
+        "a run's encoder as safetensors, torch.export and ONNX files with a model card",
+    )
     sub.add_argument("--run", dest="run_folder", required=True, help="the run's folder")
     sub.add_argument("--out", required=True, help="a new folder to write to")
 
-    for name, run, help in (("recipe", _recipe, "a paper preset beside Cluster Contrast's published settings"),
-                            ("cost", _cost, "pictures and FLOPs of a full run of a paper preset, counted")):
+    for name, run, help in (
+        ("recipe", _recipe, "a paper preset beside Cluster Contrast's published settings"),
+        ("cost", _cost, "pictures and FLOPs of a full run of a paper preset, counted"),
+    ):
         sub = command(name, run, help)
         sub.add_argument("preset", nargs="?", help="such as paper-msmt17 (default: all four)")
 
@@ -48,22 +105,36 @@ def _train(args: argparse.Namespace) -> int:
     from dkdmpl_kit.training.tensorboard import tensorboard_writer
 
     config = config_of(args)
-    distributed.start(pick_device(config.device))  # under torchrun: several processes, of which the first one talks
+    distributed.start(
+        pick_device(config.device)
+    )  # under torchrun: several processes, of which the first one talks
     args.quiet = args.quiet or distributed.rank() > 0
     dataset = distributed.main_first(dataset_of, config, args)
-    result = fit(config, dataset, resume=args.resume or args.smoke, progress=not args.quiet,
-                 on_epoch=tensorboard_writer(config.run_dir) if args.tensorboard else None)
+    result = fit(
+        config,
+        dataset,
+        resume=args.resume or args.smoke,
+        progress=not args.quiet,
+        on_epoch=tensorboard_writer(config.run_dir) if args.tensorboard else None,
+    )
     if distributed.rank() == 0:
         print(_measures_line(config.name, result.final), f"-> {result.run_dir}")
         if best := result.best:
-            print(f"best measured epoch: {best['epoch']}, mAP {best['mAP']:.4g} (chosen on {best['chosen_on']})")
+            print(
+                f"best measured epoch: {best['epoch']}, mAP {best['mAP']:.4g} (chosen "
+                f"on {best['chosen_on']})"
+            )
     return 0
 
 
 def _measures_line(name: str, measures: dict) -> str:
     shown = [f"{key} {value:.4g}" for key, value in measures.items() if value is not None]
     missing = [key for key, value in measures.items() if value is None]
-    return f"{name}: " + ", ".join(shown) + (f" (not measurable here: {', '.join(missing)})" if missing else "")
+    return (
+        f"{name}: "
+        + ", ".join(shown)
+        + (f" (not measurable here: {', '.join(missing)})" if missing else "")
+    )
 
 
 def _cluster(args: argparse.Namespace) -> int:
@@ -76,16 +147,31 @@ def _cluster(args: argparse.Namespace) -> int:
     try:
         values = [float(v) for v in args.eps_values.split(",")]
     except ValueError:
-        raise KitError(f"--eps-values={args.eps_values!r} should be numbers with commas, such as 0.5,0.6.") from None
+        raise KitError(
+            f"--eps-values={args.eps_values!r} should be numbers with commas, such as "
+            "0.5,0.6."
+        ) from None
     features = of(dataset.unlabelled().paths)
-    graph = knn_graph(features, min(config.k1, len(features)), exact=config.knn == "exact", progress=not args.quiet)
-    distances = jaccard_distances(graph, k1=config.k1, k2=config.k2, max_distance=max(config.max_distance, *values))
+    graph = knn_graph(
+        features,
+        min(config.k1, len(features)),
+        exact=config.knn == "exact",
+        progress=not args.quiet,
+    )
+    distances = jaccard_distances(
+        graph, k1=config.k1, k2=config.k2, max_distance=max(config.max_distance, *values)
+    )
     pids = arrays_of(dataset.train)[1]
     print("  eps  clusters  outliers      ARI")
     for eps in values:
-        found = pseudo_labels(distances, method=config.cluster_method, eps=eps, min_samples=config.min_samples)
+        found = pseudo_labels(
+            distances, method=config.cluster_method, eps=eps, min_samples=config.min_samples
+        )
         ari = cluster_agreement(found.labels, pids).ari
-        print(f"{eps:5.2f} {found.n_clusters:9d} {found.outlier_fraction:9.1%} {'unknown' if ari is None else f'{ari:.3f}':>8}")
+        print(
+            f"{eps:5.2f} {found.n_clusters:9d} {found.outlier_fraction:9.1%} "
+            f"{'unknown' if ari is None else f'{ari:.3f}':>8}"
+        )
     return 0
 
 
@@ -95,12 +181,21 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     config, dataset, of = features_of(args)
     if not dataset.query or not dataset.gallery:
-        raise KitError(f"{dataset.root} has no query and gallery with known identities, so there is nothing to evaluate.")
+        raise KitError(
+            f"{dataset.root} has no query and gallery with known identities, so there "
+            "is nothing to evaluate."
+        )
     (query, query_pids, query_cams), (gallery, gallery_pids, gallery_cams) = (
-        arrays_of(split) for split in (dataset.query, dataset.gallery))
-    result = evaluate_ranking(of(query), of(gallery), query_pids, gallery_pids, query_cams, gallery_cams)
+        arrays_of(split) for split in (dataset.query, dataset.gallery)
+    )
+    result = evaluate_ranking(
+        of(query), of(gallery), query_pids, gallery_pids, query_cams, gallery_cams
+    )
     ranks = ", ".join(f"Rank-{k} {v:.1%}" for k, v in result.cmc.items())
-    print(f"mAP {result.mAP:.1%}, {ranks}, mINP {result.mINP:.1%} over {result.n_valid_queries} queries")
+    print(
+        f"mAP {result.mAP:.1%}, {ranks}, mINP {result.mINP:.1%} over "
+        f"{result.n_valid_queries} queries"
+    )
     return 0
 
 
@@ -116,18 +211,34 @@ def _rank(args: argparse.Namespace) -> int:
     if args.skip_corrupt:
         folder, skipped = drop_corrupt(folder, progress=not args.quiet)
         print(f"{len(skipped)} unreadable pictures left out")
-    paths = [image.path for split in (folder.train, folder.query, folder.gallery) for image in split]
+    paths = [
+        image.path
+        for split in (folder.train, folder.query, folder.gallery)
+        for image in split
+    ]
     paths = sorted({p for p in paths if p.resolve() != Path(args.query).resolve()})
     if not paths:
-        raise KitError(f"the gallery {args.gallery} holds no picture but the query: give a folder with others.")
+        raise KitError(
+            f"the gallery {args.gallery} holds no picture but the query: give a folder "
+            "with others."
+        )
     config, encoder = encoder_of(args)
-    stores = [ImageStore(p, config.height, config.width, progress=not args.quiet) for p in ([Path(args.query)], paths)]
+    stores = [
+        ImageStore(p, config.height, config.width, progress=not args.quiet)
+        for p in ([Path(args.query)], paths)
+    ]
     query, gallery = (extract(config, encoder, store) for store in stores)
     order, _ = ranked_gallery(query[0], gallery, None, None, None, None, top=args.top)
     for place, index in enumerate(order, 1):
         print(f"{place:3d}  {gallery[index] @ query[0]:.3f}  {paths[index]}")
-    figure = viz.ranking_grid(stores[0].batch([0]).numpy(), stores[1].batch(order).numpy()[None], None)
-    viz.save_figure(figure, args.sheet, metadata={"query": args.query, "gallery": args.gallery, "run": args.run_folder})
+    figure = viz.ranking_grid(
+        stores[0].batch([0]).numpy(), stores[1].batch(order).numpy()[None], None
+    )
+    viz.save_figure(
+        figure,
+        args.sheet,
+        metadata={"query": args.query, "gallery": args.gallery, "run": args.run_folder},
+    )
     print(f"contact sheet: {args.sheet}")
     return 0
 

@@ -1,4 +1,5 @@
 """What the commands share: settings as flags, the data set, the encoder."""
+
 from __future__ import annotations
 
 import argparse
@@ -7,58 +8,104 @@ import json
 import sys
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.experiment import OPTIONS, PRESETS, Config, open_dataset, preset, read_json, smoke
+from dkdmpl_kit.experiment import (
+    OPTIONS,
+    PRESETS,
+    Config,
+    open_dataset,
+    preset,
+    read_json,
+    smoke,
+)
 
 SMOKE = "a dry run of the same settings: one epoch of two small batches of small pictures; the run's name says so"
 
 
 def add_settings(sub: argparse.ArgumentParser) -> None:
     """Every field of `Config` as a flag; what is not given comes from the preset."""
-    sub.add_argument("--preset", default="demo", choices=sorted(PRESETS),
-                     help="where unset settings come from (default: %(default)s)")
-    sub.add_argument("--skip-corrupt", action="store_true", help="go on without unreadable pictures, and count them")
-    sub.add_argument("--allow-withdrawn", action="store_true", help="read DukeMTMC-reID although it was withdrawn")
+    sub.add_argument(
+        "--preset",
+        default="demo",
+        choices=sorted(PRESETS),
+        help="where unset settings come from (default: %(default)s)",
+    )
+    sub.add_argument(
+        "--skip-corrupt",
+        action="store_true",
+        help="go on without unreadable pictures, and count them",
+    )
+    sub.add_argument(
+        "--allow-withdrawn",
+        action="store_true",
+        help="read DukeMTMC-reID although it was withdrawn",
+    )
     sub.add_argument("--quiet", action="store_true", help="no tables and progress bars")
-    group = sub.add_argument_group("settings, in brackets the value where the preset has none")
+    group = sub.add_argument_group(
+        "settings, in brackets the value where the preset has none"
+    )
     for field in dataclasses.fields(Config):
         if field.name != "preset":
-            group.add_argument("--" + field.name.replace("_", "-"), dest="set_" + field.name, metavar="VALUE",
-                               help=_help_of(field).replace("%", "%%"))
+            group.add_argument(
+                "--" + field.name.replace("_", "-"),
+                dest="set_" + field.name,
+                metavar="VALUE",
+                help=_help_of(field).replace("%", "%%"),
+            )
 
 
-MEANINGS = {  # of the settings that most people set; METHOD.md and Config tell of the others
-    "data": "synthetic (rendered), market1501, dukemtmcreid, msmt17, veri776, or folder: a plain folder of crops",
-    "data_root": "the folder in which the data set lies", "pattern": "data=folder: a regex with groups pid and camid",
+# of the settings that most people set; METHOD.md and Config tell of the others
+MEANINGS = {
+    "data": "synthetic (rendered), market1501, dukemtmcreid, msmt17, veri776, or "
+    "folder: a plain folder of crops",
+    "data_root": "the folder in which the data set lies",
+    "pattern": "data=folder: a regex with groups pid and camid",
     "backbone": "a timm model, resnet50_ibn_a or resnet101_ibn_a",
-    "weights": "bundled, imagenet (from timm's hub), random, or a file", "eps": "DBSCAN's radius, a Jaccard distance",
-    "min_samples": "neighbours that make a picture a core of a cluster", "k1": "neighbours of the k-reciprocal sets",
-    "epochs": "turns of the loop: cluster, then train", "iterations": "batches an epoch",
-    "batch_clusters": "clusters in a batch", "batch_images": "pictures of each of them",
+    "weights": "bundled, imagenet (from timm's hub), random, or a file",
+    "eps": "DBSCAN's radius, a Jaccard distance",
+    "min_samples": "neighbours that make a picture a core of a cluster",
+    "k1": "neighbours of the k-reciprocal sets",
+    "epochs": "turns of the loop: cluster, then train",
+    "iterations": "batches an epoch",
+    "batch_clusters": "clusters in a batch",
+    "batch_images": "pictures of each of them",
     "accumulation": "parts in which a batch is passed, for less memory",
     "samples_per_bn": "pictures that share batch-norm statistics; 0: the whole batch",
-    "device": "cpu, cuda, or auto", "out_dir": "where everything is written", "run_name": "the run's folder below out_dir/runs",
+    "device": "cpu, cuda, or auto",
+    "out_dir": "where everything is written",
+    "run_name": "the run's folder below out_dir/runs",
 }
 
 
 def _help_of(field: dataclasses.Field) -> str:
-    """What a setting means or may be, and in brackets its value where neither flag nor preset gives one."""
-    values = " | ".join(OPTIONS.get(field.name, ())) or MEANINGS.get(field.name, type(field.default).__name__)
+    """What a setting means or may be, and in brackets its value where neither flag nor
+    preset gives one.
+    """
+    values = " | ".join(OPTIONS.get(field.name, ())) or MEANINGS.get(
+        field.name, type(field.default).__name__
+    )
     return f"{values} [{field.default}]" if field.default != "" else values
 
 
 def settings_of(args: argparse.Namespace) -> dict:
     """The settings that were given as flags, {name: text}."""
-    return {k.removeprefix("set_"): v for k, v in vars(args).items() if k.startswith("set_") and v is not None}
+    return {
+        k.removeprefix("set_"): v
+        for k, v in vars(args).items()
+        if k.startswith("set_") and v is not None
+    }
 
 
 def config_of(args: argparse.Namespace) -> Config:
     """The `Config` of a command: its preset or --config file, with the flags applied."""
-    source, dry = getattr(args, "config", None), smoke if getattr(args, "smoke", False) else lambda config: config
+    source = getattr(args, "config", None)
+    dry = smoke if getattr(args, "smoke", False) else lambda config: config
     if source:
         try:
             base = json.load(sys.stdin) if source == "-" else read_json(source)
         except ValueError as error:
-            raise KitError(f"The settings in {source} are not valid JSON: {error}.") from error
+            raise KitError(
+                f"The settings in {source} are not valid JSON: {error}."
+            ) from error
         config = dry(Config().replace(**base.get("settings", base)))
     else:
         config = dry(preset(args.preset))
@@ -80,20 +127,27 @@ def named_and_weighted(config: Config) -> Config:
 
 
 def dataset_of(config: Config, args: argparse.Namespace):
-    """Open the data set, print its statistics, and drop corrupt pictures where that was asked for."""
+    """Open the data set, print its statistics, and drop corrupt pictures where that was
+    asked for.
+    """
     from dkdmpl_kit.data import drop_corrupt
 
     dataset = open_dataset(config, allow_withdrawn=args.allow_withdrawn)
     if args.skip_corrupt:
         dataset, skipped = drop_corrupt(dataset, progress=not args.quiet)
-        print(f"{len(skipped)} unreadable pictures left out" + "".join(f"\n  {path}" for path in skipped))
+        print(
+            f"{len(skipped)} unreadable pictures left out"
+            + "".join(f"\n  {path}" for path in skipped)
+        )
     if not args.quiet:
         print(dataset.summary())
     return dataset
 
 
 def encoder_of(args: argparse.Namespace) -> tuple[Config, object]:
-    """The encoder of `--run`, with its settings unless a flag says otherwise; else the untrained one."""
+    """The encoder of `--run`, with its settings unless a flag says otherwise; else the
+    untrained one.
+    """
     from dkdmpl_kit.experiment import pick_device
     from dkdmpl_kit.training import load_encoder, new_state
 
@@ -105,7 +159,9 @@ def encoder_of(args: argparse.Namespace) -> tuple[Config, object]:
 
 
 def features_of(args: argparse.Namespace):
-    """(config, data set, paths -> features (N, d)) with the encoder that the command names."""
+    """(config, data set, paths -> features (N, d)) with the encoder that the command
+    names.
+    """
     from dkdmpl_kit.data import ImageStore
     from dkdmpl_kit.training import extract
 
@@ -113,6 +169,10 @@ def features_of(args: argparse.Namespace):
     dataset = dataset_of(config, args)
 
     def of(paths):
-        return extract(config, encoder, ImageStore(paths, config.height, config.width, progress=not args.quiet))
+        return extract(
+            config,
+            encoder,
+            ImageStore(paths, config.height, config.width, progress=not args.quiet),
+        )
 
     return config, dataset, of

@@ -1,4 +1,7 @@
-"""Pseudo labels: k-reciprocal Jaccard distance on a sparse graph, then a clustering of it."""
+"""Pseudo labels: k-reciprocal Jaccard distance on a sparse graph, then a clustering of
+it.
+"""
+
 from dkdmpl_kit.clustering.jaccard import (
     PseudoLabels,
     centre_by_camera,

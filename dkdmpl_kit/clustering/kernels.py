@@ -1,9 +1,11 @@
 """Compiled inner loops of the Jaccard distance.
 
-numba is imported at the top, so this module is itself imported only inside functions. Every kernel works on a range of
-rows, releases the GIL and writes only to its own rows: threads share nothing, sums run in one fixed order, and the
-result depends neither on the number of threads nor on the size of the blocks. Compiled code is cached on disk.
+numba is imported at the top, so this module is itself imported only inside functions.
+Every kernel works on a range of rows, releases the GIL and writes only to its own rows:
+threads share nothing, sums run in one fixed order, and the result depends neither on
+the number of threads nor on the size of the blocks. Compiled code is cached on disk.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -16,7 +18,9 @@ compiled = njit(cache=True, nogil=True)
 
 @compiled
 def reciprocal(ranks, start, stop, mask):
-    """mask[i, c] = is i among the neighbours of its c-th neighbour? `mask` is as wide as the lists compared."""
+    """mask[i, c] = is i among the neighbours of its c-th neighbour? `mask` is as wide
+    as the lists compared.
+    """
     width = mask.shape[1]
     for i in range(start, stop):
         for c in range(width):
@@ -39,19 +43,30 @@ def _room(array, needed):
 
 @compiled
 def encode(ranks, similarities, features, full, half, start, stop):
-    """Rows start..stop of V before query expansion: (entries per row, columns ascending, softmax weights)."""
-    k1, width = full.shape[1], half.shape[1]
-    place, chosen = np.full(ranks.shape[0], -1, np.int32), np.full(ranks.shape[0], -1, np.int32)
-    counts, members = np.zeros(stop - start, np.int64), np.empty(k1 * (width + 1), np.int32)
-    columns, weights, size = np.empty(0, np.int32), np.empty(0, np.float32), 0
+    """Rows start..stop of V before query expansion: (entries per row, columns
+    ascending, softmax weights).
+    """
+    k1 = full.shape[1]
+    width = half.shape[1]
+    place = np.full(ranks.shape[0], -1, np.int32)
+    chosen = np.full(ranks.shape[0], -1, np.int32)
+    counts = np.zeros(stop - start, np.int64)
+    members = np.empty(k1 * (width + 1), np.int32)
+    columns = np.empty(0, np.int32)
+    weights = np.empty(0, np.float32)
+    size = 0
     for i in range(start, stop):
         n = 0
         for c in range(k1):
             place[ranks[i, c]] = c
             if full[i, c]:
                 members[n], chosen[ranks[i, c]], n = ranks[i, c], i, n + 1
-        for m in range(n):  # expansion: n is fixed here, each test is against the original set
-            j, shared, total = members[m], 0, 0
+        for m in range(
+            n
+        ):  # expansion: n is fixed here, each test is against the original set
+            j = members[m]
+            shared = 0
+            total = 0
             for c in range(width):
                 if half[j, c]:
                     total += 1
@@ -63,11 +78,17 @@ def encode(ranks, similarities, features, full, half, start, stop):
                     if half[j, c] and chosen[ranks[j, c]] != i:
                         members[n], chosen[ranks[j, c]], n = ranks[j, c], i, n + 1
         members[:n].sort()
-        columns, weights, total_weight = _room(columns, size + n), _room(weights, size + n), 0.0
+        columns = _room(columns, size + n)
+        weights = _room(weights, size + n)
+        total_weight = 0.0
         raw = np.empty(n)
         for m in range(n):
             at = place[members[m]]
-            s = similarities[i, at] if at >= 0 else np.float32(dot(features[i], features[members[m]]))
+            s = (
+                similarities[i, at]
+                if at >= 0
+                else np.float32(dot(features[i], features[members[m]]))
+            )
             raw[m] = np.exp(2.0 * s - 2.0)
             total_weight += raw[m]
         for m in range(n):
@@ -81,9 +102,12 @@ def encode(ranks, similarities, features, full, half, start, stop):
 @compiled
 def average(ranks, k2, pointers, columns, weights, start, stop):
     """Query expansion: rows start..stop of the mean of V over the first k2 neighbours."""
-    sums, touched = np.zeros(ranks.shape[0]), np.empty(ranks.shape[0], np.int32)
-    counts, size = np.zeros(stop - start, np.int64), 0
-    new_columns, new_weights = np.empty(0, np.int32), np.empty(0, np.float32)
+    sums = np.zeros(ranks.shape[0])
+    touched = np.empty(ranks.shape[0], np.int32)
+    counts = np.zeros(stop - start, np.int64)
+    size = 0
+    new_columns = np.empty(0, np.int32)
+    new_weights = np.empty(0, np.float32)
     for i in range(start, stop):
         n = 0
         for j in ranks[i, :k2]:
@@ -92,7 +116,8 @@ def average(ranks, k2, pointers, columns, weights, start, stop):
                     touched[n], n = columns[e], n + 1
                 sums[columns[e]] += weights[e]
         touched[:n].sort()
-        new_columns, new_weights = _room(new_columns, size + n), _room(new_weights, size + n)
+        new_columns = _room(new_columns, size + n)
+        new_weights = _room(new_weights, size + n)
         for t in range(n):
             new_columns[size + t], new_weights[size + t] = touched[t], sums[touched[t]] / k2
             sums[touched[t]] = 0.0
@@ -101,22 +126,35 @@ def average(ranks, k2, pointers, columns, weights, start, stop):
 
 
 @compiled
-def overlap(pointers, columns, weights, by_column, owners, owner_weights, max_distance, start, stop):
-    """Jaccard distances of rows i in start..stop to rows i, i+1, ... that are at most `max_distance` apart."""
+def overlap(
+    pointers, columns, weights, by_column, owners, owner_weights, max_distance, start, stop
+):
+    """Jaccard distances of rows i in start..stop to rows i, i+1, ... that are at most
+    `max_distance` apart.
+    """
     n_rows = pointers.shape[0] - 1
-    shared, touched = np.zeros(n_rows), np.empty(n_rows + 1, np.int32)
-    counts, size = np.zeros(stop - start, np.int64), 0
-    found, distances = np.empty(0, np.int32), np.empty(0, np.float32)
+    shared = np.zeros(n_rows)
+    touched = np.empty(n_rows + 1, np.int32)
+    counts = np.zeros(stop - start, np.int64)
+    size = 0
+    found = np.empty(0, np.int32)
+    distances = np.empty(0, np.float32)
     for i in range(start, stop):
         n = 0
         for e in range(pointers[i], pointers[i + 1]):
-            column, weight = columns[e], weights[e]
-            first, last = by_column[column], by_column[column + 1]
+            column = columns[e]
+            weight = weights[e]
+            first = by_column[column]
+            last = by_column[column + 1]
             first += np.searchsorted(owners[first:last], i)
             for o in range(first, last):
                 before = shared[owners[o]]
                 touched[n] = owners[o]
-                n += before == 0.0  # no branch: whether a row was met already is a guess that fails too often
+                n += (
+                    before == 0.0
+                    # no branch: whether a row was met already is a guess that fails too
+                    # often
+                )
                 shared[owners[o]] = before + min(weight, owner_weights[o])
         kept = 0
         for t in range(n):  # keep in place, then sort only what is kept
@@ -124,10 +162,14 @@ def overlap(pointers, columns, weights, by_column, owners, owner_weights, max_di
             if distance <= max_distance or touched[t] == i:
                 touched[kept], touched[t], kept = touched[t], touched[kept], kept + 1
         touched[:kept].sort()
-        found, distances = _room(found, size + kept), _room(distances, size + kept)
+        found = _room(found, size + kept)
+        distances = _room(distances, size + kept)
         for t in range(kept):
             m = shared[touched[t]]
-            found[size + t], distances[size + t] = touched[t], 0.0 if touched[t] == i else max(0.0, 1.0 - m / (2.0 - m))
+            found[size + t], distances[size + t] = (
+                touched[t],
+                0.0 if touched[t] == i else max(0.0, 1.0 - m / (2.0 - m)),
+            )
         for t in range(n):
             shared[touched[t]] = 0.0
         counts[i - start], size = kept, size + kept
@@ -136,7 +178,9 @@ def overlap(pointers, columns, weights, by_column, owners, owner_weights, max_di
 
 @compiled
 def mirror(pointers, columns, values):
-    """The symmetric CSR of an upper triangle with its diagonal; columns stay sorted, stored zeros stay stored."""
+    """The symmetric CSR of an upper triangle with its diagonal; columns stay sorted,
+    stored zeros stay stored.
+    """
     n = pointers.shape[0] - 1
     full = np.zeros(n + 1, np.int64)
     for i in range(n):
@@ -145,8 +189,12 @@ def mirror(pointers, columns, values):
             if columns[e] != i:
                 full[columns[e] + 1] += 1
     full = np.cumsum(full)
-    free, new_columns, new_values = full[:-1].copy(), np.empty(full[n], np.int32), np.empty(full[n], np.float32)
-    for i in range(n):  # when row i writes its own part, all smaller rows have written into it
+    free = full[:-1].copy()
+    new_columns = np.empty(full[n], np.int32)
+    new_values = np.empty(full[n], np.float32)
+    for i in range(
+        n
+    ):  # when row i writes its own part, all smaller rows have written into it
         for e in range(pointers[i], pointers[i + 1]):
             j = columns[e]
             new_columns[free[i]], new_values[free[i]], free[i] = j, values[e], free[i] + 1

@@ -1,7 +1,10 @@
-"""Readers of the folder layouts in which re-ID data sets come, and of a plain folder of crops.
+"""Readers of the folder layouts in which re-ID data sets come, and of a plain folder of
+crops.
 
-A layout with fixed folders is one row of `LAYOUTS`. Listings are sorted, so every machine reads the same order.
+A layout with fixed folders is one row of `LAYOUTS`. Listings are sorted, so every
+machine reads the same order.
 """
+
 from __future__ import annotations
 
 import os
@@ -19,7 +22,9 @@ PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 @dataclass(frozen=True)
 class Layout:
-    """Folders of train, query, gallery; regex of a file name (cameras from 1 on disk); pids of junk and background."""
+    """Folders of train, query, gallery; regex of a file name (cameras from 1 on disk);
+    pids of junk and background.
+    """
 
     folders: tuple[str, str, str]
     file_name: str
@@ -29,43 +34,73 @@ class Layout:
 
 
 BOUNDING_BOX = ("bounding_box_train", "query", "bounding_box_test")
-MARKET = Layout(BOUNDING_BOX, r"(?P<pid>-1|\d+)_c(?P<camid>\d+)s\d+_\d+_\d+", "0002_c1s1_000451_03.jpg", -1, 0)
+MARKET = Layout(
+    BOUNDING_BOX,
+    r"(?P<pid>-1|\d+)_c(?P<camid>\d+)s\d+_\d+_\d+",
+    "0002_c1s1_000451_03.jpg",
+    -1,
+    0,
+)
 LAYOUTS = {
     "market1501": MARKET,
     "synthetic": MARKET,
-    "dukemtmcreid": Layout(BOUNDING_BOX, r"(?P<pid>\d+)_c(?P<camid>\d+)_f\d+", "0001_c2_f0046182.jpg"),
-    # the copy of MSMT17 that many research codes re-organise, of V1 or V2: it does not say of which
-    "msmt17_reorganised": Layout(BOUNDING_BOX, r"(?P<pid>\d+)_c(?P<camid>\d+)_", "0000_c1_0003.jpg"),
-    "veri776": Layout(("image_train", "image_query", "image_test"), r"(?P<pid>\d+)_c(?P<camid>\d+)_\d+_\d+",
-                      "0001_c001_00016450_0.jpg"),
+    "dukemtmcreid": Layout(
+        BOUNDING_BOX, r"(?P<pid>\d+)_c(?P<camid>\d+)_f\d+", "0001_c2_f0046182.jpg"
+    ),
+    # the copy of MSMT17 that many research codes re-organise, of V1 or V2: it does not
+    # say of which
+    "msmt17_reorganised": Layout(
+        BOUNDING_BOX, r"(?P<pid>\d+)_c(?P<camid>\d+)_", "0000_c1_0003.jpg"
+    ),
+    "veri776": Layout(
+        ("image_train", "image_query", "image_test"),
+        r"(?P<pid>\d+)_c(?P<camid>\d+)_\d+_\d+",
+        "0001_c001_00016450_0.jpg",
+    ),
 }
-MSMT17 = {  # train and test folders; V1 and V2 (faces blurred: other results) have list files beside theirs
-    "msmt17": ("train", "test"), "msmt17_v2": ("mask_train_v2", "mask_test_v2"),
+# train and test folders; V1 and V2 (faces blurred: other results) have list files
+# beside theirs
+MSMT17 = {
+    "msmt17": ("train", "test"),
+    "msmt17_v2": ("mask_train_v2", "mask_test_v2"),
     "msmt17_reorganised": (BOUNDING_BOX[0], BOUNDING_BOX[2]),
 }
 LIST_LINE = re.compile(r"(?P<path>(?:\S*/)?\d+_\d+_(?P<camid>\d+)_[^\s/]+)\s+(?P<pid>\d+)")
-SPLIT_OF_FOLDER = {"train": "train", "query": "query", "gallery": "gallery", "test": "gallery"}
+SPLIT_OF_FOLDER = {
+    "train": "train",
+    "query": "query",
+    "gallery": "gallery",
+    "test": "gallery",
+}
 for _layout in LAYOUTS.values():
     SPLIT_OF_FOLDER.update(zip(_layout.folders, SPLITS))
 
 
-def read_dataset(name: str, root: str | Path, *, pattern: str | None = None,
-                 allow_withdrawn: bool = False) -> ReIDDataset:
-    """Read "market1501", "synthetic", "msmt17", "veri776", "dukemtmcreid" or a "folder" of crops under `root`.
+def read_dataset(
+    name: str, root: str | Path, *, pattern: str | None = None, allow_withdrawn: bool = False
+) -> ReIDDataset:
+    """Read "market1501", "synthetic", "msmt17", "veri776", "dukemtmcreid" or a "folder"
+    of crops under `root`.
 
-    "msmt17" reads whichever copy lies there and names the result after it: "msmt17" (V1), "msmt17_v2" or
-    "msmt17_reorganised" (these can be asked for as well). Its test identities are numbered on from train's, as both
-    start at 0 on disk; its list files, where it has them, say what belongs to it: other pictures are ignored.
-    "folder": `pattern` is a regex with the named groups `pid` and/or `camid`, searched in each picture's path below
-    `root` (forward slashes); their texts are numbered from 0 in sorted order. Without a pattern only the pictures are
-    known. Folders named train, query, gallery or test, at any depth, make the splits (`_with_queries`); without them
-    all is train. "dukemtmcreid" was withdrawn by its authors over consent and needs `allow_withdrawn=True`.
-    Files that are no pictures are ignored; a picture whose name does not fit is an error. Raises `KitError`.
+    "msmt17" reads whichever copy lies there and names the result after it: "msmt17"
+    (V1), "msmt17_v2" or "msmt17_reorganised" (these can be asked for as well). Its test
+    identities are numbered on from train's, as both start at 0 on disk; its list files,
+    where it has them, say what belongs to it: other pictures are ignored. "folder":
+    `pattern` is a regex with the named groups `pid` and/or `camid`, searched in each
+    picture's path below `root` (forward slashes); their texts are numbered from 0 in
+    sorted order. Without a pattern only the pictures are known. Folders named train,
+    query, gallery or test, at any depth, make the splits (`_with_queries`); without
+    them all is train. "dukemtmcreid" was withdrawn by its authors over consent and
+    needs `allow_withdrawn=True`. Files that are no pictures are ignored; a picture
+    whose name does not fit is an error. Raises `KitError`.
     """
     check_option("name", name, (*dict.fromkeys((*LAYOUTS, *MSMT17)), "folder"))
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise KitError(f"data folder {root} does not exist or is no folder; give the folder that holds the data set.")
+        raise KitError(
+            f"data folder {root} does not exist or is no folder; give the folder that "
+            "holds the data set."
+        )
     if name == "folder":
         return _read_folder(root, pattern)
     if pattern is not None:
@@ -73,24 +108,37 @@ def read_dataset(name: str, root: str | Path, *, pattern: str | None = None,
     if name == "dukemtmcreid":
         withdrawn = "DukeMTMC-reID was withdrawn by its authors in 2019, as the people in it never gave consent"
         if not allow_withdrawn:
-            raise KitError(f"{withdrawn}; prefer another data set, or give "
-                           "allow_withdrawn=True (--allow-withdrawn).")
+            raise KitError(
+                f"{withdrawn}; prefer another data set, or give "
+                "allow_withdrawn=True (--allow-withdrawn)."
+            )
         warnings.warn(f"{withdrawn}: prefer another data set.", stacklevel=2)
     if name in MSMT17:
         return _read_msmt17(root, name)
-    return _dataset(name, root, {split: _read_split(root, name, LAYOUTS[name], split) for split in SPLITS})
+    return _dataset(
+        name, root, {split: _read_split(root, name, LAYOUTS[name], split) for split in SPLITS}
+    )
 
 
-def _dataset(name: str, root: Path, splits: dict[str, list[ReIDImage]], may_be_empty=()) -> ReIDDataset:
+def _dataset(
+    name: str, root: Path, splits: dict[str, list[ReIDImage]], may_be_empty=()
+) -> ReIDDataset:
     for split in SPLITS:
         if not splits[split] and split not in may_be_empty:
-            raise KitError(f"the {split} split of {name} at {root} is empty; put pictures into its folder.")
+            raise KitError(
+                f"the {split} split of {name} at {root} is empty; put pictures into "
+                "its folder."
+            )
     return ReIDDataset(name, root, *(tuple(splits[split]) for split in SPLITS))
 
 
 def _listing(folder: Path, *, deep: bool = False) -> tuple[list[str], list[str]]:
-    """Sorted names of the pictures and of the folders in `folder`; deep: of all below it, as paths with '/'."""
-    pictures, folders, waiting = [], [], [("", ())]
+    """Sorted names of the pictures and of the folders in `folder`; deep: of all below
+    it, as paths with '/'.
+    """
+    pictures = []
+    folders = []
+    waiting = [("", ())]
     while waiting:
         prefix, above = waiting.pop()
         here = os.path.realpath(os.path.join(folder, prefix))
@@ -99,7 +147,9 @@ def _listing(folder: Path, *, deep: bool = False) -> tuple[list[str], list[str]]
         try:
             entries = list(os.scandir(here))
         except OSError as error:
-            raise KitError(f"folder {here} cannot be read ({error.strerror}); check its permissions.") from error
+            raise KitError(
+                f"folder {here} cannot be read ({error.strerror}); check its permissions."
+            ) from error
         for entry in entries:
             if entry.name.startswith((".", "__MACOSX")):  # left by file managers
                 continue
@@ -114,7 +164,10 @@ def _listing(folder: Path, *, deep: bool = False) -> tuple[list[str], list[str]]
 def _missing_folder(root: Path, name: str, expected: str) -> KitError:
     pictures, folders = _listing(root)
     found = f"{', '.join(folders[:6]) or 'no folders'}{', ...' if len(folders) > 6 else ''} and {len(pictures)} pictures"
-    return KitError(f"{root} is not laid out as {name}: expected {expected}, found {found}; give the data set's folder.")
+    return KitError(
+        f"{root} is not laid out as {name}: expected {expected}, found {found}; give "
+        "the data set's folder."
+    )
 
 
 def _read_split(root: Path, name: str, layout: Layout, split: str) -> list[ReIDImage]:
@@ -127,9 +180,14 @@ def _read_split(root: Path, name: str, layout: Layout, split: str) -> list[ReIDI
     for picture in _listing(folder)[0]:
         match = matcher.match(picture)
         if match is None or int(match["camid"]) < 1:
-            raise KitError(f"{folder / picture} is not named as {name}'s pictures are ({layout.example}); rename it.")
+            raise KitError(
+                f"{folder / picture} is not named as {name}'s pictures are "
+                f"({layout.example}); rename it."
+            )
         if int(match["pid"]) not in dropped:
-            images.append(ReIDImage(folder / picture, int(match["pid"]), int(match["camid"]) - 1))
+            images.append(
+                ReIDImage(folder / picture, int(match["pid"]), int(match["camid"]) - 1)
+            )
     return images
 
 
@@ -137,59 +195,97 @@ def _read_msmt17(root: Path, name: str) -> ReIDDataset:
     wanted = MSMT17 if name == "msmt17" else (name,)
     found = [version for version in wanted if (root / MSMT17[version][0]).is_dir()]
     if not found:
-        raise _missing_folder(root, name, f"the folder {' or '.join(MSMT17[version][0] for version in wanted)}")
+        raise _missing_folder(
+            root, name, f"the folder {' or '.join(MSMT17[version][0] for version in wanted)}"
+        )
     if len(found) > 1:
-        raise KitError(f"{root} holds {' and '.join(found)}, whose results differ; give each a folder of its own.")
+        raise KitError(
+            f"{root} holds {' and '.join(found)}, whose results differ; give each a "
+            "folder of its own."
+        )
     version = found[0]
     if version in LAYOUTS:
-        splits = {split: _read_split(root, version, LAYOUTS[version], split) for split in SPLITS}
+        splits = {
+            split: _read_split(root, version, LAYOUTS[version], split) for split in SPLITS
+        }
     else:
         splits = _read_lists(root, version)
     offset = 1 + max((image.pid for image in splits["train"]), default=-1)
-    splits |= {split: [ReIDImage(image.path, image.pid + offset, image.camid) for image in splits[split]]
-               for split in SPLITS[1:]}
+    splits |= {
+        split: [
+            ReIDImage(image.path, image.pid + offset, image.camid) for image in splits[split]
+        ]
+        for split in SPLITS[1:]
+    }
     return _dataset(version, root, splits)
 
 
 def _read_lists(root: Path, version: str) -> dict[str, list[ReIDImage]]:
-    """The splits as the four list files name them; case does not count (a .JPG on disk may be a .jpg in a list)."""
+    """The splits as the four list files name them; case does not count (a .JPG on disk
+    may be a .jpg in a list).
+    """
     on_disk = []
     for folder in MSMT17[version]:
         if not (root / folder).is_dir():
             raise _missing_folder(root, version, f"the folder {folder}")
-        on_disk.append((root / folder, {name.lower(): name for name in _listing(root / folder, deep=True)[0]}))
+        on_disk.append(
+            (
+                root / folder,
+                {name.lower(): name for name in _listing(root / folder, deep=True)[0]},
+            )
+        )
     train, test = on_disk
-    return {"train": _read_list(root, "train", *train) + _read_list(root, "val", *train),
-            "query": _read_list(root, "query", *test), "gallery": _read_list(root, "gallery", *test)}
+    return {
+        "train": _read_list(root, "train", *train) + _read_list(root, "val", *train),
+        "query": _read_list(root, "query", *test),
+        "gallery": _read_list(root, "gallery", *test),
+    }
 
 
-def _read_list(root: Path, part: str, folder: Path, waiting: dict[str, str]) -> list[ReIDImage]:
-    """Lines "0000/0000_000_01_0303morning_0015_0.jpg 0": picture and pid; the third field of the name is the camera.
+def _read_list(
+    root: Path, part: str, folder: Path, waiting: dict[str, str]
+) -> list[ReIDImage]:
+    """Lines "0000/0000_000_01_0303morning_0015_0.jpg 0": picture and pid; the third
+    field of the name is the camera.
 
-    waiting: {lower-case name: name} of the pictures in `folder` that no list has named yet; those named here leave it.
+    waiting: {lower-case name: name} of the pictures in `folder` that no list has named
+    yet; those named here leave it.
     """
-    source, rows, absent = root / f"list_{part}.txt", [], []
+    source = root / f"list_{part}.txt"
+    rows = []
+    absent = []
     if not source.is_file():
         raise _missing_folder(root, "msmt17", f"the file {source.name}")
-    for line in map(str.strip, source.read_text(encoding="utf-8-sig", errors="replace").splitlines()):
+    for line in map(
+        str.strip, source.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    ):
         match = LIST_LINE.fullmatch(line.replace("\\", "/"))
         if match is not None and int(match["camid"]) > 0:
             name = waiting.pop(match["path"].lower(), None)
             rows.append((name, int(match["pid"]), int(match["camid"]) - 1))
             absent += [] if name else [match["path"]]
         elif line:
-            raise KitError(f"{source} has the line {line!r}, expected '0000/0000_000_01_0303morning_0015_0.jpg 0'; "
-                           "restore the official list.")
+            raise KitError(
+                f"{source} has the line {line!r}, expected "
+                "'0000/0000_000_01_0303morning_0015_0.jpg 0'; "
+                "restore the official list."
+            )
     if absent:
-        raise KitError(f"{source} names {len(absent)} pictures that are not in {folder} or were named before, first "
-                       f"{absent[0]}; unpack the official archive again.")
+        raise KitError(
+            f"{source} names {len(absent)} pictures that are not in {folder} or were "
+            "named before, first "
+            f"{absent[0]}; unpack the official archive again."
+        )
     return [ReIDImage(folder / name, pid, camid) for name, pid, camid in sorted(rows)]
 
 
 def _read_folder(root: Path, pattern: str | None) -> ReIDDataset:
     pictures, folders = _listing(root, deep=True)
     if not pictures:
-        raise KitError(f"{root} holds no picture ({', '.join(PICTURES)}); give the folder that holds the crops.")
+        raise KitError(
+            f"{root} holds no picture ({', '.join(PICTURES)}); give the folder that "
+            "holds the crops."
+        )
     texts = _match_pattern(root, pictures, pattern)
     codes = {group: _codes(texts[group]) for group in texts}
     splits = {split: [] for split in SPLITS}
@@ -197,12 +293,21 @@ def _read_folder(root: Path, pattern: str | None) -> ReIDDataset:
     for index, picture in enumerate(pictures):
         folder = _split_folder(os.path.dirname(picture)) if marked else "train"
         if folder is None:
-            raise KitError(f"{root / picture} lies outside the folders that make the splits "
-                           f"({', '.join(sorted(marked))}); move or remove it.")
-        ids = {group: codes[group][texts[group][index]] if group in texts else None for group in ("pid", "camid")}
-        splits[SPLIT_OF_FOLDER[folder]].append(ReIDImage(root / picture, ids["pid"], ids["camid"]))
+            raise KitError(
+                f"{root / picture} lies outside the folders that make the splits "
+                f"({', '.join(sorted(marked))}); move or remove it."
+            )
+        ids = {
+            group: codes[group][texts[group][index]] if group in texts else None
+            for group in ("pid", "camid")
+        }
+        splits[SPLIT_OF_FOLDER[folder]].append(
+            ReIDImage(root / picture, ids["pid"], ids["camid"])
+        )
     present = {SPLIT_OF_FOLDER[folder] for folder in marked or {"train"}}
-    absent_ok = {"train"} if "query" in present else set(SPLITS) - present  # queries need a gallery to search in
+    absent_ok = (
+        {"train"} if "query" in present else set(SPLITS) - present
+    )  # queries need a gallery to search in
     dataset = _dataset("folder", root, splits, may_be_empty=absent_ok - present)
     return dataset if "query" in present else _with_queries(dataset)
 
@@ -211,8 +316,12 @@ def _split_folder(folder: str) -> str | None:
     return next((part for part in folder.split("/") if part in SPLIT_OF_FOLDER), None)
 
 
-def _match_pattern(root: Path, pictures: list[str], pattern: str | None) -> dict[str, list[str]]:
-    """{"pid": [...], "camid": [...]}: what the pattern's groups say of each picture, for the groups that it has."""
+def _match_pattern(
+    root: Path, pictures: list[str], pattern: str | None
+) -> dict[str, list[str]]:
+    """{"pid": [...], "camid": [...]}: what the pattern's groups say of each picture,
+    for the groups that it has.
+    """
     if pattern is None:
         return {}
     try:
@@ -221,43 +330,68 @@ def _match_pattern(root: Path, pictures: list[str], pattern: str | None) -> dict
         raise KitError(f"pattern {pattern!r} is no regular expression ({error}).") from error
     groups = [group for group in ("pid", "camid") if group in matcher.groupindex]
     if not groups:
-        raise KitError(f"pattern {pattern!r} has neither a group (?P<pid>...) nor (?P<camid>...); name at least one.")
+        raise KitError(
+            f"pattern {pattern!r} has neither a group (?P<pid>...) nor (?P<camid>...); "
+            "name at least one."
+        )
     matches = [matcher.search(picture) for picture in pictures]
-    unmatched = [p for p, m in zip(pictures, matches) if m is None or any(m[group] is None for group in groups)]
+    unmatched = [
+        p
+        for p, m in zip(pictures, matches)
+        if m is None or any(m[group] is None for group in groups)
+    ]
     if unmatched:
-        raise KitError(f"pattern {pattern!r} does not fit {len(unmatched)} of {len(pictures)} pictures under {root}, "
-                       f"first {unmatched[0]}; change the pattern, or move those pictures away.")
+        raise KitError(
+            f"pattern {pattern!r} does not fit {len(unmatched)} of {len(pictures)} "
+            f"pictures under {root}, "
+            f"first {unmatched[0]}; change the pattern, or move those pictures away."
+        )
     return {group: [match[group] for match in matches] for group in groups}
 
 
 def _codes(texts: list[str]) -> dict[str, int]:
-    """0 ... n-1 for the unique texts in sorted order; by value where all are numbers (camera 10 after camera 2)."""
+    """0 ... n-1 for the unique texts in sorted order; by value where all are numbers
+    (camera 10 after camera 2).
+    """
     numbers = all(text.isdecimal() for text in texts)
     unique = sorted(set(texts), key=lambda text: (int(text) if numbers else 0, text))
     return {text: code for code, text in enumerate(unique)}
 
 
 def _with_queries(dataset: ReIDDataset) -> ReIDDataset:
-    """Make queries out of a test folder: the first picture of each identity in each camera.
+    """Make queries out of a test folder: the first picture of each identity in each
+    camera.
 
-    The gallery keeps them, as the protocol leaves out pictures of the query's own identity and camera. Where cameras
-    are unknown the first picture of each identity with two or more becomes a query and leaves the gallery. Where
-    identities are unknown there is no query.
+    The gallery keeps them, as the protocol leaves out pictures of the query's own
+    identity and camera. Where cameras are unknown the first picture of each identity
+    with two or more becomes a query and leaves the gallery. Where identities are
+    unknown there is no query.
     """
     groups = defaultdict(list)
     for image in dataset.gallery:
         if image.pid is not None:
             groups[image.pid, image.camid].append(image)
-    query = tuple(group[0] for group in groups.values() if group[0].camid is not None or len(group) > 1)
+    query = tuple(
+        group[0] for group in groups.values() if group[0].camid is not None or len(group) > 1
+    )
     taken = {image.path for image in query if image.camid is None}
     gallery = tuple(image for image in dataset.gallery if image.path not in taken)
     return replace(dataset, query=query, gallery=gallery)
 
 
 def ignored_pictures(dataset: ReIDDataset) -> list[str]:
-    """Pictures in the folders of `dataset` that belong to no split: junk, or named in no list; below root, sorted."""
-    read = {os.path.relpath(image.path, dataset.root).replace(os.sep, "/")
-            for split in SPLITS for image in getattr(dataset, split)}
+    """Pictures in the folders of `dataset` that belong to no split: junk, or named in
+    no list; below root, sorted.
+    """
+    read = {
+        os.path.relpath(image.path, dataset.root).replace(os.sep, "/")
+        for split in SPLITS
+        for image in getattr(dataset, split)
+    }
     folders = sorted({name.split("/")[0] for name in read if "/" in name})
-    present = (f"{folder}/{name}" for folder in folders for name in _listing(dataset.root / folder, deep=True)[0])
+    present = (
+        f"{folder}/{name}"
+        for folder in folders
+        for name in _listing(dataset.root / folder, deep=True)[0]
+    )
     return [name for name in present if name not in read]

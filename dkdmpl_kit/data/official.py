@@ -1,7 +1,10 @@
-"""Rendered pictures in the official layouts: fixtures for tests, and a dry run before the real data arrive.
+"""Rendered pictures in the official layouts: fixtures for tests, and a dry run before
+the real data arrive.
 
-The people and vehicles are those of `synthetic`; names, lists and folders are as the data sets' authors give them.
+The people and vehicles are those of `synthetic`; names, lists and folders are as the
+data sets' authors give them.
 """
+
 from __future__ import annotations
 
 import json
@@ -24,37 +27,59 @@ from dkdmpl_kit.data.rendering.dataset import (
 )
 from dkdmpl_kit.errors import KitError, check_option
 
-MARKER = "rendered.json"  # what was rendered; "manifest.jsonl" beside it tells the factors of every picture
+# what was rendered; "manifest.jsonl" beside it tells the factors of every picture
+MARKER = "rendered.json"
 JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
 
 
-def render_layout(root: str | os.PathLike, layout: str, *, n_train_ids: int = 10, n_test_ids: int = 6, n_cameras: int = 3,
-                  images_per_camera: int = 3, difficulty: str = "medium", seed: int = 0,
-                  progress: bool = True) -> ReIDDataset:
-    """Render people (128 x 64), or vehicles (128 x 128) for "veri776", into `root` as `layout` lays them out; read them.
+def render_layout(
+    root: str | os.PathLike,
+    layout: str,
+    *,
+    n_train_ids: int = 10,
+    n_test_ids: int = 6,
+    n_cameras: int = 3,
+    images_per_camera: int = 3,
+    difficulty: str = "medium",
+    seed: int = 0,
+    progress: bool = True,
+) -> ReIDDataset:
+    """Render people (128 x 64), or vehicles (128 x 128) for "veri776", into `root` as
+    `layout` lays them out; read them.
 
-    layout: "market1501" (junk -1 and background 0 as well), "dukemtmcreid", "msmt17" (V1), "msmt17_v2",
-    "msmt17_reorganised" or "veri776". The other settings are those of `synthetic_dataset`; the same ones give the same
-    pictures. The folder appears whole or not at all. One that holds this very render is only read; one that holds
+    layout: "market1501" (junk -1 and background 0 as well), "dukemtmcreid", "msmt17"
+    (V1), "msmt17_v2", "msmt17_reorganised" or "veri776". The other settings are those
+    of `synthetic_dataset`; the same ones give the same pictures. The folder appears
+    whole or not at all. One that holds this very render is only read; one that holds
     anything else, and more cameras than the data set has, raise `KitError`.
     """
     check_option("layout", layout, PUBLISHED)
     kind = "vehicle" if layout == "veri776" else "person"
-    settings = RenderSettings(n_train_ids, n_test_ids, n_cameras, images_per_camera, kind, difficulty, seed)
+    settings = RenderSettings(
+        n_train_ids, n_test_ids, n_cameras, images_per_camera, kind, difficulty, seed
+    )
     if n_cameras > PUBLISHED[layout].cameras:
-        raise KitError(f"n_cameras={n_cameras} is more than the {PUBLISHED[layout].cameras} cameras of {layout}; lower it.")
-    root, about = Path(root).expanduser(), {"layout": layout, "settings": asdict(settings)}
+        raise KitError(
+            f"n_cameras={n_cameras} is more than the {PUBLISHED[layout].cameras} "
+            f"cameras of {layout}; lower it."
+        )
+    root = Path(root).expanduser()
+    about = {"layout": layout, "settings": asdict(settings)}
     if not _holds(root, about):
         try:
             root.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as part:
+            with tempfile.TemporaryDirectory(
+                prefix=f".{root.name}.", dir=root.parent
+            ) as part:
                 whole = Path(part) / "whole"
                 _render(whole, about, settings, progress)
                 if root.is_dir():  # empty: some systems replace no folder
                     root.rmdir()
                 os.replace(whole, root)
         except OSError as error:
-            raise KitError(f"{root} cannot be written ({error.strerror}); give another folder.") from error
+            raise KitError(
+                f"{root} cannot be written ({error.strerror}); give another folder."
+            ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nobody withdrew these people
         return read_dataset(layout, root, allow_withdrawn=True)
@@ -66,14 +91,26 @@ def _holds(root: Path, about: dict) -> bool:
         return False
     try:
         found = json.loads((root / MARKER).read_text(encoding="utf-8"))
-        names = [json.loads(line)["path"] for line in (root / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+        names = [
+            json.loads(line)["path"]
+            for line in (root / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
     except (OSError, ValueError, KeyError, TypeError):
-        raise KitError(f"{root} holds something that was not rendered in a layout; give an empty or a new folder.") from None
+        raise KitError(
+            f"{root} holds something that was not rendered in a layout; give an empty "
+            "or a new folder."
+        ) from None
     if found != about:
-        raise KitError(f"{root} was rendered with other settings ({found}); give another folder or delete this one.")
+        raise KitError(
+            f"{root} was rendered with other settings ({found}); give another folder "
+            "or delete this one."
+        )
     lost = [name for name in names if not (root / name).is_file()]
     if lost:
-        raise KitError(f"{root} has lost {len(lost)} of its pictures, first {lost[0]}; delete the folder to render it anew.")
+        raise KitError(
+            f"{root} has lost {len(lost)} of its pictures, first {lost[0]}; delete the "
+            "folder to render it anew."
+        )
     return True
 
 
@@ -81,15 +118,21 @@ def _render(folder: Path, about: dict, settings: RenderSettings, progress: bool)
     from PIL import Image
     from tqdm.auto import tqdm
 
-    layout, manifest, lists = about["layout"], [], defaultdict(list)
+    layout = about["layout"]
+    manifest = []
+    lists = defaultdict(list)
     plan = list(_plan(layout, settings))
     last = {shot.number: name for shot, name, _ in plan if shot.split == "train"}
     for shot, name, pid in tqdm(plan, desc="rendering", unit="picture", disable=not progress):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw_shot(settings, shot)).save(path, **JPEG)
-        manifest.append(json.dumps(manifest_record(settings, shot) | {"path": name, "pid": pid}) + "\n")
-        part = "val" if last.get(shot.number) == name else shot.split  # one of each training identity
+        manifest.append(
+            json.dumps(manifest_record(settings, shot) | {"path": name, "pid": pid}) + "\n"
+        )
+        part = (
+            "val" if last.get(shot.number) == name else shot.split
+        )  # one of each training identity
         lists[part].append(f"{name.partition('/')[2]} {pid}\n")
     if layout in MSMT17 and layout not in LAYOUTS:
         for part, lines in lists.items():
@@ -102,10 +145,14 @@ def _plan(layout: str, settings: RenderSettings):
     """Yield (shot, path below the root, identity on disk) of every picture."""
     seen = Counter()
     for shot in planned_shots(settings):
-        if shot.pid < 1 and layout != "market1501":  # the others name no junk and no background
+        if (
+            shot.pid < 1 and layout != "market1501"
+        ):  # the others name no junk and no background
             continue
         test = shot.split != "train"
-        pid = (shot.number - 1) // 2 if layout in MSMT17 else shot.pid  # MSMT17: train and test from 0 each
+        pid = (
+            (shot.number - 1) // 2 if layout in MSMT17 else shot.pid
+        )  # MSMT17: train and test from 0 each
         nth, seen[test, pid] = seen[test, pid], seen[test, pid] + 1
         if layout in LAYOUTS:
             folder = LAYOUTS[layout].folders[SPLITS.index(shot.split)]
@@ -115,7 +162,9 @@ def _plan(layout: str, settings: RenderSettings):
 
 
 def _file_name(layout: str, shot: Shot, pid: int, nth: int) -> str:
-    """As the layout's authors name it; nth: how many pictures of this identity came before."""
+    """As the layout's authors name it; nth: how many pictures of this identity came
+    before.
+    """
     if layout == "market1501":
         return Path(shot.relative_path()).with_suffix(".jpg").name
     if layout == "dukemtmcreid":

@@ -1,4 +1,7 @@
-"""What a re-ID data set is: pictures with identity and camera, in three splits; and the part a trainer may see."""
+"""What a re-ID data set is: pictures with identity and camera, in three splits; and the
+part a trainer may see.
+"""
+
 from __future__ import annotations
 
 import hashlib
@@ -16,7 +19,9 @@ SPLITS = ("train", "query", "gallery")
 
 @dataclass(frozen=True, slots=True)
 class ReIDImage:
-    """One picture: its file, identity (`pid`) and camera (`camid`, 0-based); None where unknown."""
+    """One picture: its file, identity (`pid`) and camera (`camid`, 0-based); None where
+    unknown.
+    """
 
     path: Path
     pid: int | None
@@ -48,7 +53,8 @@ class ReIDDataset:
     gallery: tuple[ReIDImage, ...]
 
     def statistics(self) -> dict[str, dict[str, int | None]]:
-        """{split: {"images", "identities", "cameras"}}; None where no picture of the split has one.
+        """{split: {"images", "identities", "cameras"}}; None where no picture of the
+        split has one.
 
         Distractors share one pid, so they count as one identity.
         """
@@ -57,44 +63,78 @@ class ReIDDataset:
             images = getattr(self, split)
             pids = {image.pid for image in images} - {None}
             camids = {image.camid for image in images} - {None}
-            counts[split] = {"images": len(images), "identities": len(pids) or None, "cameras": len(camids) or None}
+            counts[split] = {
+                "images": len(images),
+                "identities": len(pids) or None,
+                "cameras": len(camids) or None,
+            }
         return counts
 
     def summary(self) -> str:
-        """`statistics()` as a small text table, "-" where unknown; names the folder, not its place."""
+        """`statistics()` as a small text table, "-" where unknown; names the folder,
+        not its place.
+        """
         columns = ("images", "identities", "cameras")
-        lines = [f"{self.name} ({self.root.name})", f"{'split':<8}" + "".join(f"{column:>12}" for column in columns)]
+        lines = [
+            f"{self.name} ({self.root.name})",
+            f"{'split':<8}" + "".join(f"{column:>12}" for column in columns),
+        ]
         for split, counts in self.statistics().items():
-            cells = ("-" if counts[column] is None else f"{counts[column]:,}" for column in columns)
+            cells = (
+                "-" if counts[column] is None else f"{counts[column]:,}" for column in columns
+            )
             lines.append(f"{split:<8}" + "".join(f"{cell:>12}" for cell in cells))
         return "\n".join(lines)
 
     def fingerprint(self) -> str:
-        """16 hex digits that name this data: SHA-256 over the sorted (relative path, size, pid, camid) of all splits.
+        """16 hex digits that name this data: SHA-256 over the sorted (relative path,
+        size, pid, camid) of all splits.
 
-        The folder's own place does not count, so a copy elsewhere has the same fingerprint. The split does where no path
-        tells it, in MSMT17. Contents do not, for every run asks: `checking.check_dataset` adds them up as well.
+        The folder's own place does not count, so a copy elsewhere has the same
+        fingerprint. The split does where no path tells it, in MSMT17. Contents do not,
+        for every run asks: `checking.check_dataset` adds them up as well.
         """
         by_list = self.name.startswith("msmt17")
         try:
-            rows = sorted((Path(os.path.relpath(image.path, self.root)).as_posix(), os.stat(image.path).st_size,
-                           repr(image.pid), repr(image.camid), *([split] if by_list else []))
-                          for split in SPLITS for image in getattr(self, split))
+            rows = sorted(
+                (
+                    Path(os.path.relpath(image.path, self.root)).as_posix(),
+                    os.stat(image.path).st_size,
+                    repr(image.pid),
+                    repr(image.camid),
+                    *([split] if by_list else []),
+                )
+                for split in SPLITS
+                for image in getattr(self, split)
+            )
         except OSError as error:
-            raise KitError(f"a picture of {self.name} cannot be reached ({error}); read the data set again.") from error
+            raise KitError(
+                f"a picture of {self.name} cannot be reached ({error}); read the data "
+                "set again."
+            ) from error
         return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
     def unlabelled(self) -> TrainingImages:
-        """The training pictures without their identities: what `training.fit` works from."""
+        """The training pictures without their identities: what `training.fit` works
+        from.
+        """
         if not self.train:
-            raise KitError(f"{self.name} at {self.root} has no training pictures; add a train folder.")
+            raise KitError(
+                f"{self.name} at {self.root} has no training pictures; add a train folder."
+            )
         paths, _, camids = arrays_of(self.train)
         return TrainingImages(paths, camids)
 
 
 def arrays_of(images: Iterable[ReIDImage]) -> tuple[tuple[Path, ...], np.ndarray, np.ndarray]:
-    """-> paths, pids (N,) int64, camids (N,) int64; -1 stands for an unknown identity or camera."""
+    """-> paths, pids (N,) int64, camids (N,) int64; -1 stands for an unknown identity
+    or camera.
+    """
     images = tuple(images)
-    pids = np.array([-1 if image.pid is None else image.pid for image in images], dtype=np.int64)
-    camids = np.array([-1 if image.camid is None else image.camid for image in images], dtype=np.int64)
+    pids = np.array(
+        [-1 if image.pid is None else image.pid for image in images], dtype=np.int64
+    )
+    camids = np.array(
+        [-1 if image.camid is None else image.camid for image in images], dtype=np.int64
+    )
     return tuple(image.path for image in images), pids, camids

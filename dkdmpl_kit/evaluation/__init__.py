@@ -1,4 +1,5 @@
 """Rankings under the re-identification protocol."""
+
 from dkdmpl_kit.evaluation.ranking import (
     evaluate_ranking,
     ranked_gallery,

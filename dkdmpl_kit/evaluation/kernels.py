@@ -1,9 +1,11 @@
 """Compiled inner loops of the ranking protocol.
 
-numba is imported at the top, so this module is itself imported only inside functions. Every kernel works on a range of
-rows, releases the GIL and writes only to its own rows: threads share nothing, sums run in one fixed order, and the
-result depends neither on the number of threads nor on the size of the blocks. Compiled code is cached on disk.
+numba is imported at the top, so this module is itself imported only inside functions.
+Every kernel works on a range of rows, releases the GIL and writes only to its own rows:
+threads share nothing, sums run in one fixed order, and the result depends neither on
+the number of threads nor on the size of the blocks. Compiled code is cached on disk.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,15 +15,21 @@ compiled = njit(cache=True, nogil=True)
 
 
 @compiled
-def rank_matches(similarities, query_pids, query_camids, gallery_pids, gallery_camids, start, stop, scores):
-    """scores[b] = (average precision, inverse negative penalty, rank of the first match, matches taken by the camera).
+def rank_matches(
+    similarities, query_pids, query_camids, gallery_pids, gallery_camids, start, stop, scores
+):
+    """scores[b] = (average precision, inverse negative penalty, rank of the first
+    match, matches taken by the camera).
 
-    Only the true matches of a query are sorted; each gallery image then finds, by bisection among them, which ranks it
-    pushes back. A query without a match keeps NaN in the first three.
+    Only the true matches of a query are sorted; each gallery image then finds, by
+    bisection among them, which ranks it pushes back. A query without a match keeps NaN
+    in the first three.
     """
     matched = np.empty(gallery_pids.shape[0], np.int64)
     for b in range(start, stop):
-        pid, camera, n = query_pids[b], query_camids[b], 0
+        pid = query_pids[b]
+        camera = query_camids[b]
+        n = 0
         scores[b] = np.nan, np.nan, np.nan, 0.0
         for j in range(gallery_pids.shape[0]):
             if gallery_pids[j] == pid and pid >= 0:
@@ -31,15 +39,19 @@ def rank_matches(similarities, query_pids, query_camids, gallery_pids, gallery_c
                     matched[n], n = j, n + 1
         if n == 0:
             continue
-        places = matched[:n][np.argsort(-similarities[b][matched[:n]], kind="mergesort")]  # stable: smaller index first
-        values, ahead = similarities[b][places], np.zeros(n, np.int64)
+        places = matched[:n][
+            np.argsort(-similarities[b][matched[:n]], kind="mergesort")
+        ]  # stable: smaller index first
+        values = similarities[b][places]
+        ahead = np.zeros(n, np.int64)
         for j in range(gallery_pids.shape[0]):
             value = similarities[b, j]
             if value < values[n - 1] or gallery_pids[j] < 0:
                 continue
             if gallery_pids[j] == pid and camera >= 0 and gallery_camids[j] == camera:
                 continue
-            low, high = 0, n
+            low = 0
+            high = n
             while low < high:
                 middle = (low + high) // 2
                 if values[middle] > value or (values[middle] == value and places[middle] < j):

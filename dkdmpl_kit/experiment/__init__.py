@@ -1,4 +1,5 @@
 """Settings and results: one frozen `Config`; results are files."""
+
 from dkdmpl_kit.experiment.config import (
     METHODS,
     OPTIONS,

@@ -1,1 +1,3 @@
-"""What the notebooks use: the stage, exercises and their checks, replays of runs, handouts, the lab."""
+"""What the notebooks use: the stage, exercises and their checks, replays of runs,
+handouts, the lab.
+"""

@@ -1,10 +1,14 @@
-"""Exercises that check themselves: `check = exercises({1: value(...), 2: a_function})`, then `check(1, answer_1)`.
+"""Exercises that check themselves: `check = exercises({1: value(...), 2: a_function})`,
+then `check(1, answer_1)`.
 
-A verdict is a printed sentence and a bool, never an exception, so that "Run all" goes on over open and wrong answers.
-What is right is computed from the notebook's own data: by `value` from the right result, or by a function
-(answer) -> hint that tests a property of a right answer and returns "" where it holds.
-The headless runner sets `STRICT` for notebooks that bring their solutions: there an answer that is not right raises.
+A verdict is a printed sentence and a bool, never an exception, so that "Run all" goes
+on over open and wrong answers. What is right is computed from the notebook's own data:
+by `value` from the right result, or by a function (answer) -> hint that tests a
+property of a right answer and returns "" where it holds. The headless runner sets
+`STRICT` for notebooks that bring their solutions: there an answer that is not right
+raises.
 """
+
 from __future__ import annotations
 
 import os
@@ -20,16 +24,25 @@ Test = Callable[[Any], "str | None"]
 
 
 def exercises(tests: Mapping[int, Test | None]) -> Callable[[int, Any], bool]:
-    """The `check(number, answer)` of a notebook: prints right, or why not, and returns whether the answer is right.
+    """The `check(number, answer)` of a notebook: prints right, or why not, and returns
+    whether the answer is right.
 
-    A test of None stands for an exercise that these data cannot answer (no identities, no cameras ...); an answer of
-    None is one that is still open. KitError: a number that the notebook does not have.
+    A test of None stands for an exercise that these data cannot answer (no identities,
+    no cameras ...); an answer of None is one that is still open. KitError: a number
+    that the notebook does not have.
     """
+
     def check(number: int, answer: Any) -> bool:
         if number not in tests:
-            raise KitError(f"There is no exercise {number!r} here; there are: {', '.join(map(str, tests))}.")
+            raise KitError(
+                f"There is no exercise {number!r} here; there are: "
+                f"{', '.join(map(str, tests))}."
+            )
         if tests[number] is None:
-            print(f"Exercise {number} cannot be checked on these pictures: what it needs is not known or not there.")
+            print(
+                f"Exercise {number} cannot be checked on these pictures: what it needs "
+                "is not known or not there."
+            )
             return False
         verdict = _verdict(number, tests[number], answer)
         if verdict and os.environ.get(STRICT):
@@ -43,19 +56,30 @@ def exercises(tests: Mapping[int, Test | None]) -> Callable[[int, Any], bool]:
 def _verdict(number: int, test: Test, answer: Any) -> str:
     """ "" for a right answer, else the sentence to print."""
     if answer is None:
-        return f"Exercise {number} is still open: set answer_{number}, and run this cell again."
+        return (
+            f"Exercise {number} is still open: set answer_{number}, and run this cell again."
+        )
     try:
         hint = test(answer)
-    except Exception as error:  # an answer may be anything: the learner hears what it broke
+    # an answer may be anything: the learner hears what it broke
+    except Exception as error:
         hint = f"it could not be used ({type(error).__name__}: {error}); look again at what kind of answer is asked for."
     return f"Exercise {number}: not yet. Your answer: {hint}" if hint else ""
 
 
-def value(right: Any, *, tol: float = 1e-3, batch: int | None = None, mistakes: Mapping[str, Any] | None = None) -> Test:
-    """A test for numbers: an answer is right when it equals `right` (a number, or an array of any shape, NaN allowed).
+def value(
+    right: Any,
+    *,
+    tol: float = 1e-3,
+    batch: int | None = None,
+    mistakes: Mapping[str, Any] | None = None,
+) -> Test:
+    """A test for numbers: an answer is right when it equals `right` (a number, or an
+    array of any shape, NaN allowed).
 
-    tol: relative, for each entry (and a hundredth of it of the largest entry); whole numbers must be equal. batch: the B
-    of a mean over the batch, for the hint that the mean was forgotten. mistakes: {hint: what that mistake gives}.
+    tol: relative, for each entry (and a hundredth of it of the largest entry); whole
+    numbers must be equal. batch: the B of a mean over the batch, for the hint that the
+    mean was forgotten. mistakes: {hint: what that mistake gives}.
     """
     right = _array(right)
 
@@ -66,13 +90,20 @@ def value(right: Any, *, tol: float = 1e-3, batch: int | None = None, mistakes: 
         if given.shape != right.shape:
             return _shape_hint(given, right, tol)
         if (np.isnan(given) & ~np.isnan(right)).any():
-            return "it holds NaN (not a number): a division by zero, or the logarithm of zero?"
+            return (
+                "it holds NaN (not a number): a division by zero, or the logarithm of zero?"
+            )
         if _close(given, right, tol):
             return ""
         known = dict(mistakes or {})
         if batch:
-            known["it is too large by the size of the batch: the mean over the batch is missing."] = right * batch
-            known["it is too small by the size of the batch: the mean was taken twice."] = right / batch
+            known[
+                "it is too large by the size of the batch: the mean over the batch is "
+                "missing."
+            ] = right * batch
+            known["it is too small by the size of the batch: the mean was taken twice."] = (
+                right / batch
+            )
         known["the sign is the other way round."] = -right
         known["it is in per cent; give a share from 0 to 1."] = 100 * right
         if right.ndim == 1:
@@ -89,8 +120,13 @@ def _array(x: Any) -> np.ndarray:
 
 
 def _kind(right: np.ndarray) -> str:
-    return f"an array of shape {right.shape}" if right.ndim > 1 else f"a list of {right.size} numbers" if right.ndim else \
-        "a number"
+    return (
+        f"an array of shape {right.shape}"
+        if right.ndim > 1
+        else f"a list of {right.size} numbers"
+        if right.ndim
+        else "a number"
+    )
 
 
 def _wrong(given: np.ndarray, right: np.ndarray, tol: float) -> np.ndarray:
@@ -98,7 +134,9 @@ def _wrong(given: np.ndarray, right: np.ndarray, tol: float) -> np.ndarray:
     if right.dtype.kind in "iub":
         return given != right
     largest = np.nanmax(np.abs(right), initial=0.0, where=np.isfinite(right))
-    return ~np.isclose(given, right, rtol=tol, atol=tol / 100 * largest + 1e-12, equal_nan=True)
+    return ~np.isclose(
+        given, right, rtol=tol, atol=tol / 100 * largest + 1e-12, equal_nan=True
+    )
 
 
 def _close(given: np.ndarray, right: np.ndarray, tol: float) -> bool:

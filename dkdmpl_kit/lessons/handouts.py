@@ -1,4 +1,7 @@
-"""What a teacher hands out: learner's copies without solutions, and slides that open without a network."""
+"""What a teacher hands out: learner's copies without solutions, and slides that open
+without a network.
+"""
+
 from __future__ import annotations
 
 import json
@@ -14,9 +17,16 @@ from dkdmpl_kit.studies.notebooks import _need, run_notebooks, select_notebooks
 from dkdmpl_kit.studies.pages import COURSE_PAGES, export_html
 
 STUB = {"code": "# Exercise: your code here.", "markdown": "*Exercise: your answer here.*"}
-UNSEEN = {"solution", "exercise", "check", "parameters", "injected-parameters"}  # tags of cells that slides leave out
+UNSEEN = {
+    "solution",
+    "exercise",
+    "check",
+    "parameters",
+    "injected-parameters",
+}  # tags of cells that slides leave out
 IMAGE = "image/png"
-# One <section> a slide; without JavaScript, and on paper, all of them follow one another.
+# One <section> a slide; without JavaScript, and on paper, all of them follow one
+# another.
 DECK = """{% block any_cell scoped %}{% if cell.metadata.begins %}</section><section>{% endif %}{{ super() }}{% endblock %}
 {% block body_header %}<body class="jp-Notebook" data-jp-theme-light="true"><style>
 section:empty { display: none; } section { padding: 2vh 2vw; font-size: 1.25rem; break-after: page; }
@@ -42,20 +52,28 @@ document.body.classList.add('deck'); show();</script></body>{% endblock %}
 
 
 def learner_copy(notebook: Any) -> Any:
-    """A copy of a notebook (NotebookNode, or a path) whose cells tagged `solution` became exercises that still run.
+    """A copy of a notebook (NotebookNode, or a path) whose cells tagged `solution`
+    became exercises that still run.
 
-    What is left of a solution is its comments `# answer_1: ...`, which say what is asked for, and `answer_1 = None` for
-    each answer that it gave.
+    What is left of a solution is its comments `# answer_1: ...`, which say what is
+    asked for, and `answer_1 = None` for each answer that it gave.
     """
     nbformat = _need("nbformat")
-    given = nbformat.read(notebook, as_version=4) if isinstance(notebook, (str, Path)) else notebook
+    given = (
+        nbformat.read(notebook, as_version=4)
+        if isinstance(notebook, (str, Path))
+        else notebook
+    )
     copy = nbformat.from_dict(json.loads(json.dumps(given)))
     for cell in copy.cells:
         if "solution" in cell.metadata.get("tags", []):
             cell.source = _stub(cell)
-            cell.metadata["tags"] = ["exercise" if tag == "solution" else tag for tag in cell.metadata["tags"]]
+            cell.metadata["tags"] = [
+                "exercise" if tag == "solution" else tag for tag in cell.metadata["tags"]
+            ]
             if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
+                cell.outputs = []
+                cell.execution_count = None
     return copy
 
 
@@ -67,18 +85,29 @@ def _stub(cell: Any) -> str:
     return "\n".join([*asked, *(f"{name} = None  # your code" for name in answers)])
 
 
-def write_learner_copies(names: str | Sequence[str], notebooks_dir: str | Path, out_dir: str | Path) -> list[Path]:
-    """Write the learner's copies of notebooks, and the pages of the course that they link to, into `out_dir`.
+def write_learner_copies(
+    names: str | Sequence[str], notebooks_dir: str | Path, out_dir: str | Path
+) -> list[Path]:
+    """Write the learner's copies of notebooks, and the pages of the course that they
+    link to, into `out_dir`.
 
-    A file that is there already and differs is somebody's work: KitError, and nothing is written.
+    A file that is there already and differs is somebody's work: KitError, and nothing
+    is written.
     """
-    nbformat, notebooks_dir, out_dir = _need("nbformat"), Path(notebooks_dir), Path(out_dir)
-    texts = {out_dir / source.name: nbformat.writes(learner_copy(source)) + "\n"
-             for source in select_notebooks(names, notebooks_dir)}
+    nbformat = _need("nbformat")
+    notebooks_dir = Path(notebooks_dir)
+    out_dir = Path(out_dir)
+    texts = {
+        out_dir / source.name: nbformat.writes(learner_copy(source)) + "\n"
+        for source in select_notebooks(names, notebooks_dir)
+    }
     for path, text in texts.items():
         if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise KitError(f"{path} is there already and is not this learner's copy: somebody may have worked in it; "
-                           "choose another --out, or move it away.")
+            raise KitError(
+                f"{path} is there already and is not this learner's copy: somebody may "
+                "have worked in it; "
+                "choose another --out, or move it away."
+            )
     for path, text in texts.items():
         write_atomic(path, text)
     for page in (notebooks_dir / "course" / f"{name}.md" for name in COURSE_PAGES):
@@ -89,41 +118,83 @@ def write_learner_copies(names: str | Sequence[str], notebooks_dir: str | Path, 
 
 
 def slide_cells(notebook: Any) -> Any:
-    """A copy of an executed notebook, cut into slides: a cell with `metadata.begins` begins one.
+    """A copy of an executed notebook, cut into slides: a cell with `metadata.begins`
+    begins one.
 
-    A heading (# to ###), a picture and shown code begin a slide. Code is hidden but for cells tagged `code`; solutions,
-    checks and cells that show nothing are left out. A cell's slide type, set in JupyterLab, wins ("skip": left out).
+    A heading (# to ###), a picture and shown code begin a slide. Code is hidden but for
+    cells tagged `code`; solutions, checks and cells that show nothing are left out. A
+    cell's slide type, set in JupyterLab, wins ("skip": left out).
     """
     nbformat = _need("nbformat")
-    copy, cells = nbformat.from_dict(json.loads(json.dumps(notebook))), []
+    copy = nbformat.from_dict(json.loads(json.dumps(notebook)))
+    cells = []
     for cell in copy.cells:
-        tags, kind = set(cell.metadata.get("tags", [])), cell.metadata.get("slideshow", {}).get("slide_type")
-        shows_code, outputs = "code" in tags, cell.get("outputs", [])
+        tags = set(cell.metadata.get("tags", []))
+        kind = cell.metadata.get("slideshow", {}).get("slide_type")
+        shows_code = "code" in tags
+        outputs = cell.get("outputs", [])
         silent = cell.cell_type == "code" and not (outputs or shows_code)
         if tags & UNSEEN or silent or kind in ("skip", "notes"):
             continue
         parts = [cell]
         if cell.cell_type == "markdown" and "```" not in cell.source:
-            texts = [text for text in re.split(r"(?m)^(?=#{1,3} )", cell.source) if text.strip()]
-            parts = [nbformat.from_dict({**cell, "id": f"{cell.get('id', len(cells))}-{k}", "source": text,
-                                         "metadata": {**cell.metadata}}) for k, text in enumerate(texts)]
+            texts = [
+                text
+                for text in re.split(
+                    r"(?m)^(?=#{1,3} "
+                    r")",
+                    cell.source,
+                )
+                if text.strip()
+            ]
+            parts = [
+                nbformat.from_dict(
+                    {
+                        **cell,
+                        "id": f"{cell.get('id', len(cells))}-{k}",
+                        "source": text,
+                        "metadata": {**cell.metadata},
+                    }
+                )
+                for k, text in enumerate(texts)
+            ]
         for part in parts:
-            heads = part.source.startswith("#") if part.cell_type == "markdown" else any(
-                IMAGE in output.get("data", {}) for output in outputs) or shows_code
+            heads = (
+                part.source.startswith("#")
+                if part.cell_type == "markdown"
+                else any(IMAGE in output.get("data", {}) for output in outputs) or shows_code
+            )
             part.metadata["begins"] = kind in ("slide", "subslide") if kind else heads
-            part.metadata["transient"] = {"remove_source": part.cell_type == "code" and not shows_code}
+            part.metadata["transient"] = {
+                "remove_source": part.cell_type == "code" and not shows_code
+            }
         cells += parts
     copy.cells = cells
     return copy
 
 
-def write_slides(names: str | Sequence[str], notebooks_dir: str | Path, out_dir: str | Path,
-                 parameters: Mapping[str, Any] | None = None, *, timeout_s: float = 1800) -> list[Path]:
-    """Write `out_dir`/notebooks/NAME.slides.html of each notebook's executed copy there; what was not run yet is run now."""
-    nbformat, folder = _need("nbformat"), Path(out_dir) / "notebooks"
+def write_slides(
+    names: str | Sequence[str],
+    notebooks_dir: str | Path,
+    out_dir: str | Path,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    timeout_s: float = 1800,
+) -> list[Path]:
+    """Write `out_dir`/notebooks/NAME.slides.html of each notebook's executed copy
+    there; what was not run yet is run now.
+    """
+    nbformat = _need("nbformat")
+    folder = Path(out_dir) / "notebooks"
     sources = select_notebooks(names, notebooks_dir)
     if missing := [source.stem for source in sources if not (folder / source.name).exists()]:
-        run_notebooks(missing, notebooks_dir=notebooks_dir, out_dir=out_dir, parameters=parameters, timeout_s=timeout_s)
+        run_notebooks(
+            missing,
+            notebooks_dir=notebooks_dir,
+            out_dir=out_dir,
+            parameters=parameters,
+            timeout_s=timeout_s,
+        )
     written = []
     for source in sources:
         notebook = slide_cells(nbformat.read(folder / source.name, as_version=4))

@@ -1,4 +1,7 @@
-"""The epochs of a run as a film: their labels, maps and flows, read from its folder while it grows."""
+"""The epochs of a run as a film: their labels, maps and flows, read from its folder
+while it grows.
+"""
+
 from __future__ import annotations
 
 import io
@@ -30,51 +33,84 @@ from dkdmpl_kit.viz.flows import alluvial
 from dkdmpl_kit.viz.style import CYCLE, PALETTE
 
 NEIGHBOURS = 15  # of a picture, in the maps
-COLOURS = {"followed": "followed clusters", "error": "kind of error", "identity": "true identity", "camera": "camera"}
+COLOURS = {
+    "followed": "followed clusters",
+    "error": "kind of error",
+    "identity": "true identity",
+    "camera": "camera",
+}
 
 
 class Film:
-    """What the epochs of a run show. `refresh` reads those that a training run has added since; nothing is written.
+    """What the epochs of a run show. `refresh` reads those that a training run has
+    added since; nothing is written.
 
     run_dir   a run's folder, with epochs/ and history.jsonl
-    pids, camids  (N,) true identities and cameras, None or -1 where unknown: only for colours
-    max_points    a map shows at most that many pictures, drawn by `seed`; the flows and the records count all
+    pids, camids  (N,) true identities and cameras, None or -1 where unknown: only for
+                  colours
+    max_points    a map shows at most that many pictures, drawn by `seed`; the flows and
+                  the records count all
 
-    labels: a list of (N,), one an epoch. bands (E, N), followed: as `viz.alluvial` takes them, chosen by `follow`.
+    labels: a list of (N,), one an epoch. bands (E, N), followed: as `viz.alluvial`
+    takes them, chosen by `follow`.
     """
 
-    def __init__(self, run_dir: str | Path, *, pids=None, camids=None, seed: int = 0, max_points: int = 20_000) -> None:
-        self.run_dir, self.seed, self.max_points = Path(run_dir), seed, max_points
-        self.pids, self.camids = (None if x is None or (np.asarray(x) < 0).all() else np.asarray(x) for x in (pids, camids))
+    def __init__(
+        self,
+        run_dir: str | Path,
+        *,
+        pids=None,
+        camids=None,
+        seed: int = 0,
+        max_points: int = 20_000,
+    ) -> None:
+        self.run_dir = Path(run_dir)
+        self.seed = seed
+        self.max_points = max_points
+        self.pids, self.camids = (
+            None if x is None or (np.asarray(x) < 0).all() else np.asarray(x)
+            for x in (pids, camids)
+        )
         self.labels: list[np.ndarray] = []
         self.history: list[dict] = []
         self.tracks = self.bands = np.zeros((0, 0), np.int64)
         self.changes: dict[str, Sequence[int]] = {}  # in the order of the table
         self.shown: np.ndarray | None = None
-        self.choice, self.followed = (7, "change"), 0
+        self.choice = (7, "change")
+        self.followed = 0
         self._maps: list[np.ndarray] = []
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def refresh(self) -> int:
-        """Read the epochs that came since the last call; how many. KitError where there is none at all, or one is damaged."""
+        """Read the epochs that came since the last call; how many. KitError where there
+        is none at all, or one is damaged.
+        """
         folder = self.run_dir / "epochs"
         if not self.run_dir.is_dir():
-            raise KitError(f"There is no run folder {self.run_dir}: train first, or give the folder that holds epochs/.")
+            raise KitError(
+                f"There is no run folder {self.run_dir}: train first, or give the "
+                "folder that holds epochs/."
+            )
         files = sorted(folder.glob("epoch_*.npz"))
         if not files:
-            raise KitError(f"No epoch of {self.run_dir.name} is done yet: refresh when the first one is.")
-        new = [load_epoch(path, with_features=False)[0] for path in files[len(self):]]
-        for path, labels in zip(files[len(self):], new):
+            raise KitError(
+                f"No epoch of {self.run_dir.name} is done yet: refresh when the first one is."
+            )
+        new = [load_epoch(path, with_features=False)[0] for path in files[len(self) :]]
+        for path, labels in zip(files[len(self) :], new):
             self._check_length(path.stem, labels, (self.labels or new)[0])
         self.history = load_history(self.run_dir)
         if new:
             self.labels += new
             self.tracks = label_tracks(self.labels)
             steps = [label_change(a, b) for a, b in zip(self.labels[:-1], self.labels[1:])]
-            self.changes = {**track_changes(self.tracks), "split": [len(s.splits) for s in steps],
-                            "merged": [len(s.merges) for s in steps]}
+            self.changes = {
+                **track_changes(self.tracks),
+                "split": [len(s.splits) for s in steps],
+                "merged": [len(s.merges) for s in steps],
+            }
             self.follow(*self.choice)
         return len(new)
 
@@ -82,41 +118,68 @@ class Film:
         known = {"the run's first epoch": first, "pids": self.pids, "camids": self.camids}
         for other, values in known.items():
             if values is not None and len(values) != len(labels):
-                raise KitError(f"{name} of {self.run_dir.name} labels {len(labels)} pictures, and {other} {len(values)}: "
-                               "epochs of one run and one data set belong together.")
+                raise KitError(
+                    f"{name} of {self.run_dir.name} labels {len(labels)} pictures, and "
+                    f"{other} {len(values)}: "
+                    "epochs of one run and one data set belong together."
+                )
         if self.shown is None and len(labels) > self.max_points:
-            self.shown = np.sort(np.random.default_rng(self.seed).choice(len(labels), self.max_points, replace=False))
+            self.shown = np.sort(
+                np.random.default_rng(self.seed).choice(
+                    len(labels), self.max_points, replace=False
+                )
+            )
 
     def follow(self, top: int = 7, by: str = "change") -> None:
-        """Choose the clusters that flows and maps follow (`noise.flows.followed_tracks`)."""
+        """Choose the clusters that flows and maps follow
+        (`noise.flows.followed_tracks`).
+        """
         self.choice = (top, by)
         chosen = followed_tracks(self.tracks, top, by=by)
-        self.bands, self.followed = track_bands(self.tracks, chosen), len(chosen)
+        self.bands = track_bands(self.tracks, chosen)
+        self.followed = len(chosen)
 
     @property
     def colours(self) -> list[str]:
         """The keys of `COLOURS` that these data allow."""
-        return ["followed", *(["error", "identity"] if self.pids is not None else []),
-                *(["camera"] if self.camids is not None else [])]
+        return [
+            "followed",
+            *(["error", "identity"] if self.pids is not None else []),
+            *(["camera"] if self.camids is not None else []),
+        ]
 
     def features(self, epoch: int) -> np.ndarray | None:
-        """(N, d) the features that an epoch began with, rows of norm 1; None where the run kept none."""
+        """(N, d) the features that an epoch began with, rows of norm 1; None where the
+        run kept none.
+        """
         return load_epoch(self.run_dir / "epochs" / f"epoch_{epoch:03d}.npz")[1]
 
     def records(self, temperature: float) -> list[dict]:
-        """The history, with `teacher_line` at that temperature where features were kept and identities are known."""
+        """The history, with `teacher_line` at that temperature where features were kept
+        and identities are known.
+        """
         found = []
-        for record in self.history[:len(self)]:
+        for record in self.history[: len(self)]:
             features = self.features(record["epoch"])
             blind = features is None or self.pids is None or (self.pids < 0).any()
-            found.append(record if blind else {
-                **record, **teacher_line(self.labels[record["epoch"]], features, self.pids, temperature)})
+            found.append(
+                record
+                if blind
+                else {
+                    **record,
+                    **teacher_line(
+                        self.labels[record["epoch"]], features, self.pids, temperature
+                    ),
+                }
+            )
         return found
 
     def layout(self, epoch: int) -> np.ndarray | None:
-        """(n, 2) the map of an epoch, each started from the one before; None where the run kept no features.
+        """(n, 2) the map of an epoch, each started from the one before; None where the
+        run kept no features.
 
-        The first call for an epoch makes every earlier map that is still missing; they are kept.
+        The first call for an epoch makes every earlier map that is still missing; they
+        are kept.
         """
         while len(self._maps) <= epoch:
             features = self.features(len(self._maps))
@@ -125,8 +188,11 @@ class Film:
             features = features if self.shown is None else features[self.shown]
             graph = knn_graph(features, min(NEIGHBOURS, len(features)))
             near = graph.indices, np.sqrt(np.maximum(2 - 2 * graph.similarities, 0))
-            self._maps.append(next_layout(near, self._maps[-1], seed=self.seed) if self._maps else
-                              viz.umap_layout(features, graph=near, seed=self.seed))
+            self._maps.append(
+                next_layout(near, self._maps[-1], seed=self.seed)
+                if self._maps
+                else viz.umap_layout(features, graph=near, seed=self.seed)
+            )
         return self._maps[epoch]
 
     def title(self, epoch: int) -> str:
@@ -136,49 +202,110 @@ class Film:
 
     def remark(self) -> str:
         """What a reader should know beside the picture; "" where there is nothing."""
-        return "" if self.shown is None else (f" The map shows {len(self.shown):,} of {len(self.labels[0]):,} pictures, drawn "
-                                              "at random; flows and records count all.")
+        return (
+            ""
+            if self.shown is None
+            else (
+                f" The map shows {len(self.shown):,} of {len(self.labels[0]):,} "
+                "pictures, drawn "
+                "at random; flows and records count all."
+            )
+        )
 
-    def frame(self, epoch: int, colour: str = "followed", *, xy: np.ndarray | None = None, **options) -> viz.KitFigure:
-        """The map of an epoch, or `xy` (n, 2), beside the flows; colour: one of `colours`; options as `viz.epoch_frame`'s."""
+    def frame(
+        self, epoch: int, colour: str = "followed", *, xy: np.ndarray | None = None, **options
+    ) -> viz.KitFigure:
+        """The map of an epoch, or `xy` (n, 2), beside the flows; colour: one of
+        `colours`; options as `viz.epoch_frame`'s.
+        """
         if not 0 <= epoch < len(self):
-            raise KitError(f"There is no epoch {epoch} in {self.run_dir.name}: it has {len(self)}.")
+            raise KitError(
+                f"There is no epoch {epoch} in {self.run_dir.name}: it has {len(self)}."
+            )
         if colour not in self.colours:
-            raise KitError(f"colour={colour!r} cannot be shown here; there are: {', '.join(self.colours)}.")
-        values = {"error": lambda: error_kinds(self.labels[epoch], self.pids), "identity": lambda: self.pids,
-                  "camera": lambda: self.camids}.get(colour, lambda: None)()
+            raise KitError(
+                f"colour={colour!r} cannot be shown here; there are: "
+                f"{', '.join(self.colours)}."
+            )
+        values = {
+            "error": lambda: error_kinds(self.labels[epoch], self.pids),
+            "identity": lambda: self.pids,
+            "camera": lambda: self.camids,
+        }.get(colour, lambda: None)()
         if values is not None and self.shown is not None:
             values = values[self.shown]
         xy = self.layout(epoch) if xy is None else xy
-        return epoch_frame(xy, self.bands, self.followed, epoch, colour_by=values, kind=colour, shown=self.shown,
-                           limits=map_limits(self._maps) if xy is not None else None,
-                           **{"title": self.title(epoch), **options})
+        return epoch_frame(
+            xy,
+            self.bands,
+            self.followed,
+            epoch,
+            colour_by=values,
+            kind=colour,
+            shown=self.shown,
+            limits=map_limits(self._maps) if xy is not None else None,
+            **{"title": self.title(epoch), **options},
+        )
 
     def flows(self, now: int | None = None) -> viz.KitFigure:
         """The alluvial picture of the whole run."""
         return alluvial(self.bands, self.followed, now=now)
 
     def strip(self, stills: int = 4) -> viz.KitFigure:
-        """Maps of `stills` epochs, the first and the last among them. KitError where the run kept no features."""
+        """Maps of `stills` epochs, the first and the last among them. KitError where
+        the run kept no features.
+        """
         chosen = np.unique(np.linspace(0, len(self) - 1, stills).round().astype(int))
         maps = [self.layout(epoch) for epoch in chosen.tolist()]
         if any(xy is None for xy in maps):
             raise KitError(NO_MAP)
-        bands = self.bands[chosen] if self.shown is None else self.bands[chosen][:, self.shown]
-        return epoch_strip(maps, bands, self.followed, titles=[self.title(k).replace(": ", "\n").replace("outliers, ",
-                           "outliers\n") for k in chosen.tolist()])
+        bands = (
+            self.bands[chosen] if self.shown is None else self.bands[chosen][:, self.shown]
+        )
+        return epoch_strip(
+            maps,
+            bands,
+            self.followed,
+            titles=[
+                self.title(k).replace(": ", "\n").replace("outliers, ", "outliers\n")
+                for k in chosen.tolist()
+            ],
+        )
 
     def table(self, now: int | None = None) -> str:
-        """The records as an HTML table, one row an epoch, with what happened to the clusters since the one before."""
-        heads = ("epoch", "loss", "mAP %", "ARI", "clusters", "outliers %", "born", "died", "moved pictures", "split", "merged")
+        """The records as an HTML table, one row an epoch, with what happened to the
+        clusters since the one before.
+        """
+        heads = (
+            "epoch",
+            "loss",
+            "mAP %",
+            "ARI",
+            "clusters",
+            "outliers %",
+            "born",
+            "died",
+            "moved pictures",
+            "split",
+            "merged",
+        )
         rows = []
         for k, labels in enumerate(self.labels):
             record = next((r for r in self.history if r["epoch"] == k), {})
-            cells = [_text(record.get("loss")), _text(record.get("mAP"), 100, 1), _text(record.get("ari")),
-                     str(int(labels.max()) + 1), _text(float((labels < 0).mean()), 100, 1)]
+            cells = [
+                _text(record.get("loss")),
+                _text(record.get("mAP"), 100, 1),
+                _text(record.get("ari")),
+                str(int(labels.max()) + 1),
+                _text(float((labels < 0).mean()), 100, 1),
+            ]
             cells += [str(int(steps[k - 1])) if k else "–" for steps in self.changes.values()]
-            rows.append(_row([f"▶ {k}" if k == now else str(k), *cells], "b" if k == now else ""))
-        return ('<table style="text-align:right">' + _row(heads, "b") + "".join(rows) + "</table>")
+            rows.append(
+                _row([f"▶ {k}" if k == now else str(k), *cells], "b" if k == now else "")
+            )
+        return (
+            '<table style="text-align:right">' + _row(heads, "b") + "".join(rows) + "</table>"
+        )
 
 
 def _text(value: float | None, factor: float = 1.0, digits: int = 3) -> str:
@@ -187,67 +314,116 @@ def _text(value: float | None, factor: float = 1.0, digits: int = 3) -> str:
 
 def _row(cells: Iterable[str], tag: str = "") -> str:
     inside = (f"<{tag}>{cell}</{tag}>" if tag else cell for cell in cells)
-    return "<tr>" + "".join(f'<td style="padding:1px 8px">{cell}</td>' for cell in inside) + "</tr>"
+    return (
+        "<tr>"
+        + "".join(f'<td style="padding:1px 8px">{cell}</td>' for cell in inside)
+        + "</tr>"
+    )
 
 
-def save_gif(film: Film, path: str | Path, *, width: int = 600, seconds: float = 1.0, between: int = 3) -> Path:
-    """Write the film as an animated GIF of `width` pixels that repeats; each epoch stands for `seconds`, the last for three.
+def save_gif(
+    film: Film, path: str | Path, *, width: int = 600, seconds: float = 1.0, between: int = 3
+) -> Path:
+    """Write the film as an animated GIF of `width` pixels that repeats; each epoch
+    stands for `seconds`, the last for three.
 
-    between: pictures on the way from one map to the next; the labels change where it ends.
+    between: pictures on the way from one map to the next; the labels change where it
+    ends.
     """
     from PIL import Image
 
     if not len(film):
-        raise KitError(f"There is no epoch in {film.run_dir} to show: refresh the film when one is done.")
-    last, dpi = len(film) - 1, 96
-    pictures, times, palette = [], [], Image.new("P", (1, 1))
+        raise KitError(
+            f"There is no epoch in {film.run_dir} to show: refresh the film when one is done."
+        )
+    last = len(film) - 1
+    dpi = 96
+    pictures = []
+    times = []
+    palette = Image.new("P", (1, 1))
     palette.putpalette(_gif_colours())
     film.layout(last)  # all maps first: the frames share one set of limits
     for epoch in range(len(film)):
-        here, there = film.layout(epoch), film.layout(min(epoch + 1, last))
+        here = film.layout(epoch)
+        there = film.layout(min(epoch + 1, last))
         for step in range(between + 1 if here is not None and epoch < last else 1):
             way = None if here is None else here + (there - here) * step / (between + 1)
             figure = film.frame(epoch, xy=way, size=(width / dpi, 0.62 * width / dpi))
             with Image.open(io.BytesIO(fixed_png(figure, dpi))) as picture:
-                pictures.append(picture.convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE))
+                pictures.append(
+                    picture.convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
+                )
             times.append(80 if step else int(1000 * seconds * (3 if epoch == last else 1)))
     buffer = io.BytesIO()
-    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=times, loop=0, optimize=True)
+    pictures[0].save(
+        buffer,
+        "GIF",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=times,
+        loop=0,
+        optimize=True,
+    )
     return write_atomic(path, buffer.getvalue())
 
 
 def _gif_colours() -> list[int]:
-    """The kit's colours and their shades on white and on the mark of the epoch: a palette drawn from a frame loses the rare."""
+    """The kit's colours and their shades on white and on the mark of the epoch: a
+    palette drawn from a frame loses the rare.
+    """
     from matplotlib.colors import to_rgb
 
     colours = [np.array(to_rgb(c)) for c in (*CYCLE, PALETTE["grey"], PALETTE["light"])]
-    white, mark = np.ones(3), 0.35 * np.array(to_rgb(PALETTE["yellow"])) + 0.65
-    shades = [white, mark, *(a * colour + (1 - a) * ground for colour in colours for ground, steps in ((white, 14), (mark, 6))
-                             for a in np.linspace(0.15, 1, steps))]
+    white = np.ones(3)
+    mark = 0.35 * np.array(to_rgb(PALETTE["yellow"])) + 0.65
+    shades = [
+        white,
+        mark,
+        *(
+            a * colour + (1 - a) * ground
+            for colour in colours
+            for ground, steps in ((white, 14), (mark, 6))
+            for a in np.linspace(0.15, 1, steps)
+        ),
+    ]
     return (255 * np.array(shades)).round().astype(int).ravel().tolist()
 
 
-def teacher_line(labels: np.ndarray, features: np.ndarray, pids: np.ndarray, temperature: float) -> dict[str, float]:
-    """{"hard_accuracy": 1 - eta, "teacher_mass": E e[y*]} of an epoch's teacher; {} where P2 has nothing to say.
+def teacher_line(
+    labels: np.ndarray, features: np.ndarray, pids: np.ndarray, temperature: float
+) -> dict[str, float]:
+    """{"hard_accuracy": 1 - eta, "teacher_mass": E e[y*]} of an epoch's teacher; {}
+    where P2 has nothing to say.
 
-    labels (N,), features (N, d) rows of norm 1, pids (N,). The teacher's label is nearer to the truth than the hard one
-    where its mass exceeds the accuracy (method: P2). Over the clustered pictures that have a true cluster.
+    labels (N,), features (N, d) rows of norm 1, pids (N,). The teacher's label is
+    nearer to the truth than the hard one where its mass exceeds the accuracy (method:
+    P2). Over the clustered pictures that have a true cluster.
     """
     truth = true_clusters(labels, pids)
     seen = np.flatnonzero((labels >= 0) & (truth >= 0))
     if not len(seen) or labels.max() < 1:
         return {}
-    v, y = torch.from_numpy(features), torch.from_numpy(labels)
+    v = torch.from_numpy(features)
+    y = torch.from_numpy(labels)
     e = ClusterMemory(v, y).teacher_logits(v[seen], temperature).double().softmax(1)
     eta, e_c, e_w = theory.teacher_quality(e, y[seen], torch.from_numpy(truth[seen]))
-    return {"hard_accuracy": 1 - eta, "teacher_mass": theory.break_even(eta, e_c, e_w) + 1 - eta}
+    return {
+        "hard_accuracy": 1 - eta,
+        "teacher_mass": theory.break_even(eta, e_c, e_w) + 1 - eta,
+    }
 
 
-def hardest(labels: np.ndarray, features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(indices, scores), each (at most count,), of the clustered pictures that lie nearest to another cluster, worst first.
+def hardest(
+    labels: np.ndarray, features: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(indices, scores), each (at most count,), of the clustered pictures that lie
+    nearest to another cluster, worst first.
 
-    The score is the centroid silhouette of `noise.label_quality`, from -1 (in the wrong place) to 1.
+    The score is the centroid silhouette of `noise.label_quality`, from -1 (in the wrong
+    place) to 1.
     """
     silhouette = 2 * label_quality(labels, features=features).silhouette - 1
-    order: Sequence[int] = np.argsort(silhouette, kind="stable")[:min(count, int((np.asarray(labels) >= 0).sum()))]
+    order: Sequence[int] = np.argsort(silhouette, kind="stable")[
+        : min(count, int((np.asarray(labels) >= 0).sum()))
+    ]
     return np.asarray(order), silhouette[order]

@@ -1,4 +1,7 @@
-"""What the notebooks hand to one another through out_dir: features, runs, figures and metrics; made where they are missing."""
+"""What the notebooks hand to one another through out_dir: features, runs, figures and
+metrics; made where they are missing.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -19,20 +22,49 @@ from dkdmpl_kit.experiment import (
     write_atomic,
     write_json,
 )
-from dkdmpl_kit.training import FitResult, cluster_epoch, extract, fit, load_encoder, new_state
+from dkdmpl_kit.training import (
+    FitResult,
+    cluster_epoch,
+    extract,
+    fit,
+    load_encoder,
+    new_state,
+)
 
 
 class Stage:
-    """One notebook's view of an experiment: its configuration, its pictures, and what other notebooks left in out_dir.
+    """One notebook's view of an experiment: its configuration, its pictures, and what
+    other notebooks left in out_dir.
 
-    Parameters are those of every notebook's parameters cell. `settings` overrides fields of `Config` as text, such as
-    "min_samples=2 eps=0.5". Every method that has to make an artefact prints a line that says so.
+    Parameters are those of every notebook's parameters cell. `settings` overrides
+    fields of `Config` as text, such as "min_samples=2 eps=0.5". Every method that has
+    to make an artefact prints a line that says so.
     """
 
-    def __init__(self, notebook: str, *, preset_name: str, seed: int, device: str, data: str, data_root: str, pattern: str,
-                 out_dir: str, settings: str) -> None:
-        base = preset(preset_name, seed=seed, device=device, data=data, data_root=data_root, pattern=pattern, out_dir=out_dir)
-        self.notebook, self.config = notebook, base.with_settings(settings)
+    def __init__(
+        self,
+        notebook: str,
+        *,
+        preset_name: str,
+        seed: int,
+        device: str,
+        data: str,
+        data_root: str,
+        pattern: str,
+        out_dir: str,
+        settings: str,
+    ) -> None:
+        base = preset(
+            preset_name,
+            seed=seed,
+            device=device,
+            data=data,
+            data_root=data_root,
+            pattern=pattern,
+            out_dir=out_dir,
+        )
+        self.notebook = notebook
+        self.config = base.with_settings(settings)
         self.out_dir = Path(out_dir)
         self.dataset: ReIDDataset = open_dataset(self.config)
         self.paths, self.pids, self.camids = arrays_of(self.dataset.train)
@@ -40,7 +72,9 @@ class Stage:
 
     @property
     def has_truth(self) -> bool:
-        """Whether every training picture's identity is known, so that labels can be compared with it."""
+        """Whether every training picture's identity is known, so that labels can be
+        compared with it.
+        """
         return bool((self.pids >= 0).all())
 
     @property
@@ -49,18 +83,24 @@ class Stage:
 
     @property
     def has_test(self) -> bool:
-        """Whether a ranking can be measured: there are queries and a gallery with identities."""
+        """Whether a ranking can be measured: there are queries and a gallery with
+        identities.
+        """
         return bool(self.dataset.query and self.dataset.gallery)
 
     def pictures(self, split: str = "train") -> ImageStore:
         """The decoded pictures of a split, kept in memory."""
         if split not in self._stores:
             paths = arrays_of(getattr(self.dataset, split))[0]
-            self._stores[split] = ImageStore(paths, self.config.height, self.config.width, progress=False)
+            self._stores[split] = ImageStore(
+                paths, self.config.height, self.config.width, progress=False
+            )
         return self._stores[split]
 
     def factors(self) -> list[dict] | None:
-        """What made each rendered training picture (clothes, view, occluder ...); None for photographs."""
+        """What made each rendered training picture (clothes, view, occluder ...); None
+        for photographs.
+        """
         found = load_factors(self.dataset.root) if self.config.data == "synthetic" else {}
         root = self.dataset.root
         return [found[p.relative_to(root).as_posix()] for p in self.paths] if found else None
@@ -72,7 +112,9 @@ class Stage:
         return load_encoder(self.out_dir / "runs" / self._run_name(run))[1]
 
     def features(self, run: str | None = None, split: str = "train") -> np.ndarray:
-        """Features (N, d) of a split by the untrained encoder or a run's, from out_dir/artefacts or made now."""
+        """Features (N, d) of a split by the untrained encoder or a run's, from
+        out_dir/artefacts or made now.
+        """
         tag = "untrained" if run is None else self._run_name(run)
         stamp = f"{self.dataset.fingerprint()}-{self._config_of(run).fingerprint()}"
         path = self.out_dir / "artefacts" / f"features-{tag}-{split}.npz"
@@ -80,7 +122,10 @@ class Stage:
             with np.load(path) as kept:
                 if str(kept["stamp"]) == stamp:
                     return kept["features"]
-        print(f"Extracting the features of the {split} split with the {'untrained encoder' if run is None else tag} ...")
+        print(
+            f"Extracting the features of the {split} split with the "
+            f"{'untrained encoder' if run is None else tag} ..."
+        )
         features = extract(self.config, self.encoder(run), self.pictures(split))
         buffer = io.BytesIO()
         np.savez(buffer, features=features, stamp=stamp)
@@ -88,44 +133,74 @@ class Stage:
         return features
 
     def cluster(self, features: np.ndarray, **changes):
-        """Pseudo labels of features (N, d) under this configuration, with `changes` to its settings."""
+        """Pseudo labels of features (N, d) under this configuration, with `changes` to
+        its settings.
+        """
         return cluster_epoch(self.config.replace(**changes), features, self.camids)
 
-    def run(self, method: str, *, name: str = "", progress: bool = True, on_epoch=None, **changes) -> FitResult:
-        """The finished run of a method from out_dir/runs, or train it now; a cut one is continued."""
+    def run(
+        self, method: str, *, name: str = "", progress: bool = True, on_epoch=None, **changes
+    ) -> FitResult:
+        """The finished run of a method from out_dir/runs, or train it now; a cut one is
+        continued.
+        """
         config = self.config.replace(method=method, run_name=name, **changes)
         if not (config.run_dir / "result.json").exists():
-            print(f"Training {config.name}: {config.epochs} epochs of {config.iterations} batches of "
-                  f"{config.batch_clusters * config.batch_images} pictures ...")
+            print(
+                f"Training {config.name}: {config.epochs} epochs of "
+                f"{config.iterations} batches of "
+                f"{config.batch_clusters * config.batch_images} pictures ..."
+            )
         return fit(config, self.dataset, resume=True, progress=progress, on_epoch=on_epoch)
 
     def warm_run(self) -> FitResult:
-        """A few epochs of cluster contrast: clusters that are neither hopeless nor clean, for the lessons on the losses."""
+        """A few epochs of cluster contrast: clusters that are neither hopeless nor
+        clean, for the lessons on the losses.
+        """
         epochs = min(4, self.config.epochs)
-        return self.run("cluster_contrast", name=f"warm-seed{self.config.seed}", progress=False, epochs=epochs,
-                        evaluate_every=epochs)
+        return self.run(
+            "cluster_contrast",
+            name=f"warm-seed{self.config.seed}",
+            progress=False,
+            epochs=epochs,
+            evaluate_every=epochs,
+        )
 
     def warm_start(self):
-        """(encoder, features (N, d), PseudoLabels) after the warm run: where the lessons on the losses begin.
+        """(encoder, features (N, d), PseudoLabels) after the warm run: where the
+        lessons on the losses begin.
 
-        Where clustering finds fewer than 2 clusters a line says so, and k-means stands in so that the lesson can go on.
+        Where clustering finds fewer than 2 clusters a line says so, and k-means stands
+        in so that the lesson can go on.
         """
-        run = self.warm_run().run_dir.name if self.cluster(self.features()).n_clusters >= 2 else None
+        run = (
+            self.warm_run().run_dir.name
+            if self.cluster(self.features()).n_clusters >= 2
+            else None
+        )
         features = self.features(run)
         pseudo = self.cluster(features)
         if pseudo.n_clusters < 2:
             from sklearn.cluster import KMeans
 
-            print(f"The clustering finds {pseudo.n_clusters} cluster(s), and a lesson on losses needs 2: raise eps or lower "
-                  "min_samples. Until then k-means stands in, so that the lesson can go on.")
-            groups = KMeans(max(2, len(features) // 8), random_state=self.config.seed, n_init=1).fit_predict(features)
+            print(
+                f"The clustering finds {pseudo.n_clusters} cluster(s), and a lesson on "
+                "losses needs 2: raise eps or lower "
+                "min_samples. Until then k-means stands in, so that the lesson can go "
+                "on."
+            )
+            groups = KMeans(
+                max(2, len(features) // 8), random_state=self.config.seed, n_init=1
+            ).fit_predict(features)
             groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
             pseudo = PseudoLabels(groups, int(groups.max()) + 1, 0.0, method="kmeans")
         return self.encoder(run), features, pseudo
 
     def epoch_labels(self, run: str) -> list[np.ndarray]:
         """The pseudo labels (N,) of every epoch of a run, in order."""
-        files = sorted((self.out_dir / "runs" / self._run_name(run) / "epochs").glob("epoch_*.npz"))
+        files = sorted(
+            (self.out_dir / "runs" / self._run_name(run) / "epochs").glob("epoch_*.npz")
+        )
         labels = []
         for path in files:
             with np.load(path) as kept:
@@ -140,28 +215,52 @@ class Stage:
         save_figure(figure, path, metadata={**self._provenance(), **metadata})
         return path
 
-    def write_metrics(self, metrics: dict, *, table: dict | None = None, figures: list[str] | None = None) -> Path:
-        """Write out_dir/metrics/<notebook>/metrics.json, what the report reads: the last act of every notebook."""
-        content = {"notebook": self.notebook, "metrics": metrics, "figures": [f"figures/{name}.png" for name in figures or []],
-                   **self._provenance()}
+    def write_metrics(
+        self, metrics: dict, *, table: dict | None = None, figures: list[str] | None = None
+    ) -> Path:
+        """Write out_dir/metrics/<notebook>/metrics.json, what the report reads: the
+        last act of every notebook.
+        """
+        content = {
+            "notebook": self.notebook,
+            "metrics": metrics,
+            "figures": [f"figures/{name}.png" for name in figures or []],
+            **self._provenance(),
+        }
         if table is not None:
             content["table"] = table
         return write_json(self.out_dir / "metrics" / self.notebook / "metrics.json", content)
 
     def _provenance(self) -> dict:
-        settings = {k: v for k, v in dataclasses.asdict(self.config).items() if k not in ("out_dir", "data_root")}
-        return {"notebook": self.notebook, "seed": self.config.seed, "settings": settings,  # no folders of this machine
-                "data_fingerprint": self.dataset.fingerprint(), "environment": environment()}
+        settings = {
+            k: v
+            for k, v in dataclasses.asdict(self.config).items()
+            if k not in ("out_dir", "data_root")
+        }
+        return {
+            "notebook": self.notebook,
+            "seed": self.config.seed,
+            "settings": settings,  # no folders of this machine
+            "data_fingerprint": self.dataset.fingerprint(),
+            "environment": environment(),
+        }
 
     def _run_name(self, run: str) -> str:
         for name in (run, f"{run}-seed{self.config.seed}"):
             if (self.out_dir / "runs" / name).is_dir():
                 return name
-        raise KitError(f"There is no run {run!r} below {self.out_dir / 'runs'}: train it first, with Stage.run({run!r}).")
+        raise KitError(
+            f"There is no run {run!r} below {self.out_dir / 'runs'}: train it first, "
+            f"with Stage.run({run!r})."
+        )
 
     def _config_of(self, run: str | None) -> Config:
         if run is None:
             return self.config.replace(method="cluster_contrast")
         from dkdmpl_kit.experiment import read_json
 
-        return Config().replace(**read_json(self.out_dir / "runs" / self._run_name(run) / "config.json")["settings"])
+        return Config().replace(
+            **read_json(self.out_dir / "runs" / self._run_name(run) / "config.json")[
+                "settings"
+            ]
+        )

@@ -1,4 +1,7 @@
-"""The losses of DKD-MPL, their teachers and anchors, the rivals' objectives, and the theory."""
+"""The losses of DKD-MPL, their teachers and anchors, the rivals' objectives, and the
+theory.
+"""
+
 from dkdmpl_kit.losses.dkdmpl import (
     SKD_DIVERGENCES,
     DKDMPLLoss,

@@ -1,10 +1,14 @@
-"""The neighbours of DKD-MPL in one frame: six published objectives as functions of the tensors that its losses take.
+"""The neighbours of DKD-MPL in one frame: six published objectives as functions of the
+tensors that its losses take.
 
-Each is written from the paper's formula and the authors' published code, read and not copied; its docstring names both
-and says what is simpler here: one network, the kit's clustering, no camera terms. B is the batch, K the number of
-clusters, d the feature size. Logits are already divided by their temperature, features are rows of norm 1, 16-bit
-input is computed in float32, every loss is a mean over the batch. `neighbour_loss` reaches them all by name.
+Each is written from the paper's formula and the authors' published code, read and not
+copied; its docstring names both and says what is simpler here: one network, the kit's
+clustering, no camera terms. B is the batch, K the number of clusters, d the feature
+size. Logits are already divided by their temperature, features are rows of norm 1,
+16-bit input is computed in float32, every loss is a mean over the batch.
+`neighbour_loss` reaches them all by name.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -25,12 +29,14 @@ from dkdmpl_kit.losses.dkdmpl import (
 )
 from dkdmpl_kit.memory import ClusterMemory
 
-# What each objective takes beside logits and labels (B, ...); the training loop makes these and no others:
+# What each objective takes beside logits and labels (B, ...); the training loop makes
+# these and no others:
 #   z            (B, d) features of the batch, with their gradient
 #   ema_z        (B, d) a second augmentation of the same images through the EMA encoder
 #   ema_logits   (B, K) the memory's logits of ema_z
 #   plain_z      (B, d) the same images without augmentation through the EMA encoder
-#   carried      (B, K) last epoch's refined labels in this epoch's clusters; None in the first epoch
+#   carried      (B, K) last epoch's refined labels in this epoch's clusters; None in
+#                the first epoch
 NEEDS: dict[str, tuple[str, ...]] = {
     "label_smoothing": (),
     "mmt": ("z", "ema_z", "ema_logits"),
@@ -41,58 +47,94 @@ NEEDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def neighbour_loss(method: str, logits: Tensor, labels: Tensor, views: Mapping[str, Tensor | None] | None = None,
-                   **options: float) -> DKDMPLLoss:
-    """The objective called `method`, in the form of `dkdmpl_loss`: `total`, and L_CC beside it (gkd and skd are 0).
+def neighbour_loss(
+    method: str,
+    logits: Tensor,
+    labels: Tensor,
+    views: Mapping[str, Tensor | None] | None = None,
+    **options: float,
+) -> DKDMPLLoss:
+    """The objective called `method`, in the form of `dkdmpl_loss`: `total`, and L_CC
+    beside it (gkd and skd are 0).
 
-    logits: (B, K) of the memory (for "spcl" of `HybridMemory`); labels: (B,). views: what `NEEDS[method]` names.
-    options: the keywords of its function; without them the weights are the published ones.
+    logits: (B, K) of the memory (for "spcl" of `HybridMemory`); labels: (B,). views:
+    what `NEEDS[method]` names. options: the keywords of its function; without them the
+    weights are the published ones.
     """
     check_option("method", method, NEEDS)
     views = views or {}
     for name in NEEDS[method]:
         if name not in views or (views[name] is None and name != "carried"):
-            raise KitError(f"method={method!r} needs the view {name!r}; give views[{name!r}].")
+            raise KitError(
+                f"method={method!r} needs the view {name!r}; give views[{name!r}]."
+            )
     contrast = cluster_contrast_loss(logits, labels)
-    total = _FUNCTIONS[method](logits, labels, *(views[name] for name in NEEDS[method]), **options)
+    total = _FUNCTIONS[method](
+        logits, labels, *(views[name] for name in NEEDS[method]), **options
+    )
     zero = torch.zeros_like(contrast)
     return DKDMPLLoss(total, contrast, zero, zero)
 
 
 def label_smoothing_loss(logits: Tensor, labels: Tensor, *, epsilon: float = 0.1) -> Tensor:
-    """Cross entropy with softened hard labels; Szegedy et al., Inception v3, CVPR 2016, section 7. (B, K), (B,)."""
+    """Cross entropy with softened hard labels; Szegedy et al., Inception v3, CVPR 2016,
+    section 7. (B, K), (B,).
+    """
     _share("epsilon", epsilon)
     logits = _logits(logits, "logits")
     labels = _labels(labels, len(logits), logits.shape[1], logits.device)
-    return F.cross_entropy(logits, labels, label_smoothing=epsilon)           # target (1 - epsilon) 1_y + epsilon / K
+    return F.cross_entropy(
+        logits, labels, label_smoothing=epsilon
+    )  # target (1 - epsilon) 1_y + epsilon / K
 
 
-def mmt_loss(logits: Tensor, labels: Tensor, z: Tensor, ema_z: Tensor, ema_logits: Tensor, *,
-             soft_weight: float = 0.5, soft_triplet_weight: float = 0.8) -> Tensor:
+def mmt_loss(
+    logits: Tensor,
+    labels: Tensor,
+    z: Tensor,
+    ema_z: Tensor,
+    ema_logits: Tensor,
+    *,
+    soft_weight: float = 0.5,
+    soft_triplet_weight: float = 0.8,
+) -> Tensor:
     """Mutual Mean-Teaching with one network; MMT (Ge, Chen and Li, ICLR 2020).
 
-    Theirs trains two networks, each taught by the other's EMA: here a network is taught by its own EMA on another
-    augmentation. Their classifier is our memory; their features are not normalised, ours are (distances up to 2).
+    Theirs trains two networks, each taught by the other's EMA: here a network is taught
+    by its own EMA on another augmentation. Their classifier is our memory; their
+    features are not normalised, ours are (distances up to 2).
     """
     _share("soft_weight", soft_weight)
     _share("soft_triplet_weight", soft_triplet_weight)
-    identity = (1 - soft_weight) * cluster_contrast_loss(logits, labels)      # (1 - lambda_id) L_id
-    identity = identity + soft_weight * mean_teacher_loss(logits, ema_logits)  # + lambda_id L_sid
-    triplet = (1 - soft_triplet_weight) * softmax_triplet_loss(z, labels)     # (1 - lambda_tri) L_tri
-    return identity + triplet + soft_triplet_weight * softmax_triplet_loss(z, labels, ema_z)  # + lambda_tri L_stri
+    identity = (1 - soft_weight) * cluster_contrast_loss(
+        logits, labels
+    )  # (1 - lambda_id) L_id
+    identity = identity + soft_weight * mean_teacher_loss(
+        logits, ema_logits
+    )  # + lambda_id L_sid
+    triplet = (1 - soft_triplet_weight) * softmax_triplet_loss(
+        z, labels
+    )  # (1 - lambda_tri) L_tri
+    return (
+        identity + triplet + soft_triplet_weight * softmax_triplet_loss(z, labels, ema_z)
+    )  # + lambda_tri L_stri
 
 
 def mean_teacher_loss(logits: Tensor, ema_logits: Tensor) -> Tensor:
-    """L_sid = -sum_k p_k log q_k, p the EMA encoder's classes (MMT). Both (B, K); the teacher is detached."""
+    """L_sid = -sum_k p_k log q_k, p the EMA encoder's classes (MMT). Both (B, K); the
+    teacher is detached.
+    """
     student, teacher = _pair(logits, ema_logits, "logits", "ema_logits")
     return F.cross_entropy(student, F.softmax(teacher.detach(), dim=1))
 
 
 def softmax_triplet_loss(z: Tensor, labels: Tensor, ema_z: Tensor | None = None) -> Tensor:
-    """Softmax-triplet loss of batch-hard triplets; with ema_z its soft form (MMT). z, ema_z: (B, d).
+    """Softmax-triplet loss of batch-hard triplets; with ema_z its soft form (MMT). z,
+    ema_z: (B, d).
 
-    The triplets are mined in z alone. A row alone in its cluster is its own positive, at distance 0 (as published); a
-    batch of one cluster holds no triplet: the loss is 0.
+    The triplets are mined in z alone. A row alone in its cluster is its own positive,
+    at distance 0 (as published); a batch of one cluster holds no triplet: the loss is
+    0.
     """
     rows = _features(z=z) if ema_z is None else _features(z=z, ema_z=ema_z)
     z = rows[0]
@@ -100,134 +142,219 @@ def softmax_triplet_loss(z: Tensor, labels: Tensor, ema_z: Tensor | None = None)
     if same.all():
         return 0.0 * z.sum()
     distance = _distances(z)
-    positive = distance.masked_fill(~same, -float("inf")).argmax(dim=1)       # furthest of the cluster
-    negative = distance.masked_fill(same, float("inf")).argmin(dim=1)         # nearest of another
+    positive = distance.masked_fill(~same, -float("inf")).argmax(
+        dim=1
+    )  # furthest of the cluster
+    # nearest of another
+    negative = distance.masked_fill(same, float("inf")).argmin(dim=1)
     pick = torch.stack([positive, negative], dim=1)
-    log_t = F.log_softmax(distance.gather(1, pick), dim=1)                    # T = e^{d_n} / (e^{d_p} + e^{d_n})
+    log_t = F.log_softmax(
+        distance.gather(1, pick), dim=1
+    )  # T = e^{d_n} / (e^{d_p} + e^{d_n})
     if ema_z is None:
-        return -log_t[:, 1].mean()                                            # L_tri = -log T
+        return -log_t[:, 1].mean()  # L_tri = -log T
     target = F.softmax(_distances(rows[1].detach()).gather(1, pick), dim=1)
-    return -(target * log_t).sum(dim=1).mean()                                # L_stri = BCE(T, T of the EMA encoder)
+    return -(target * log_t).sum(dim=1).mean()  # L_stri = BCE(T, T of the EMA encoder)
 
 
-def rlcc_loss(logits: Tensor, labels: Tensor, carried: Tensor | None, *, alpha: float = 0.9) -> Tensor:
-    """Cross entropy with labels refined by the last clustering; RLCC (Zhang, Ge, Qiao and Li, CVPR 2021).
+def rlcc_loss(
+    logits: Tensor, labels: Tensor, carried: Tensor | None, *, alpha: float = 0.9
+) -> Tensor:
+    """Cross entropy with labels refined by the last clustering; RLCC (Zhang, Ge, Qiao
+    and Li, CVPR 2021).
 
-    carried: (B, K) rows of `losses.carry_posterior`, whose posterior is `refined_labels` of the epoch before, as in the
-    published code, where an outlier may be a class of its own; ours carries its posterior alone. carried=None, the
-    first epoch: cluster contrast.
+    carried: (B, K) rows of `losses.carry_posterior`, whose posterior is
+    `refined_labels` of the epoch before, as in the published code, where an outlier may
+    be a class of its own; ours carries its posterior alone. carried=None, the first
+    epoch: cluster contrast.
     """
     logits = _logits(logits, "logits")
     if carried is None:
         return cluster_contrast_loss(logits, labels)
     carried = torch.as_tensor(carried)
     if carried.shape != logits.shape:
-        raise KitError(f"logits {tuple(logits.shape)} and carried {tuple(carried.shape)} must share one shape (B, K).")
+        raise KitError(
+            f"logits {tuple(logits.shape)} and carried {tuple(carried.shape)} must "
+            "share one shape (B, K)."
+        )
     labels = _labels(labels, len(logits), logits.shape[1], logits.device)
     return F.cross_entropy(logits, refined_labels(labels, carried.to(logits), alpha=alpha))
 
 
 def refined_labels(labels: Tensor, posterior: Tensor, *, alpha: float = 0.9) -> Tensor:
-    """alpha 1_y + (1 - alpha) posterior, (N, K) without gradient (RLCC). labels: (N,), -1 keeps the posterior alone."""
+    """alpha 1_y + (1 - alpha) posterior, (N, K) without gradient (RLCC). labels: (N,),
+    -1 keeps the posterior alone.
+    """
     _share("alpha", alpha)
     posterior = torch.as_tensor(posterior).detach()
     if posterior.ndim != 2:
         raise KitError(f"posterior must be (N, K), got shape {tuple(posterior.shape)}.")
     labels = torch.as_tensor(labels, device=posterior.device)
-    hard = F.one_hot(_labels(labels.clamp_min(0), *posterior.shape, posterior.device), posterior.shape[1])
-    return torch.where(labels[:, None] < 0, posterior, alpha * hard.to(posterior.dtype) + (1 - alpha) * posterior)
+    hard = F.one_hot(
+        _labels(labels.clamp_min(0), *posterior.shape, posterior.device), posterior.shape[1]
+    )
+    return torch.where(
+        labels[:, None] < 0,
+        posterior,
+        alpha * hard.to(posterior.dtype) + (1 - alpha) * posterior,
+    )
 
 
-def hdcpd_loss(logits: Tensor, labels: Tensor, ema_logits: Tensor, *, weight: float = 1.0) -> Tensor:
-    """Cluster contrast and probability distillation; HDCPD (Cheng, Zhou, Wang and Gao, arXiv 2109.14157, 2021).
+def hdcpd_loss(
+    logits: Tensor, labels: Tensor, ema_logits: Tensor, *, weight: float = 1.0
+) -> Tensor:
+    """Cluster contrast and probability distillation; HDCPD (Cheng, Zhou, Wang and Gao,
+    arXiv 2109.14157, 2021).
 
-    The published form on top of Cluster Contrast; their own contrast over hardest instances and outliers is left out.
+    The published form on top of Cluster Contrast; their own contrast over hardest
+    instances and outliers is left out.
     """
-    return cluster_contrast_loss(logits, labels) + weight * probability_distillation_loss(logits, ema_logits)
+    return cluster_contrast_loss(logits, labels) + weight * probability_distillation_loss(
+        logits, ema_logits
+    )
 
 
 def probability_distillation_loss(logits: Tensor, ema_logits: Tensor) -> Tensor:
-    """L_S = |P^s - P^t|_2^2 between two augmentations' cluster probabilities, the EMA encoder's fixed (HDCPD). (B, K).
+    """L_S = |P^s - P^t|_2^2 between two augmentations' cluster probabilities, the EMA
+    encoder's fixed (HDCPD). (B, K).
 
     Mean over the batch; the published code sums over the batch and divides by K.
     """
     student, teacher = _pair(logits, ema_logits, "logits", "ema_logits")
-    return (F.softmax(student, dim=1) - F.softmax(teacher.detach(), dim=1)).square().sum(dim=1).mean()
+    return (
+        (F.softmax(student, dim=1) - F.softmax(teacher.detach(), dim=1))
+        .square()
+        .sum(dim=1)
+        .mean()
+    )
 
 
-def ice_loss(logits: Tensor, labels: Tensor, z: Tensor, ema_z: Tensor, plain_z: Tensor, *, hard_weight: float = 1.0,
-             soft_weight: float = 10.0, hard_temperature: float = 0.1, soft_temperature: float = 0.4) -> Tensor:
-    """Inter-instance Contrastive Encoding; ICE (Chen, Lagadec and Bremond, ICCV 2021), the camera-agnostic form.
+def ice_loss(
+    logits: Tensor,
+    labels: Tensor,
+    z: Tensor,
+    ema_z: Tensor,
+    plain_z: Tensor,
+    *,
+    hard_weight: float = 1.0,
+    soft_weight: float = 10.0,
+    hard_temperature: float = 0.1,
+    soft_temperature: float = 0.4,
+) -> Tensor:
+    """Inter-instance Contrastive Encoding; ICE (Chen, Lagadec and Bremond, ICCV 2021),
+    the camera-agnostic form.
 
-    L = L_CC + lambda_h L_hard + lambda_s L_soft, their class contrast replaced by the kit's; no camera proxies.
+    L = L_CC + lambda_h L_hard + lambda_s L_soft, their class contrast replaced by the
+    kit's; no camera proxies.
     """
-    return (cluster_contrast_loss(logits, labels)
-            + hard_weight * hard_instance_loss(z, labels, ema_z, temperature=hard_temperature)
-            + soft_weight * instance_consistency_loss(z, ema_z, plain_z, temperature=soft_temperature))
+    return (
+        cluster_contrast_loss(logits, labels)
+        + hard_weight * hard_instance_loss(z, labels, ema_z, temperature=hard_temperature)
+        + soft_weight
+        * instance_consistency_loss(z, ema_z, plain_z, temperature=soft_temperature)
+    )
 
 
-def hard_instance_loss(z: Tensor, labels: Tensor, ema_z: Tensor, *, temperature: float = 0.1) -> Tensor:
-    """L_hard: -log of the hardest positive's share against the batch's other clusters (ICE). z, ema_z: (B, d).
+def hard_instance_loss(
+    z: Tensor, labels: Tensor, ema_z: Tensor, *, temperature: float = 0.1
+) -> Tensor:
+    """L_hard: -log of the hardest positive's share against the batch's other clusters
+    (ICE). z, ema_z: (B, d).
 
-    Positives are the EMA views of the cluster, a row's own among them: all that a row alone in its cluster has. In a
-    batch of one cluster there is no negative and the loss is 0.
+    Positives are the EMA views of the cluster, a row's own among them: all that a row
+    alone in its cluster has. In a batch of one cluster there is no negative and the
+    loss is 0.
     """
     z, ema_z = _features(z=z, ema_z=ema_z)
     _positive("temperature", temperature)
     same = _same(labels, z)
-    similarity = z @ ema_z.detach().T / temperature                           # <f_i, m_j> / tau_h
+    similarity = z @ ema_z.detach().T / temperature  # <f_i, m_j> / tau_h
     hardest = similarity.masked_fill(~same, float("inf")).argmin(dim=1)
-    rest = same & (torch.arange(len(z), device=z.device) != hardest[:, None])  # the easier positives take no part
+    rest = same & (
+        torch.arange(len(z), device=z.device) != hardest[:, None]
+    )  # the easier positives take no part
     return F.cross_entropy(similarity.masked_fill(rest, -float("inf")), hardest)
 
 
-def instance_consistency_loss(z: Tensor, ema_z: Tensor, plain_z: Tensor, *, temperature: float = 0.4) -> Tensor:
-    """L_soft = KL(Q || P) over the batch's instances (ICE): augmented views shall rank them as plain ones do. (B, d)."""
+def instance_consistency_loss(
+    z: Tensor, ema_z: Tensor, plain_z: Tensor, *, temperature: float = 0.4
+) -> Tensor:
+    """L_soft = KL(Q || P) over the batch's instances (ICE): augmented views shall rank
+    them as plain ones do. (B, d).
+    """
     z, ema_z, plain_z = _features(z=z, ema_z=ema_z, plain_z=plain_z)
     _positive("temperature", temperature)
-    ema_z, plain_z = ema_z.detach(), plain_z.detach()
-    log_p = F.log_softmax(z @ ema_z.T / temperature, dim=1)                   # P_i = softmax_j <f_i, m_j> / tau_s
-    log_q = F.log_softmax(plain_z @ plain_z.T / temperature, dim=1)           # Q_i = softmax_j <g_i, g_j> / tau_s
+    ema_z = ema_z.detach()
+    plain_z = plain_z.detach()
+    log_p = F.log_softmax(
+        z @ ema_z.T / temperature, dim=1
+    )  # P_i = softmax_j <f_i, m_j> / tau_s
+    log_q = F.log_softmax(
+        plain_z @ plain_z.T / temperature, dim=1
+    )  # Q_i = softmax_j <g_i, g_j> / tau_s
     return _kl(log_q, log_p)
 
 
 class HybridMemory(ClusterMemory):
-    """Clusters and outliers side by side; SpCL (Ge, Zhu, Chen, Zhao and Li, NeurIPS 2020).
+    """Clusters and outliers side by side; SpCL (Ge, Zhu, Chen, Zhao and Li, NeurIPS
+    2020).
 
-    `.features` (N, d) holds every image, and `update(z, indices)` moves each by itself: v_i <- normalise(m v_i + (1-m) z).
-    `.classes` (N,): the K clusters, then every outlier (-1 in labels) as a class of its own; train on
-    `cluster_contrast_loss(memory.logits(z, tau), memory.classes[indices])`. With no outlier it is a memory of clusters,
-    with nothing but outliers instance discrimination. Theirs lives through all epochs and keeps reliable clusters
-    only: this one starts anew from each epoch's features and trusts them all. KitError as in `ClusterMemory`.
+    `.features` (N, d) holds every image, and `update(z, indices)` moves each by itself:
+    v_i <- normalise(m v_i + (1-m) z). `.classes` (N,): the K clusters, then every
+    outlier (-1 in labels) as a class of its own; train on
+    `cluster_contrast_loss(memory.logits(z, tau), memory.classes[indices])`. With no
+    outlier it is a memory of clusters, with nothing but outliers instance
+    discrimination. Theirs lives through all epochs and keeps reliable clusters only:
+    this one starts anew from each epoch's features and trusts them all. KitError as in
+    `ClusterMemory`.
     """
 
     def __init__(self, features: Tensor, labels: Tensor, *, momentum: float = 0.2) -> None:
         features = torch.as_tensor(features)
         super().__init__(features, torch.arange(len(features)), momentum=momentum)
         labels = torch.as_tensor(labels, device=self.features.device)
-        if labels.shape != self.features.shape[:1] or labels.is_floating_point() or labels.min() < -1:
-            raise KitError(f"labels must be integers of -1 or above ({len(features)},), "
-                           f"got {labels.dtype} {tuple(labels.shape)}.")
-        outlier, n_clusters = labels < 0, int(labels.max()) + 1
+        if (
+            labels.shape != self.features.shape[:1]
+            or labels.is_floating_point()
+            or labels.min() < -1
+        ):
+            raise KitError(
+                f"labels must be integers of -1 or above ({len(features)},), "
+                f"got {labels.dtype} {tuple(labels.shape)}."
+            )
+        outlier = labels < 0
+        n_clusters = int(labels.max()) + 1
         self.classes = torch.where(outlier, n_clusters - 1 + outlier.cumsum(0), labels.long())
         self.counts = torch.bincount(self.classes)
         if (self.counts == 0).any():
             empty = int((self.counts == 0).nonzero()[0, 0])
-            raise KitError(f"cluster {empty} has no image: labels must run from 0 to K-1 without a gap.")
+            raise KitError(
+                f"cluster {empty} has no image: labels must run from 0 to K-1 without a gap."
+            )
 
     def logits(self, z: Tensor, temperature: float) -> Tensor:
-        """z (B, d) -> (B, K + outliers): <z, c_k> / tau and <z, v_k> / tau; c_k is the plain mean of a cluster's images."""
+        """z (B, d) -> (B, K + outliers): <z, c_k> / tau and <z, v_k> / tau; c_k is the
+        plain mean of a cluster's images.
+        """
         sums = self.features.new_zeros(len(self.counts), self.features.shape[1])
         means = sums.index_add_(0, self.classes, self.features) / self.counts[:, None]
         return self._scaled(z, means, temperature)
 
 
-_FUNCTIONS = {"label_smoothing": label_smoothing_loss, "mmt": mmt_loss, "rlcc": rlcc_loss, "hdcpd": hdcpd_loss,
-              "ice": ice_loss, "spcl": cluster_contrast_loss}
+_FUNCTIONS = {
+    "label_smoothing": label_smoothing_loss,
+    "mmt": mmt_loss,
+    "rlcc": rlcc_loss,
+    "hdcpd": hdcpd_loss,
+    "ice": ice_loss,
+    "spcl": cluster_contrast_loss,
+}
 
 
 def _distances(z: Tensor) -> Tensor:
-    """(B, B) Euclidean distances; the exact form, whose gradient is 0 (not infinite) between equal rows."""
+    """(B, B) Euclidean distances; the exact form, whose gradient is 0 (not infinite)
+    between equal rows.
+    """
     return torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
 
 
@@ -243,10 +370,15 @@ def _features(**given: Tensor) -> tuple[Tensor, ...]:
     shape = rows["z"].shape
     for name, x in rows.items():
         if x.ndim != 2 or not len(x) or x.shape != shape:
-            raise KitError(f"{name} must be (B, d) features of at least one row, as z is {tuple(shape)}, "
-                           f"got shape {tuple(x.shape)}.")
+            raise KitError(
+                f"{name} must be (B, d) features of at least one row, as z is "
+                f"{tuple(shape)}, "
+                f"got shape {tuple(x.shape)}."
+            )
         if not torch.isfinite(x).all():
-            raise KitError(f"{name} hold NaN or infinity; lower the learning rate or use precision=fp32.")
+            raise KitError(
+                f"{name} hold NaN or infinity; lower the learning rate or use precision=fp32."
+            )
     return tuple(x if x.dtype == torch.float64 else x.float() for x in rows.values())
 
 

@@ -1,4 +1,5 @@
 """Cluster memory: the centroids C of an epoch, and M, which moves with every batch."""
+
 from dkdmpl_kit.memory.cluster import (
     UPDATES,
     ClusterMemory,

@@ -1,4 +1,5 @@
 """The encoder: pictures in, rows of norm 1 out."""
+
 from dkdmpl_kit.models.encoder import (
     BUNDLED_BACKBONE,
     PRECISIONS,

@@ -1,7 +1,10 @@
-"""IBN-a: half of the channels instance-normalised, half batch-normalised, on timm's ResNets (Pan et al., ECCV 2018).
+"""IBN-a: half of the channels instance-normalised, half batch-normalised, on timm's
+ResNets (Pan et al., ECCV 2018).
 
-Instance norm takes a picture's own contrast and tint out, which cameras differ in; batch norm keeps what tells apart.
+Instance norm takes a picture's own contrast and tint out, which cameras differ in;
+batch norm keeps what tells apart.
 """
+
 from __future__ import annotations
 
 import torch
@@ -11,14 +14,17 @@ from torch import Tensor, nn
 from dkdmpl_kit.errors import KitError
 
 RELEASE = "https://github.com/XingangPan/IBN-Net/releases/tag/v1.0"
-IBN_BACKBONES = {  # name: (timm's plain model, the file of ImageNet weights that the authors publish under RELEASE)
+# name: (timm's plain model, the file of ImageNet weights that the authors publish under
+# RELEASE)
+IBN_BACKBONES = {
     "resnet50_ibn_a": ("resnet50", "resnet50_ibn_a-d9d0bb7b.pth"),
     "resnet101_ibn_a": ("resnet101", "resnet101_ibn_a-59ea0ac6.pth"),
 }
 
 
 class InstanceBatchNorm(nn.Module):
-    """(B, C, H, W): the first half of the channels normalised in each picture, the rest over the batch.
+    """(B, C, H, W): the first half of the channels normalised in each picture, the rest
+    over the batch.
 
     The submodules are named IN and BN, as in the published checkpoints.
     """
@@ -29,28 +35,41 @@ class InstanceBatchNorm(nn.Module):
         self.BN = nn.BatchNorm2d(channels - channels // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        own, shared = x[:, :self.IN.num_features], x[:, self.IN.num_features:]
+        own = x[:, : self.IN.num_features]
+        shared = x[:, self.IN.num_features :]
         # one group a channel: instance norm by a kernel that keeps channels_last
-        own = F.group_norm(own, self.IN.num_features, self.IN.weight, self.IN.bias, self.IN.eps)
+        own = F.group_norm(
+            own, self.IN.num_features, self.IN.weight, self.IN.bias, self.IN.eps
+        )
         return torch.cat([own, self.BN(shared)], dim=1)
 
 
 def ibn_resnet(backbone: str, **options: object) -> nn.Module:
-    """timm's ResNet with IBN-a after the first convolution of every block of layers 1 to 3, random weights.
+    """timm's ResNet with IBN-a after the first convolution of every block of layers 1
+    to 3, random weights.
 
     backbone: a name of `IBN_BACKBONES`; options: for `timm.create_model`.
     """
     import timm
 
     net = timm.create_model(IBN_BACKBONES[backbone][0], **options)
-    for layer in (net.layer1, net.layer2, net.layer3):  # layer4 tells identities apart: its style is content
+    for layer in (
+        net.layer1,
+        net.layer2,
+        net.layer3,
+    ):  # layer4 tells identities apart: its style is content
         for block in layer:
             block.bn1 = InstanceBatchNorm(block.bn1.num_features)
     return net
 
 
 def no_hub_weights(backbone: str) -> KitError:
-    """The error for weights="imagenet": which file to fetch, and where its authors publish it."""
+    """The error for weights="imagenet": which file to fetch, and where its authors
+    publish it.
+    """
     file = IBN_BACKBONES[backbone][1]
-    return KitError(f'weights="imagenet" is not to be had from timm\'s hub for {backbone}: fetch {file} from its authors '
-                    f"({RELEASE}) and give weights={file}.")
+    return KitError(
+        f'weights="imagenet" is not to be had from timm\'s hub for {backbone}: fetch '
+        f"{file} from its authors "
+        f"({RELEASE}) and give weights={file}."
+    )

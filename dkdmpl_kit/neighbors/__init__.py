@@ -1,4 +1,5 @@
 """The k-NN graph: one an epoch, shared by all that follows."""
+
 from dkdmpl_kit.neighbors.graph import (
     BLOCK_ENTRIES,
     NeighborGraph,

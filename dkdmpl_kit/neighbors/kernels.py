@@ -1,9 +1,11 @@
 """Compiled inner loops of selection of the nearest neighbours.
 
-numba is imported at the top, so this module is itself imported only inside functions. Every kernel works on a range of
-rows, releases the GIL and writes only to its own rows: threads share nothing, sums run in one fixed order, and the
-result depends neither on the number of threads nor on the size of the blocks. Compiled code is cached on disk.
+numba is imported at the top, so this module is itself imported only inside functions.
+Every kernel works on a range of rows, releases the GIL and writes only to its own rows:
+threads share nothing, sums run in one fixed order, and the result depends neither on
+the number of threads nor on the size of the blocks. Compiled code is cached on disk.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,7 +16,9 @@ compiled = njit(cache=True, nogil=True)
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def dot(x, y):
-    """Inner product of two float32 rows, summed in double, so that float32 holds it correctly rounded."""
+    """Inner product of two float32 rows, summed in double, so that float32 holds it
+    correctly rounded.
+    """
     total = 0.0
     for i in range(x.shape[0]):
         total += np.float64(x[i]) * np.float64(y[i])
@@ -23,13 +27,18 @@ def dot(x, y):
 
 @compiled
 def largest_first(values, size, width):
-    """Reorder values[:size] so that the `width` largest come first, the least of them last; returns that one.
+    """Reorder values[:size] so that the `width` largest come first, the least of them
+    last; returns that one.
 
-    Quickselect (Hoare 1961). NumPy's partition does the same, but takes numba ten times as long to compile.
+    Quickselect (Hoare 1961). NumPy's partition does the same, but takes numba ten times
+    as long to compile.
     """
-    low, high = 0, size - 1
+    low = 0
+    high = size - 1
     while low < high:
-        pivot, i, j = values[(low + high) // 2], low, high
+        pivot = values[(low + high) // 2]
+        i = low
+        j = high
         while i <= j:
             while values[i] > pivot:
                 i += 1
@@ -37,7 +46,8 @@ def largest_first(values, size, width):
                 j -= 1
             if i <= j:
                 values[i], values[j] = values[j], values[i]
-                i, j = i + 1, j - 1
+                i = i + 1
+                j = j - 1
         if width - 1 <= j:
             high = j
         elif width - 1 >= i:
@@ -49,27 +59,42 @@ def largest_first(values, size, width):
 
 @compiled
 def select(bits, rows, names, start, stop, width, kept, sizes, bars):
-    """Offer rows start..stop of a tile of similarities to the lists of the largest so far of `rows`.
+    """Offer rows start..stop of a tile of similarities to the lists of the largest so
+    far of `rows`.
 
-    `bits` are floats seen as integers of their size, names (c,) what the tile's columns are called. kept (n, 2 width +
-    128), sizes (n,), bars (n,): the lists, an entry being a similarity's rank above the complement of its name, so that
-    equal ones prefer the smaller name; nothing at or below the bar can enter. Columns go in groups (c, c + m, c + 2m,
-    ...) and a group whose largest entry is not above the bar is passed over: far fewer steps than a top-k of all.
+    `bits` are floats seen as integers of their size, names (c,) what the tile's columns
+    are called. kept (n, 2 width + 128), sizes (n,), bars (n,): the lists, an entry
+    being a similarity's rank above the complement of its name, so that equal ones
+    prefer the smaller name; nothing at or below the bar can enter. Columns go in groups
+    (c, c + m, c + 2m, ...) and a group whose largest entry is not above the bar is
+    passed over: far fewer steps than a top-k of all.
     """
-    room, n, flip = kept.shape[1], bits.shape[1], (np.int64(1) << (8 * bits.itemsize - 1)) - 1
+    room = kept.shape[1]
+    n = bits.shape[1]
+    flip = (np.int64(1) << (8 * bits.itemsize - 1)) - 1
     depth = max(1, n // (8 * width))
     m = n // depth
-    highest, scratch = np.empty(m, bits.dtype), np.empty(m, bits.dtype)
+    highest = np.empty(m, bits.dtype)
+    scratch = np.empty(m, bits.dtype)
     for r in range(start, stop):
-        row, own, size, bar = bits[r], kept[rows[r]], sizes[rows[r]], bars[rows[r]]
+        row = bits[r]
+        own = kept[rows[r]]
+        size = sizes[rows[r]]
+        bar = bars[rows[r]]
         for c in range(m):
             highest[c] = row[c]
         for first in range(m, n, m):
-            part = row[first:first + m]  # the last one may be shorter
+            part = row[first : first + m]  # the last one may be shorter
             for c in range(part.shape[0]):
-                if part[c] > highest[c]:  # not max(): that would widen the integers and halve the speed
+                if (
+                    part[c] > highest[c]
+                ):  # not max(): that would widen the integers and halve the speed
                     highest[c] = part[c]
-        if bar < 0 and m >= width:  # `width` groups hold an entry as large as the width-th of the groups' largest
+        if (
+            bar < 0 and m >= width
+            # `width` groups hold an entry as large as the width-th of the groups'
+            # largest
+        ):
             for c in range(m):
                 scratch[c] = highest[c]
             least = np.int64(largest_first(scratch, m, width))
@@ -79,18 +104,24 @@ def select(bits, rows, names, start, stop, width, kept, sizes, bars):
                 continue
             for at in range(c, n, m):
                 value = np.int64(row[at])
-                value = value if value >= 0 else value ^ flip  # integers that sort as the floats do
+                value = (
+                    value if value >= 0 else value ^ flip
+                )  # integers that sort as the floats do
                 if value > bar:
                     if size == room:
-                        size, bar = width, largest_first(own, room, width) >> 32
+                        size = width
+                        bar = largest_first(own, room, width) >> 32
                     own[size], size = value * 4294967296 + (4294967295 - names[at]), size + 1
         sizes[rows[r]], bars[rows[r]] = size, bar
 
 
 @compiled
 def unpack(kept, sizes, start, stop, columns, bits):
-    """The lists of `select` as columns (n, width), in no order and filled up with -1, and similarities' bits."""
-    width, flip = columns.shape[1], (np.int64(1) << (8 * bits.itemsize - 1)) - 1
+    """The lists of `select` as columns (n, width), in no order and filled up with -1,
+    and similarities' bits.
+    """
+    width = columns.shape[1]
+    flip = (np.int64(1) << (8 * bits.itemsize - 1)) - 1
     for r in range(start, stop):
         size = min(width, sizes[r])
         best = kept[r]
@@ -99,15 +130,25 @@ def unpack(kept, sizes, start, stop, columns, bits):
         columns[r, size:], bits[r, size:] = -1, 0
         for c in range(size):
             value = best[c] >> 32
-            columns[r, c], bits[r, c] = 4294967295 - (best[c] & 0xFFFFFFFF), value if value >= 0 else value ^ flip
+            columns[r, c], bits[r, c] = (
+                4294967295 - (best[c] & 0xFFFFFFFF),
+                value if value >= 0 else value ^ flip,
+            )
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def dot_four(x, features, columns, first, last, result):
-    """`dot` of x with the rows columns[first..last] of features, at most four: together they wait for memory only once."""
-    a, b = features[columns[first]], features[columns[min(first + 1, last)]]
-    c, d = features[columns[min(first + 2, last)]], features[columns[min(first + 3, last)]]
-    by_a, by_b, by_c, by_d = 0.0, 0.0, 0.0, 0.0
+    """`dot` of x with the rows columns[first..last] of features, at most four: together
+    they wait for memory only once.
+    """
+    a = features[columns[first]]
+    b = features[columns[min(first + 1, last)]]
+    c = features[columns[min(first + 2, last)]]
+    d = features[columns[min(first + 3, last)]]
+    by_a = 0.0
+    by_b = 0.0
+    by_c = 0.0
+    by_d = 0.0
     for i in range(x.shape[0]):
         value = np.float64(x[i])
         by_a += value * np.float64(a[i])
@@ -119,16 +160,18 @@ def dot_four(x, features, columns, first, last, result):
 
 @compiled
 def rerank(features, rows, candidates, ends, begin, indices, similarities):
-    """Fill each row of the graph: itself, then the best of its candidate columns by exact similarity.
+    """Fill each row of the graph: itself, then the best of its candidate columns by
+    exact similarity.
 
-    Row r's candidates end at ends[r], where those of row r + 1 begin. Ties: smaller index first. A short list is filled
-    with the row itself at -2.
+    Row r's candidates end at ends[r], where those of row r + 1 begin. Ties: smaller
+    index first. A short list is filled with the row itself at -2.
     """
     values = np.empty(4, np.float32)
     bits = values.view(np.int32)
     keys = np.empty(0, np.int64)
     for r in range(rows.shape[0]):
-        row, n = rows[r], 0
+        row = rows[r]
+        n = 0
         if keys.shape[0] < ends[r] - begin:
             keys = np.empty(ends[r] - begin, np.int64)
         for first in range(begin, ends[r], 4):
@@ -137,7 +180,9 @@ def rerank(features, rows, candidates, ends, begin, indices, similarities):
                 if candidates[first + v] != row:
                     values[v] += np.float32(0.0)  # no negative zero
                     order = np.int64(bits[v])
-                    order = order if order >= 0 else order ^ 0x7FFFFFFF  # integers that sort as the floats do
+                    order = (
+                        order if order >= 0 else order ^ 0x7FFFFFFF
+                    )  # integers that sort as the floats do
                     keys[n], n = -order * 4294967296 + candidates[first + v], n + 1
         begin = ends[r]
         keys[:n].sort()

@@ -1,8 +1,11 @@
-"""The noise in pseudo labels: how much, since when, why, how to find it without the truth, and how to make it.
+"""The noise in pseudo labels: how much, since when, why, how to find it without the
+truth, and how to make it.
 
-Arrays in; frozen results, arrays or numbers out. Labels are (N,) with -1 for outliers, identities (N,) with a negative
-number where unknown; only `quality` and `change` do without identities.
+Arrays in; frozen results, arrays or numbers out. Labels are (N,) with -1 for outliers,
+identities (N,) with a negative number where unknown; only `quality` and `change` do
+without identities.
 """
+
 from __future__ import annotations
 
 from dkdmpl_kit.noise.agreement import (
@@ -44,14 +47,54 @@ from dkdmpl_kit.noise.quality import (
     self_confidence,
     view_disagreement,
 )
-from dkdmpl_kit.noise.tables import OUTLIERS, Contingency, best_matching, cluster_means, contingency
+from dkdmpl_kit.noise.tables import (
+    OUTLIERS,
+    Contingency,
+    best_matching,
+    cluster_means,
+    contingency,
+)
 
 __all__ = [
-    "ERROR_KINDS", "NOISE_KINDS", "NO_CAUSE", "OUTLIERS", "CameraPairErrors", "ClusterAgreement", "ClusterView",
-    "ClusteringSummary", "Contingency", "LabelChange", "LabelQuality", "LabelReport", "NoiseCauses", "NoisyLabels",
-    "PairCauses", "auroc", "best_matching", "camera_pair_errors", "centroid_silhouette", "change_table",
-    "cluster_agreement", "cluster_means", "cluster_view", "clustering_summary", "contingency", "error_kinds",
-    "inject_noise", "kept_names", "label_change", "label_quality", "label_report", "last_change", "matched_labels",
-    "neighbour_entropy", "noise_causes", "noise_response", "pair_causes", "pair_factors", "self_confidence",
-    "true_clusters", "view_disagreement",
+    "ERROR_KINDS",
+    "NOISE_KINDS",
+    "NO_CAUSE",
+    "OUTLIERS",
+    "CameraPairErrors",
+    "ClusterAgreement",
+    "ClusterView",
+    "ClusteringSummary",
+    "Contingency",
+    "LabelChange",
+    "LabelQuality",
+    "LabelReport",
+    "NoiseCauses",
+    "NoisyLabels",
+    "PairCauses",
+    "auroc",
+    "best_matching",
+    "camera_pair_errors",
+    "centroid_silhouette",
+    "change_table",
+    "cluster_agreement",
+    "cluster_means",
+    "cluster_view",
+    "clustering_summary",
+    "contingency",
+    "error_kinds",
+    "inject_noise",
+    "kept_names",
+    "label_change",
+    "label_quality",
+    "label_report",
+    "last_change",
+    "matched_labels",
+    "neighbour_entropy",
+    "noise_causes",
+    "noise_response",
+    "pair_causes",
+    "pair_factors",
+    "self_confidence",
+    "true_clusters",
+    "view_disagreement",
 ]

@@ -1,4 +1,7 @@
-"""How wrong pseudo labels are, and in which way, measured against identities that training never sees."""
+"""How wrong pseudo labels are, and in which way, measured against identities that
+training never sees.
+"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -13,12 +16,16 @@ ERROR_KINDS = ("right", "merged", "split", "outlier", "unknown")
 
 @dataclass(frozen=True)
 class ClusterAgreement:
-    """Agreement of clusters with identities, over the clustered images whose identity is known.
+    """Agreement of clusters with identities, over the clustered images whose identity
+    is known.
 
-    ari     adjusted Rand index (Hubert & Arabie 1985): 1 equal partitions, about 0 by chance
+    ari     adjusted Rand index (Hubert & Arabie 1985): 1 equal partitions, about 0 by
+            chance
     nmi     normalised mutual information, arithmetic mean, in [0, 1]
-    purity  share of images whose identity is the most frequent one of their cluster, in (0, 1]
-    These three are None where no clustered image has a known identity. The rest counts all images.
+    purity  share of images whose identity is the most frequent one of their cluster, in
+            (0, 1]
+    These three are None where no clustered image has a known identity. The rest counts
+    all images.
     """
 
     ari: float | None
@@ -30,7 +37,9 @@ class ClusterAgreement:
 
 
 def cluster_agreement(labels: np.ndarray, pids: np.ndarray) -> ClusterAgreement:
-    """Compare pseudo labels (N,), -1 for outliers, with identities (N,), negative where unknown."""
+    """Compare pseudo labels (N,), -1 for outliers, with identities (N,), negative where
+    unknown.
+    """
     labels, pids = checked(labels, pids)
     n_outliers = int((labels < 0).sum())
     counted = (labels >= 0) & (pids >= 0)
@@ -42,21 +51,31 @@ def cluster_agreement(labels: np.ndarray, pids: np.ndarray) -> ClusterAgreement:
         nmi = float(normalized_mutual_info_score(pids[counted], labels[counted]))
         cells, _, counts = _cells(labels[counted], pids[counted])
         purity = float(counts[_leaders(cells, counts, 0)].sum() / counted.sum())
-    return ClusterAgreement(ari, nmi, purity, len(np.unique(labels[labels >= 0])), n_outliers,
-                            n_outliers / len(labels))
+    return ClusterAgreement(
+        ari,
+        nmi,
+        purity,
+        len(np.unique(labels[labels >= 0])),
+        n_outliers,
+        n_outliers / len(labels),
+    )
 
 
 def error_kinds(labels: np.ndarray, pids: np.ndarray) -> np.ndarray:
     """What happened to each image: (N,) array of str, one of `ERROR_KINDS`.
 
     "outlier"  not clustered
-    "merged"   its identity is not its cluster's majority: it sits among images of somebody else
-    "split"    its identity is its cluster's majority, but another cluster holds more images of this identity
-    "right"    its identity is its cluster's majority, and this is the identity's largest cluster
+    "merged"   its identity is not its cluster's majority: it sits among images of
+               somebody else
+    "split"    its identity is its cluster's majority, but another cluster holds more
+               images of this identity
+    "right"    its identity is its cluster's majority, and this is the identity's
+               largest cluster
     "unknown"  clustered, but of unknown identity (negative): left out of all counts
 
-    Ties: of equally frequent identities the smaller pid is a cluster's majority; of clusters that hold equally many
-    images of an identity the one with the smaller label is its largest.
+    Ties: of equally frequent identities the smaller pid is a cluster's majority; of
+    clusters that hold equally many images of an identity the one with the smaller label
+    is its largest.
     """
     labels, pids = checked(labels, pids)
     kinds = np.full(len(labels), "unknown", dtype="<U7")
@@ -65,7 +84,8 @@ def error_kinds(labels: np.ndarray, pids: np.ndarray) -> np.ndarray:
     if len(counted) == 0:
         return kinds
     cells, cell_of, counts = _cells(labels[counted], pids[counted])
-    majority, largest = _leaders(cells, counts, 0), _leaders(cells, counts, 1)
+    majority = _leaders(cells, counts, 0)
+    largest = _leaders(cells, counts, 1)
     cell_kinds = np.full(len(counts), "merged", dtype=kinds.dtype)
     cell_kinds[majority] = "split"
     cell_kinds[np.intersect1d(majority, largest)] = "right"
@@ -74,9 +94,11 @@ def error_kinds(labels: np.ndarray, pids: np.ndarray) -> np.ndarray:
 
 
 def true_clusters(labels: np.ndarray, pids: np.ndarray) -> np.ndarray:
-    """(N,) the cluster that truly belongs to each picture: its identity's largest among those where it is the majority.
+    """(N,) the cluster that truly belongs to each picture: its identity's largest among
+    those where it is the majority.
 
-    -1 where its identity owns no cluster, or is unknown. labels (N,), pids (N,), -1 for outliers and unknown.
+    -1 where its identity owns no cluster, or is unknown. labels (N,), pids (N,), -1 for
+    outliers and unknown.
     """
     right = error_kinds(labels, pids) == "right"
     people, who = np.unique(pids, return_inverse=True)
@@ -87,19 +109,30 @@ def true_clusters(labels: np.ndarray, pids: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LabelReport:
-    """Pseudo labels against identities. Counts are of the counted images; a measure without anything to say is None.
+    """Pseudo labels against identities. Counts are of the counted images; a measure
+    without anything to say is None.
 
-    Pairs of images (the confusion table of the pairs; sums over the contingency table, never N x N):
-      pair_precision  of the pairs in one cluster, the share of one identity; None without such a pair
-      pair_recall     of the pairs of one identity, the share in one cluster; None without such a pair
-    Images (B-cubed, Bagga & Baldwin 1998; identity-wise: each image judges its own cluster and identity):
-      bcubed_precision  mean over the images of the share of their cluster that has their identity
-      bcubed_recall     mean over the images of the share of their identity that is in their cluster
-      each *_f is the harmonic mean of its two (2 TP over all pairs claimed and true; None without any)
-    Partitions: purity, ari, nmi as in `ClusterAgreement`; homogeneity, completeness and v_measure, their harmonic mean
+    Pairs of images (the confusion table of the pairs; sums over the contingency table,
+    never N x N):
+      pair_precision  of the pairs in one cluster, the share of one identity; None
+                      without such a pair
+      pair_recall     of the pairs of one identity, the share in one cluster; None
+                      without such a pair
+    Images (B-cubed, Bagga & Baldwin 1998; identity-wise: each image judges its own
+    cluster and identity):
+      bcubed_precision  mean over the images of the share of their cluster that has
+                        their identity
+      bcubed_recall     mean over the images of the share of their identity that is in
+                        their cluster
+      each *_f is the harmonic mean of its two (2 TP over all pairs claimed and true;
+      None without any)
+    Partitions: purity, ari, nmi as in `ClusterAgreement`; homogeneity, completeness and
+    v_measure, their harmonic mean
       (Rosenberg & Hirschberg 2007), which equals nmi.
-    split_identities  identities in more than one cluster; merged_clusters: clusters of more than one identity
-    wrong_share       share of the images outside the identity that their cluster is matched to (`matched_labels`)
+    split_identities  identities in more than one cluster; merged_clusters: clusters of
+                      more than one identity
+    wrong_share       share of the images outside the identity that their cluster is
+                      matched to (`matched_labels`)
     """
 
     n_images: int
@@ -122,51 +155,81 @@ class LabelReport:
     wrong_share: float | None = None
 
 
-def label_report(labels: np.ndarray, pids: np.ndarray, *, outliers: str = "left_out") -> LabelReport:
-    """Every measure of pseudo labels (N,), -1 for outliers, against identities (N,), negative where unknown.
+def label_report(
+    labels: np.ndarray, pids: np.ndarray, *, outliers: str = "left_out"
+) -> LabelReport:
+    """Every measure of pseudo labels (N,), -1 for outliers, against identities (N,),
+    negative where unknown.
 
-    outliers: "left_out" judges the clustered images alone (how clean is what is trained on?); "singletons" judges all,
-    each outlier as a cluster of its own: precision rises and recall falls by them, their identities count as split.
-    Images of unknown identity are left out either way.
+    outliers: "left_out" judges the clustered images alone (how clean is what is trained
+    on?); "singletons" judges all, each outlier as a cluster of its own: precision rises
+    and recall falls by them, their identities count as split. Images of unknown
+    identity are left out either way.
     """
-    from sklearn.metrics import adjusted_rand_score, homogeneity_completeness_v_measure, normalized_mutual_info_score
+    from sklearn.metrics import (
+        adjusted_rand_score,
+        homogeneity_completeness_v_measure,
+        normalized_mutual_info_score,
+    )
 
     table = contingency(labels, pids, outliers=outliers)
-    counts, n = table.counts, len(table.images)
+    counts = table.counts
+    n = len(table.images)
     if not n:
         return LabelReport(0, 0, 0)
-    sizes, totals = counts.sum(axis=1), counts.sum(axis=0)                    # images per cluster (K,), identity (P,)
-    both, claimed, true = pairs(counts.data), pairs(sizes), pairs(totals)
+    # images per cluster (K,), identity (P,)
+    sizes = counts.sum(axis=1)
+    totals = counts.sum(axis=0)
+    both = pairs(counts.data)
+    claimed = pairs(sizes)
+    true = pairs(totals)
     cells = counts.tocoo()
     squares = cells.data.astype(float) ** 2
-    bcubed = [float((squares / sizes[cells.row]).sum() / n), float((squares / totals[cells.col]).sum() / n)]
+    bcubed = [
+        float((squares / sizes[cells.row]).sum() / n),
+        float((squares / totals[cells.col]).sum() / n),
+    ]
     matched = best_matching(counts)[table.row_of]
     partition = (table.column_of, table.row_of)
     return LabelReport(
-        n, len(sizes), len(totals),
-        both / claimed if claimed else None, both / true if true else None,
+        n,
+        len(sizes),
+        len(totals),
+        both / claimed if claimed else None,
+        both / true if true else None,
         2 * both / (claimed + true) if claimed + true else None,
-        *bcubed, 2 * bcubed[0] * bcubed[1] / sum(bcubed),
+        *bcubed,
+        2 * bcubed[0] * bcubed[1] / sum(bcubed),
         float(counts.max(axis=1).toarray().sum() / n),
-        float(adjusted_rand_score(*partition)), float(normalized_mutual_info_score(*partition)),
+        float(adjusted_rand_score(*partition)),
+        float(normalized_mutual_info_score(*partition)),
         *(float(value) for value in homogeneity_completeness_v_measure(*partition)),
-        int((np.bincount(cells.col) > 1).sum()), int((np.bincount(cells.row) > 1).sum()),
-        float((matched != table.column_of).mean()))
+        int((np.bincount(cells.col) > 1).sum()),
+        int((np.bincount(cells.row) > 1).sum()),
+        float((matched != table.column_of).mean()),
+    )
 
 
 def matched_labels(labels: np.ndarray, pids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The identity of each image by its pseudo label (N,), and whether that is wrong (N,) bool.
+    """The identity of each image by its pseudo label (N,), and whether that is wrong
+    (N,) bool.
 
-    Each cluster takes one identity and each identity one cluster, so that most images are right (`best_matching`).
-    The first is -1 for an outlier and in a cluster that stays without identity: all of those images are wrong, and
-    so is every second part of a split identity. Outliers and images of unknown identity are not wrong, as nothing
-    can be said of them: leave them out with (labels >= 0) & (pids >= 0).
+    Each cluster takes one identity and each identity one cluster, so that most images
+    are right (`best_matching`). The first is -1 for an outlier and in a cluster that
+    stays without identity: all of those images are wrong, and so is every second part
+    of a split identity. Outliers and images of unknown identity are not wrong, as
+    nothing can be said of them: leave them out with (labels >= 0) & (pids >= 0).
     """
     table = contingency(labels, pids)
-    identity = np.append(table.pids, -1)[best_matching(table.counts)] if len(table.pids) else table.pids
+    identity = (
+        np.append(table.pids, -1)[best_matching(table.counts)]
+        if len(table.pids)
+        else table.pids
+    )
     labels, pids = checked(labels, pids)
-    by_label, wrong = np.full(len(labels), -1), np.zeros(len(labels), dtype=bool)
-    in_table = np.isin(labels, table.clusters)                                # unknown images in matched clusters too
+    by_label = np.full(len(labels), -1)
+    wrong = np.zeros(len(labels), dtype=bool)
+    in_table = np.isin(labels, table.clusters)  # unknown images in matched clusters too
     by_label[in_table] = identity[np.searchsorted(table.clusters, labels[in_table])]
     wrong[table.images] = by_label[table.images] != pids[table.images]
     return by_label, wrong
@@ -174,13 +237,16 @@ def matched_labels(labels: np.ndarray, pids: np.ndarray) -> tuple[np.ndarray, np
 
 @dataclass(frozen=True)
 class CameraPairErrors:
-    """Pairs of images by their two cameras; every array (C, C) int64 and symmetric, each unordered pair counted once.
+    """Pairs of images by their two cameras; every array (C, C) int64 and symmetric,
+    each unordered pair counted once.
 
     cameras   (C,) camera ids
-    merged    pairs wrongly in one cluster (of two identities); together: all pairs in one cluster
-    split     pairs wrongly in two clusters (of one identity); same: all pairs of one identity
-    So merged / together and split / same are the rates of error; the entries on and above the diagonal add up to the
-    pairs of `label_report`.
+    merged    pairs wrongly in one cluster (of two identities); together: all pairs in
+              one cluster
+    split     pairs wrongly in two clusters (of one identity); same: all pairs of one
+              identity
+    So merged / together and split / same are the rates of error; the entries on and
+    above the diagonal add up to the pairs of `label_report`.
     """
 
     cameras: np.ndarray
@@ -190,16 +256,22 @@ class CameraPairErrors:
     same: np.ndarray
 
 
-def camera_pair_errors(labels: np.ndarray, pids: np.ndarray, camids: np.ndarray, *,
-                       outliers: str = "left_out") -> CameraPairErrors:
-    """Wrongly merged and wrongly split pairs per pair of cameras; labels, pids, camids (N,), outliers as in `label_report`.
+def camera_pair_errors(
+    labels: np.ndarray, pids: np.ndarray, camids: np.ndarray, *, outliers: str = "left_out"
+) -> CameraPairErrors:
+    """Wrongly merged and wrongly split pairs per pair of cameras; labels, pids, camids
+    (N,), outliers as in `label_report`.
 
-    Images whose identity or camera is unknown (negative) are left out. KitError where no camera is known.
+    Images whose identity or camera is unknown (negative) are left out. KitError where
+    no camera is known.
     """
     labels, pids = checked(labels, pids)
     _, camids = checked(labels, camids, "labels and camids")
     if (camids < 0).all():
-        raise KitError("camera_pair_errors needs cameras and none is known: give a data set whose file names hold them.")
+        raise KitError(
+            "camera_pair_errors needs cameras and none is known: give a data set whose "
+            "file names hold them."
+        )
     table = contingency(labels, np.where(camids >= 0, pids, -1), outliers=outliers)
     cameras, camera_of = np.unique(camids[table.images], return_inverse=True)
 
@@ -207,24 +279,29 @@ def camera_pair_errors(labels: np.ndarray, pids: np.ndarray, camids: np.ndarray,
         """(C, C) pairs of images within the groups of a partition (n,)."""
         names, group_of = np.unique(groups, return_inverse=True)
         per_group = count_table(group_of, camera_of, (len(names), len(cameras)))
-        met = (per_group.T @ per_group).toarray()                             # sum over groups of n_c n_d
+        met = (per_group.T @ per_group).toarray()  # sum over groups of n_c n_d
         itself = np.diag(per_group.sum(axis=0))
         return np.where(np.eye(len(cameras), dtype=bool), (met - itself) // 2, met)
 
-    together, same = by_camera(table.row_of), by_camera(table.column_of)
+    together = by_camera(table.row_of)
+    same = by_camera(table.column_of)
     right = by_camera(table.row_of * len(table.pids) + table.column_of)
     return CameraPairErrors(cameras, together - right, together, same - right, same)
 
 
 def _cells(labels: np.ndarray, pids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The contingency table's filled cells: (label, pid) (2, C), the cell of each image (N,), images per cell (C,)."""
+    """The contingency table's filled cells: (label, pid) (2, C), the cell of each image
+    (N,), images per cell (C,).
+    """
     cells, cell_of = np.unique(np.stack([labels, pids]), axis=1, return_inverse=True)
     cell_of = cell_of.ravel()
     return cells, cell_of, np.bincount(cell_of)
 
 
 def _leaders(cells: np.ndarray, counts: np.ndarray, axis: int) -> np.ndarray:
-    """Per label (axis 0) or per pid (axis 1) the cell with most images; ties: the smaller pid or label."""
+    """Per label (axis 0) or per pid (axis 1) the cell with most images; ties: the
+    smaller pid or label.
+    """
     order = np.lexsort([cells[1 - axis], -counts, cells[axis]])
     _, first = np.unique(cells[axis][order], return_index=True)
     return order[first]

@@ -1,4 +1,7 @@
-"""Why pseudo labels go wrong: what wrong pairs of images have in common that right pairs have not."""
+"""Why pseudo labels go wrong: what wrong pairs of images have in common that right
+pairs have not.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -9,23 +12,34 @@ import numpy as np
 from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.noise.tables import Contingency, checked, contingency, pairs
 
-_PAIR_NAMES = {"merged": ("wrongly together", "rightly apart"), "split": ("wrongly apart", "rightly together")}
-ALIKE_RGB = 40.0                                  # mean distance of the clothes' colours, in 0..441 of the RGB cube
+_PAIR_NAMES = {
+    "merged": ("wrongly together", "rightly apart"),
+    "split": ("wrongly apart", "rightly together"),
+}
+ALIKE_RGB = 40.0  # mean distance of the clothes' colours, in 0..441 of the RGB cube
 _CLOTHES = {"id_top_rgb": ("id_top_rgb", "id_bottom_rgb"), "id_paint_rgb": ("id_paint_rgb",)}
-_ENUMERATED = 2_000_000                           # pairs within groups looked at; beyond, so many are drawn
+_ENUMERATED = 2_000_000  # pairs within groups looked at; beyond, so many are drawn
 _FEW = 20
 NO_CAUSE = "none of these"
-_WITHOUT = {"same camera": "another camera", "same view": "another view", "same clothes": "other clothes",
-            "look-alike": "no look-alike", "one occluded": "both or neither occluded", "same occluder": "no same occluder"}
+_WITHOUT = {
+    "same camera": "another camera",
+    "same view": "another view",
+    "same clothes": "other clothes",
+    "look-alike": "no look-alike",
+    "one occluded": "both or neither occluded",
+    "same occluder": "no same occluder",
+}
 
 
 @dataclass(frozen=True)
 class NoiseCauses:
-    """Odds ratios of F factors: by how much the odds that a pair is wrong grow where the factor holds, others equal.
+    """Odds ratios of F factors: by how much the odds that a pair is wrong grow where
+    the factor holds, others equal.
 
-    names (F,); odds_ratio, low, high (F,): the ratio (1: no effect) and its 95 % bootstrap interval
-    share_wrong, share_right (F,): how often the factor holds among wrong and right pairs
-    n_wrong, n_right: pairs compared; note: one sentence on what could not be said, or empty
+    names (F,); odds_ratio, low, high (F,): the ratio (1: no effect) and its 95 %
+    bootstrap interval share_wrong, share_right (F,): how often the factor holds among
+    wrong and right pairs n_wrong, n_right: pairs compared; note: one sentence on what
+    could not be said, or empty
     """
 
     kind: str
@@ -40,56 +54,112 @@ class NoiseCauses:
     note: str = ""
 
 
-def noise_causes(labels: np.ndarray, pids: np.ndarray, *, camids: np.ndarray | None = None,
-                 factors: Sequence[dict] | None = None, kind: str = "merged", max_pairs: int = 20_000,
-                 resamples: int = 200, seed: int = 0) -> NoiseCauses:
-    """Regress "this pair is wrong" on what its two images share (`pair_factors`), over clustered images of known identity.
+def noise_causes(
+    labels: np.ndarray,
+    pids: np.ndarray,
+    *,
+    camids: np.ndarray | None = None,
+    factors: Sequence[dict] | None = None,
+    kind: str = "merged",
+    max_pairs: int = 20_000,
+    resamples: int = 200,
+    seed: int = 0,
+) -> NoiseCauses:
+    """Regress "this pair is wrong" on what its two images share (`pair_factors`), over
+    clustered images of known identity.
 
-    kind "merged": pairs of two identities in one cluster, against pairs of two identities rightly in two clusters;
-         "split":  pairs of one identity in two clusters, against pairs of one identity rightly in one.
-    labels (N,), -1 for outliers; pids (N,); camids (N,), -1 unknown, and/or the renderer's factors, N dicts.
-    Of each side at most max_pairs are drawn; odds ratios do not depend on how many of either (Prentice & Pyke 1979).
-    Logistic regression with a very weak ridge (a normal prior of sd 10 on each log odds ratio), which keeps factors
-    that never fail finite. Intervals: percentiles over `resamples` bootstraps of whole identities, as pairs that share
-    one are not independent (a pair counts as often as its identities are drawn: the product of their two counts). A
-    factor that a resample lacks has no effect there. Factors that go together (a look-alike's clothes) share the credit.
-    Factors that are the same in all pairs are left out. Nothing to compare: no factors, and a note that says why.
+    kind "merged": pairs of two identities in one cluster, against pairs of two
+    identities rightly in two clusters;
+         "split":  pairs of one identity in two clusters, against pairs of one identity
+                   rightly in one.
+    labels (N,), -1 for outliers; pids (N,); camids (N,), -1 unknown, and/or the
+    renderer's factors, N dicts. Of each side at most max_pairs are drawn; odds ratios
+    do not depend on how many of either (Prentice & Pyke 1979). Logistic regression with
+    a very weak ridge (a normal prior of sd 10 on each log odds ratio), which keeps
+    factors that never fail finite. Intervals: percentiles over `resamples` bootstraps
+    of whole identities, as pairs that share one are not independent (a pair counts as
+    often as its identities are drawn: the product of their two counts). A factor that a
+    resample lacks has no effect there. Factors that go together (a look-alike's
+    clothes) share the credit. Factors that are the same in all pairs are left out.
+    Nothing to compare: no factors, and a note that says why.
     """
     check_option("kind", kind, _PAIR_NAMES)
     labels, pids = checked(labels, pids)
     if camids is None and factors is None:
-        raise KitError("noise_causes has nothing to explain by: give camids, or the renderer's factors, or both.")
+        raise KitError(
+            "noise_causes has nothing to explain by: give camids, or the renderer's "
+            "factors, or both."
+        )
     for name, given in (("camids", camids), ("factors", factors)):
         if given is not None and len(given) != len(labels):
-            raise KitError(f"{name} are of {len(given)} images and labels of {len(labels)}: give both of the same.")
-    table, rng = contingency(labels, pids), np.random.default_rng(seed)
+            raise KitError(
+                f"{name} are of {len(given)} images and labels of {len(labels)}: give "
+                "both of the same."
+            )
+    table = contingency(labels, pids)
+    rng = np.random.default_rng(seed)
     if not len(table.images):
-        return _nothing(kind, 0, 0, "No clustered image has a known identity, so no pair can be called wrong.")
+        return _nothing(
+            kind,
+            0,
+            0,
+            "No clustered image has a known identity, so no pair can be called wrong.",
+        )
     wrong, right = _sampled_pairs(table, kind, max_pairs, rng)
     if not len(wrong) or not len(right):
         missing = _PAIR_NAMES[kind][0 if not len(wrong) else 1]
-        return _nothing(kind, len(wrong), len(right), f"There is no pair {missing}, so there is nothing to compare.")
+        return _nothing(
+            kind,
+            len(wrong),
+            len(right),
+            f"There is no pair {missing}, so there is nothing to compare.",
+        )
     i, j = table.images[np.concatenate([wrong, right])].T
     is_wrong = np.arange(len(i)) < len(wrong)
-    columns = {name: holds for name, holds in pair_factors(i, j, camids, factors).items() if 0 < holds.sum() < len(i)}
+    columns = {
+        name: holds
+        for name, holds in pair_factors(i, j, camids, factors).items()
+        if 0 < holds.sum() < len(i)
+    }
     if not columns:
-        return _nothing(kind, len(wrong), len(right), "Every factor is the same in all pairs, so none explains a difference.")
+        return _nothing(
+            kind,
+            len(wrong),
+            len(right),
+            "Every factor is the same in all pairs, so none explains a difference.",
+        )
     x = np.stack(list(columns.values()), axis=1)
     odds, low, high = _odds_ratios(x, is_wrong, pids[i], pids[j], resamples, rng)
-    note = f"Only {len(wrong)} wrong pairs: read the intervals, not the ratios." if len(wrong) < _FEW else ""
-    return NoiseCauses(kind, tuple(columns), odds, low, high, x[is_wrong].mean(0), x[~is_wrong].mean(0),
-                       len(wrong), len(right), note)
+    note = (
+        f"Only {len(wrong)} wrong pairs: read the intervals, not the ratios."
+        if len(wrong) < _FEW
+        else ""
+    )
+    return NoiseCauses(
+        kind,
+        tuple(columns),
+        odds,
+        low,
+        high,
+        x[is_wrong].mean(0),
+        x[~is_wrong].mean(0),
+        len(wrong),
+        len(right),
+        note,
+    )
 
 
 @dataclass(frozen=True)
 class PairCauses:
     """Wrong pairs one by one, and what may have caused each.
 
-    pairs (M, 2) image indices; n_wrong: how many there are in all, M at most `max_pairs` of them
-    names (F,) each factor by the side that makes errors likelier ("same camera", or "another camera" where sharing it
+    pairs (M, 2) image indices; n_wrong: how many there are in all, M at most
+    `max_pairs` of them names (F,) each factor by the side that makes errors likelier
+    ("same camera", or "another camera" where sharing it
       protects), odds_ratio, low, high (F,) of that side; holds (M, F) bool
-    cause (M,) place in names, or -1: of the sides whose interval lies above 1, the one of the greatest ratio that holds
-    note: what could not be said, and whether pairs were left out; or empty
+    cause (M,) place in names, or -1: of the sides whose interval lies above 1, the one
+    of the greatest ratio that holds note: what could not be said, and whether pairs
+    were left out; or empty
     """
 
     kind: str
@@ -104,62 +174,133 @@ class PairCauses:
     note: str = ""
 
     def table(self) -> dict[str, list]:
-        """Columns, a row a cause, the most frequent first and NO_CAUSE last: "cause", "pairs" of it and their "share" (they
-        add up to M and to 1), "holds" (in which share of the pairs it is true, other causes or not), and the odds."""
+        """Columns, a row a cause, the most frequent first and NO_CAUSE last: "cause",
+        "pairs" of it and their "share" (they add up to M and to 1), "holds" (in which
+        share of the pairs it is true, other causes or not), and the odds.
+        """
         counts = np.bincount(self.cause + 1, minlength=len(self.names) + 1)
         order = [*(np.argsort(-counts[1:], kind="stable") + 1), 0]
         total = max(len(self.cause), 1)
-        columns = {"cause": [NO_CAUSE, *self.names], "pairs": counts.tolist(), "share": (counts / total).tolist(),
-                   "holds": [np.nan, *(self.holds.sum(axis=0) / total)]}
-        columns |= {name: [np.nan, *getattr(self, name)] for name in ("odds_ratio", "low", "high")}
+        columns = {
+            "cause": [NO_CAUSE, *self.names],
+            "pairs": counts.tolist(),
+            "share": (counts / total).tolist(),
+            "holds": [np.nan, *(self.holds.sum(axis=0) / total)],
+        }
+        columns |= {
+            name: [np.nan, *getattr(self, name)] for name in ("odds_ratio", "low", "high")
+        }
         return {name: [column[place] for place in order] for name, column in columns.items()}
 
 
-def pair_causes(labels: np.ndarray, pids: np.ndarray, *, camids: np.ndarray | None = None,
-                factors: Sequence[dict] | None = None, kind: str = "merged", max_pairs: int = 20_000,
-                resamples: int = 200, seed: int = 0) -> PairCauses:
-    """Every wrong pair of a kind with its likeliest cause; arguments as in `noise_causes`, which gives the odds.
+def pair_causes(
+    labels: np.ndarray,
+    pids: np.ndarray,
+    *,
+    camids: np.ndarray | None = None,
+    factors: Sequence[dict] | None = None,
+    kind: str = "merged",
+    max_pairs: int = 20_000,
+    resamples: int = 200,
+    seed: int = 0,
+) -> PairCauses:
+    """Every wrong pair of a kind with its likeliest cause; arguments as in
+    `noise_causes`, which gives the odds.
 
-    A cause is an association that the regression finds clear over all pairs, read off one pair: no proof for that pair.
-    Without cameras and factors the pairs come without causes, and the note says so.
+    A cause is an association that the regression finds clear over all pairs, read off
+    one pair: no proof for that pair. Without cameras and factors the pairs come without
+    causes, and the note says so.
     """
     check_option("kind", kind, _PAIR_NAMES)
     labels, pids = checked(labels, pids)
     table = contingency(labels, pids)
     n_wrong = pairs(table.counts.sum(axis=int(kind == "merged"))) - pairs(table.counts.data)
-    wrong = _sampled_pairs(table, kind, max_pairs, np.random.default_rng(seed))[0] if n_wrong else np.zeros((0, 2), int)
+    wrong = (
+        _sampled_pairs(table, kind, max_pairs, np.random.default_rng(seed))[0]
+        if n_wrong
+        else np.zeros((0, 2), int)
+    )
     i, j = table.images[wrong].T
-    notes = [f"Looked at {len(wrong):,} of {n_wrong:,} wrong pairs, drawn at random."] * (len(wrong) < n_wrong)
+    notes = [f"Looked at {len(wrong):,} of {n_wrong:,} wrong pairs, drawn at random."] * (
+        len(wrong) < n_wrong
+    )
     if camids is None and factors is None:
-        found = _nothing(kind, len(wrong), 0, "Neither cameras nor the renderer's record are known: pairs have no cause here.")
+        found = _nothing(
+            kind,
+            len(wrong),
+            0,
+            "Neither cameras nor the renderer's record are known: pairs have no cause here.",
+        )
     else:
-        found = noise_causes(labels, pids, camids=camids, factors=factors, kind=kind, max_pairs=max_pairs,
-                             resamples=resamples, seed=seed)
+        found = noise_causes(
+            labels,
+            pids,
+            camids=camids,
+            factors=factors,
+            kind=kind,
+            max_pairs=max_pairs,
+            resamples=resamples,
+            seed=seed,
+        )
     holding = pair_factors(i, j, camids, factors) if found.names else {}
     likelier = found.odds_ratio >= 1
-    holds = np.array([holding[name] == up for name, up in zip(found.names, likelier)], dtype=bool)
+    holds = np.array(
+        [holding[name] == up for name, up in zip(found.names, likelier)], dtype=bool
+    )
     holds = holds.reshape(len(found.names), len(i)).T
-    if camids is not None and "same camera" in found.names:                  # an unknown camera is neither side
-        holds[:, found.names.index("same camera")] &= (np.asarray(camids)[np.stack([i, j])] >= 0).all(axis=0)
+    if (
+        camids is not None and "same camera" in found.names
+    ):  # an unknown camera is neither side
+        holds[:, found.names.index("same camera")] &= (
+            np.asarray(camids)[np.stack([i, j])] >= 0
+        ).all(axis=0)
     with np.errstate(divide="ignore"):
-        odds, low, high = (np.where(likelier, own, 1 / other) for own, other in
-                           ((found.odds_ratio, found.odds_ratio), (found.low, found.high), (found.high, found.low)))
+        odds, low, high = (
+            np.where(likelier, own, 1 / other)
+            for own, other in (
+                (found.odds_ratio, found.odds_ratio),
+                (found.low, found.high),
+                (found.high, found.low),
+            )
+        )
     strength = np.where(holds & (low > 1), odds, -1.0)
-    cause = np.where(strength.max(axis=1, initial=-1.0) > 0, strength.argmax(axis=1) if len(odds) else 0, -1)
+    cause = np.where(
+        strength.max(axis=1, initial=-1.0) > 0,
+        strength.argmax(axis=1) if len(odds) else 0,
+        -1,
+    )
     names = tuple(name if up else _WITHOUT[name] for name, up in zip(found.names, likelier))
-    return PairCauses(kind, np.stack([i, j], axis=1), int(n_wrong), names, odds, low, high, holds, cause,
-                      " ".join([*notes, *[found.note] * bool(found.note)]))
+    return PairCauses(
+        kind,
+        np.stack([i, j], axis=1),
+        int(n_wrong),
+        names,
+        odds,
+        low,
+        high,
+        holds,
+        cause,
+        " ".join([*notes, *[found.note] * bool(found.note)]),
+    )
 
 
-def pair_factors(i: np.ndarray, j: np.ndarray, camids: np.ndarray | None = None,
-                 factors: Sequence[dict] | None = None) -> dict[str, np.ndarray]:
-    """{factor: (M,) bool} of the pairs of images i, j (M,), from camids (N,) and/or the renderer's factors (N dicts).
+def pair_factors(
+    i: np.ndarray,
+    j: np.ndarray,
+    camids: np.ndarray | None = None,
+    factors: Sequence[dict] | None = None,
+) -> dict[str, np.ndarray]:
+    """{factor: (M,) bool} of the pairs of images i, j (M,), from camids (N,) and/or the
+    renderer's factors (N dicts).
 
     same camera     of two known ones (camids, or the factors' "camera")
     same view       both from the front, the right, the back or the left
-    same clothes    the colours of top and bottom (vehicles: of the paint) are alike: mean RGB distance at most 40 of 441
-    look-alike      two identities, of which one borrows the other's clothes, or both borrow the same ones
-    same occluder   the same thing stands in front of both; one occluded: something stands in front of exactly one
+    same clothes    the colours of top and bottom (vehicles: of the paint) are alike:
+                    mean RGB distance at most 40 of 441
+    look-alike      two identities, of which one borrows the other's clothes, or both
+                    borrow the same ones
+    same occluder   the same thing stands in front of both; one occluded: something
+                    stands in front of exactly one
     """
     found = {}
     if camids is None and factors is not None:
@@ -170,43 +311,79 @@ def pair_factors(i: np.ndarray, j: np.ndarray, camids: np.ndarray | None = None,
     if not factors:
         return found
 
-    view, occluder = (np.array([f.get(key, "none") for f in factors]) for key in ("pic_view", "pic_occluder"))
+    view, occluder = (
+        np.array([f.get(key, "none") for f in factors])
+        for key in ("pic_view", "pic_occluder")
+    )
     found["same view"] = (view[i] == view[j]) & (view[i] != "none")
     keys = next((keys for key, keys in _CLOTHES.items() if key in factors[0]), ())
     if keys:
         rgb = np.array([[f[key] for key in keys] for f in factors], dtype=float)
-        found["same clothes"] = np.linalg.norm(rgb[i] - rgb[j], axis=2).mean(axis=1) <= ALIKE_RGB
+        found["same clothes"] = (
+            np.linalg.norm(rgb[i] - rgb[j], axis=2).mean(axis=1) <= ALIKE_RGB
+        )
     numbers = np.array([f.get("number", -1) for f in factors])
-    model = np.array([f["id_lookalike_of"] if f.get("id_lookalike_of") is not None else -2 for f in factors])
-    related = (model[i] == numbers[j]) | (model[j] == numbers[i]) | ((model[i] == model[j]) & (model[i] >= 0))
+    model = np.array(
+        [
+            f["id_lookalike_of"] if f.get("id_lookalike_of") is not None else -2
+            for f in factors
+        ]
+    )
+    related = (
+        (model[i] == numbers[j])
+        | (model[j] == numbers[i])
+        | ((model[i] == model[j]) & (model[i] >= 0))
+    )
     free = occluder == "none"
-    return found | {"look-alike": related & (numbers[i] != numbers[j]), "one occluded": free[i] != free[j],
-                    "same occluder": (occluder[i] == occluder[j]) & ~free[i]}
+    return found | {
+        "look-alike": related & (numbers[i] != numbers[j]),
+        "one occluded": free[i] != free[j],
+        "same occluder": (occluder[i] == occluder[j]) & ~free[i],
+    }
 
 
-def _sampled_pairs(table: Contingency, kind: str, most: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(wrong (W, 2), right (R, 2)) pairs of places among the counted images, at most `most` of each, without repeats."""
-    cluster, identity = table.row_of, table.column_of
+def _sampled_pairs(
+    table: Contingency, kind: str, most: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """(wrong (W, 2), right (R, 2)) pairs of places among the counted images, at most
+    `most` of each, without repeats.
+    """
+    cluster = table.row_of
+    identity = table.column_of
     if kind == "split":
         found = _pairs_within(identity, rng)
         is_wrong = cluster[found[:, 0]] != cluster[found[:, 1]]
-        wrong, right = found[is_wrong], found[~is_wrong]
+        wrong = found[is_wrong]
+        right = found[~is_wrong]
     else:
         wrong = _pairs_within(cluster, rng)
         wrong = wrong[identity[wrong[:, 0]] != identity[wrong[:, 1]]]
-        drawn = np.sort(rng.integers(len(cluster), size=(4 * most, 2)), axis=1)     # most pairs are rightly apart
+        drawn = np.sort(
+            rng.integers(len(cluster), size=(4 * most, 2)), axis=1
+        )  # most pairs are rightly apart
         first, second = np.divmod(np.unique(drawn @ [len(cluster), 1]), len(cluster))
         apart = (cluster[first] != cluster[second]) & (identity[first] != identity[second])
         right = np.stack([first, second], axis=1)[apart]
-    return tuple(p[np.sort(rng.choice(len(p), min(most, len(p)), replace=False))] for p in (wrong, right))
+    return tuple(
+        p[np.sort(rng.choice(len(p), min(most, len(p)), replace=False))]
+        for p in (wrong, right)
+    )
 
 
 def _pairs_within(group_of: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(M, 2) pairs of places of the same group (n,), first < second in the sorted order: all, or _ENUMERATED drawn."""
-    order, sizes = np.argsort(group_of, kind="stable"), np.bincount(group_of)
+    """(M, 2) pairs of places of the same group (n,), first < second in the sorted
+    order: all, or _ENUMERATED drawn.
+    """
+    order = np.argsort(group_of, kind="stable")
+    sizes = np.bincount(group_of)
     total = pairs(sizes)
-    number = np.arange(total) if total <= _ENUMERATED else np.unique(rng.integers(total, size=_ENUMERATED))
-    # a member at place p of its group has p partners before it: pairs are numbered by their second member
+    number = (
+        np.arange(total)
+        if total <= _ENUMERATED
+        else np.unique(rng.integers(total, size=_ENUMERATED))
+    )
+    # a member at place p of its group has p partners before it: pairs are numbered by
+    # their second member
     place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     until = np.cumsum(place)
     second = np.searchsorted(until, number, side="right")
@@ -214,9 +391,17 @@ def _pairs_within(group_of: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.stack([order[first], order[second]], axis=1)
 
 
-def _odds_ratios(x: np.ndarray, wrong: np.ndarray, pid_i: np.ndarray, pid_j: np.ndarray, resamples: int,
-                 rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(ratio, low, high) (F,) each; pairs of equal factors and outcome are one weighted row, so that refits are cheap."""
+def _odds_ratios(
+    x: np.ndarray,
+    wrong: np.ndarray,
+    pid_i: np.ndarray,
+    pid_j: np.ndarray,
+    resamples: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(ratio, low, high) (F,) each; pairs of equal factors and outcome are one weighted
+    row, so that refits are cheap.
+    """
     from sklearn.linear_model import LogisticRegression
 
     rows, row_of = np.unique(np.column_stack([x, wrong]), axis=0, return_inverse=True)
@@ -232,12 +417,18 @@ def _odds_ratios(x: np.ndarray, wrong: np.ndarray, pid_i: np.ndarray, pid_j: np.
     first, second = place.reshape(2, -1)
     drawn = []
     for _ in range(resamples):
-        times = np.bincount(rng.integers(len(identities), size=len(identities)), minlength=len(identities))
+        times = np.bincount(
+            rng.integers(len(identities), size=len(identities)), minlength=len(identities)
+        )
         weights = (times[first] * np.where(first == second, 1, times[second])).astype(float)
         if weights[wrong].any() and weights[~wrong].any():
             drawn.append(log_odds(weights))
     ratio = np.exp(log_odds(np.ones(len(x))))
-    low, high = np.exp(np.percentile(drawn, (2.5, 97.5), axis=0)) if drawn else np.full((2, len(ratio)), np.nan)
+    low, high = (
+        np.exp(np.percentile(drawn, (2.5, 97.5), axis=0))
+        if drawn
+        else np.full((2, len(ratio)), np.nan)
+    )
     return ratio, low, high
 
 

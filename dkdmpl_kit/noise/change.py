@@ -1,4 +1,7 @@
-"""How pseudo labels change from one epoch to the next: clusters matched, born and gone, images that change sides."""
+"""How pseudo labels change from one epoch to the next: clusters matched, born and gone,
+images that change sides.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -12,12 +15,15 @@ from dkdmpl_kit.noise.tables import best_matching, checked, count_table
 
 @dataclass(frozen=True)
 class LabelChange:
-    """What happened between two clusterings of the same N images; M clusters are matched.
+    """What happened between two clusterings of the same N images; M clusters are
+    matched.
 
-    before, after   (M,) labels of the matched clusters, one to one; iou (M,) their overlap, |A and B| / |A or B|
+    before, after   (M,) labels of the matched clusters, one to one; iou (M,) their
+                    overlap, |A and B| / |A or B|
     births, deaths  labels of the new (old) clusters without a match
     splits, merges  labels of the old (new) clusters that fell apart (were put together)
-    flipped         (N,) bool: clustered both times, but not in the cluster matched to the old one
+    flipped         (N,) bool: clustered both times, but not in the cluster matched to
+                    the old one
     became_outlier, stopped_outlier  (N,) bool
     """
 
@@ -34,56 +40,97 @@ class LabelChange:
 
 
 def label_change(before: np.ndarray, after: np.ndarray, *, part: float = 0.2) -> LabelChange:
-    """Compare the labels (N,) of two epochs, -1 for outliers; label numbers need not agree.
+    """Compare the labels (N,) of two epochs, -1 for outliers; label numbers need not
+    agree.
 
-    Clusters are matched one to one so that the intersections over union have the greatest sum (the Hungarian
-    algorithm's assignment); clusters that share no image never match.
-    part: in (0, 1]; an old cluster is split where at least two new ones each take that share of its images, a new one
-    is merged where at least two old ones each make up that share of it. So one stray image is no split.
+    Clusters are matched one to one so that the intersections over union have the
+    greatest sum (the Hungarian algorithm's assignment); clusters that share no image
+    never match. part: in (0, 1]; an old cluster is split where at least two new ones
+    each take that share of its images, a new one is merged where at least two old ones
+    each make up that share of it. So one stray image is no split.
     """
     before, after = checked(before, after, "the labels of two epochs")
     if not 0 < part <= 1:
-        raise KitError(f"part={part} must lie above 0 and at most at 1: the share of a cluster that makes a part of it.")
-    (old, size_old), (new, size_new) = (np.unique(x[x >= 0], return_counts=True) for x in (before, after))
+        raise KitError(
+            f"part={part} must lie above 0 and at most at 1: the share of a cluster "
+            "that makes a part of it."
+        )
+    (old, size_old), (new, size_new) = (
+        np.unique(x[x >= 0], return_counts=True) for x in (before, after)
+    )
     both = (before >= 0) & (after >= 0)
-    row, column = np.searchsorted(old, before[both]), np.searchsorted(new, after[both])
+    row = np.searchsorted(old, before[both])
+    column = np.searchsorted(new, after[both])
     shared = count_table(row, column, (len(old), len(new)))
     cells = shared.tocoo()
     overlap = shared.astype(float)
     overlap.data = cells.data / (size_old[cells.row] + size_new[cells.col] - cells.data)
     match = best_matching(overlap)
-    matched = match[cells.row] == cells.col                                   # a match is always a stored cell
+    matched = match[cells.row] == cells.col  # a match is always a stored cell
     flipped = np.zeros(len(before), dtype=bool)
     flipped[both] = match[row] != column
-    split = np.bincount(cells.row[cells.data >= part * size_old[cells.row]], minlength=len(old)) > 1
-    merged = np.bincount(cells.col[cells.data >= part * size_new[cells.col]], minlength=len(new)) > 1
+    split = (
+        np.bincount(cells.row[cells.data >= part * size_old[cells.row]], minlength=len(old))
+        > 1
+    )
+    merged = (
+        np.bincount(cells.col[cells.data >= part * size_new[cells.col]], minlength=len(new))
+        > 1
+    )
     return LabelChange(
-        before=old[cells.row[matched]], after=new[cells.col[matched]], iou=overlap.data[matched],
-        births=np.delete(new, cells.col[matched]), deaths=old[match < 0], splits=old[split], merges=new[merged],
-        flipped=flipped, became_outlier=(before >= 0) & (after < 0), stopped_outlier=(before < 0) & (after >= 0))
+        before=old[cells.row[matched]],
+        after=new[cells.col[matched]],
+        iou=overlap.data[matched],
+        births=np.delete(new, cells.col[matched]),
+        deaths=old[match < 0],
+        splits=old[split],
+        merges=new[merged],
+        flipped=flipped,
+        became_outlier=(before >= 0) & (after < 0),
+        stopped_outlier=(before < 0) & (after >= 0),
+    )
 
 
-def change_table(epoch_labels: Sequence[np.ndarray], *, part: float = 0.2) -> dict[str, np.ndarray]:
-    """One row for each step of a run, as columns (E - 1,): from the labels (N,) of its E epochs in order.
+def change_table(
+    epoch_labels: Sequence[np.ndarray], *, part: float = 0.2
+) -> dict[str, np.ndarray]:
+    """One row for each step of a run, as columns (E - 1,): from the labels (N,) of its
+    E epochs in order.
 
     epoch        of the later clustering, from 1
-    n_clusters   then; matched, births, deaths, splits, merges: clusters, as in `label_change`
+    n_clusters   then; matched, births, deaths, splits, merges: clusters, as in
+                 `label_change`
     mean_iou     of the matched clusters, NaN without any
-    flips, became_outliers, stopped_outliers: images; flip_share: flips among the images clustered both times
-    KitError: fewer than two epochs, or epochs of different lengths.
+    flips, became_outliers, stopped_outliers: images; flip_share: flips among the images
+    clustered both times KitError: fewer than two epochs, or epochs of different
+    lengths.
     """
     if len(epoch_labels) < 2:
-        raise KitError(f"A change takes the labels of two epochs, and there are {len(epoch_labels)}: train longer.")
+        raise KitError(
+            f"A change takes the labels of two epochs, and there are "
+            f"{len(epoch_labels)}: train longer."
+        )
     columns: dict[str, list[float]] = {}
-    for epoch, (before, after) in enumerate(zip(epoch_labels[:-1], epoch_labels[1:]), start=1):
+    for epoch, (before, after) in enumerate(
+        zip(epoch_labels[:-1], epoch_labels[1:]), start=1
+    ):
         change = label_change(before, after, part=part)
         stayed = int(((np.asarray(before) >= 0) & (np.asarray(after) >= 0)).sum())
         flips = int(change.flipped.sum())
-        row = {"epoch": epoch, "n_clusters": len(change.after) + len(change.births), "matched": len(change.after),
-               "births": len(change.births), "deaths": len(change.deaths), "splits": len(change.splits),
-               "merges": len(change.merges), "mean_iou": float(change.iou.mean()) if len(change.iou) else np.nan,
-               "flips": flips, "flip_share": flips / stayed if stayed else 0.0,
-               "became_outliers": int(change.became_outlier.sum()), "stopped_outliers": int(change.stopped_outlier.sum())}
+        row = {
+            "epoch": epoch,
+            "n_clusters": len(change.after) + len(change.births),
+            "matched": len(change.after),
+            "births": len(change.births),
+            "deaths": len(change.deaths),
+            "splits": len(change.splits),
+            "merges": len(change.merges),
+            "mean_iou": float(change.iou.mean()) if len(change.iou) else np.nan,
+            "flips": flips,
+            "flip_share": flips / stayed if stayed else 0.0,
+            "became_outliers": int(change.became_outlier.sum()),
+            "stopped_outliers": int(change.stopped_outlier.sum()),
+        }
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
     return {name: np.array(values) for name, values in columns.items()}

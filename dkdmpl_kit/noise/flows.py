@@ -1,4 +1,7 @@
-"""Clusters followed through the epochs of a run: one number a cluster as long as it lives, and those worth a look."""
+"""Clusters followed through the epochs of a run: one number a cluster as long as it
+lives, and those worth a look.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -12,20 +15,28 @@ FOLLOW = ("change", "size")
 
 
 def label_tracks(epoch_labels: Sequence[np.ndarray], *, least_iou: float = 0.2) -> np.ndarray:
-    """(E, N) int64: the labels (N,) of E epochs, renumbered so that a cluster keeps its number while it lives; -1 outliers.
+    """(E, N) int64: the labels (N,) of E epochs, renumbered so that a cluster keeps its
+    number while it lives; -1 outliers.
 
-    A cluster goes on in the one that `label_change` matches to it, where the two overlap by `least_iou` or more; it dies
-    otherwise, and a cluster that continues none is born with the next free number. The first epoch keeps its order.
-    KitError: no epoch, or epochs of different lengths.
+    A cluster goes on in the one that `label_change` matches to it, where the two
+    overlap by `least_iou` or more; it dies otherwise, and a cluster that continues none
+    is born with the next free number. The first epoch keeps its order. KitError: no
+    epoch, or epochs of different lengths.
     """
     if not len(epoch_labels):
         raise KitError("There is no epoch to follow clusters through: train at least one.")
-    tracks = [np.unique(np.asarray(epoch_labels[0]), return_inverse=True)[1] - int((np.asarray(epoch_labels[0]) < 0).any())]
+    tracks = [
+        np.unique(np.asarray(epoch_labels[0]), return_inverse=True)[1]
+        - int((np.asarray(epoch_labels[0]) < 0).any())
+    ]
     born = int(tracks[0].max()) + 1
     for before, after in zip(epoch_labels[:-1], epoch_labels[1:]):
-        change, after = label_change(before, after), np.asarray(after)
+        change = label_change(before, after)
+        after = np.asarray(after)
         names = np.full(max(int(after.max()) + 1, 1), -1)
-        for old, new in zip(change.before[change.iou >= least_iou], change.after[change.iou >= least_iou]):
+        for old, new in zip(
+            change.before[change.iou >= least_iou], change.after[change.iou >= least_iou]
+        ):
             names[new] = tracks[-1][np.argmax(np.asarray(before) == old)]
         fresh = np.setdiff1d(after[after >= 0], np.flatnonzero(names >= 0))
         names[fresh] = born + np.arange(len(fresh))
@@ -35,19 +46,23 @@ def label_tracks(epoch_labels: Sequence[np.ndarray], *, least_iou: float = 0.2) 
 
 
 def followed_tracks(tracks: np.ndarray, top: int, *, by: str = "change") -> np.ndarray:
-    """(at most top,) numbers of the tracks (E, N) that tell most, those that exchange pictures side by side.
+    """(at most top,) numbers of the tracks (E, N) that tell most, those that exchange
+    pictures side by side.
 
-    by: "change", whose pictures moved most often to or from another cluster (then the larger); or "size", the number of
-    pictures summed over the epochs.
+    by: "change", whose pictures moved most often to or from another cluster (then the
+    larger); or "size", the number of pictures summed over the epochs.
     """
     check_option("by", by, FOLLOW)
     tracks = np.asarray(tracks)
     known = int(tracks.max()) + 1
     size = np.bincount(tracks[tracks >= 0], minlength=known)
-    before, after = tracks[:-1].ravel(), tracks[1:].ravel()
+    before = tracks[:-1].ravel()
+    after = tracks[1:].ravel()
     moved = (before >= 0) & (after >= 0) & (before != after)
     exchanged = np.bincount(np.concatenate([before[moved], after[moved]]), minlength=known)
-    chosen = np.lexsort((np.arange(known), -size, -exchanged if by == "change" else -size))[:top]
+    chosen = np.lexsort((np.arange(known), -size, -exchanged if by == "change" else -size))[
+        :top
+    ]
     return _side_by_side(np.sort(chosen), before[moved], after[moved])
 
 
@@ -59,27 +74,43 @@ def _side_by_side(chosen: np.ndarray, before: np.ndarray, after: np.ndarray) -> 
 
     inside = np.isin(before, chosen) & np.isin(after, chosen)
     shared = np.zeros((len(chosen), len(chosen)))
-    np.add.at(shared, (np.searchsorted(chosen, before[inside]), np.searchsorted(chosen, after[inside])), 1)
+    np.add.at(
+        shared,
+        (np.searchsorted(chosen, before[inside]), np.searchsorted(chosen, after[inside])),
+        1,
+    )
     apart = 1 / (1 + shared + shared.T)
-    return chosen[leaves_list(linkage(apart[np.triu_indices(len(chosen), 1)], "average", optimal_ordering=True))]
+    return chosen[
+        leaves_list(
+            linkage(apart[np.triu_indices(len(chosen), 1)], "average", optimal_ordering=True)
+        )
+    ]
 
 
 def track_changes(tracks: np.ndarray) -> dict[str, np.ndarray]:
-    """{"born", "died", "moved"}, each (E - 1,): clusters that begin and end, pictures that go from one cluster to another.
+    """{"born", "died", "moved"}, each (E - 1,): clusters that begin and end, pictures
+    that go from one cluster to another.
 
     tracks (E, N) of `label_tracks`; entry k is the step from epoch k to k + 1.
     """
     steps = list(zip(tracks[:-1], tracks[1:]))
     alive = [(np.unique(a[a >= 0]), np.unique(b[b >= 0])) for a, b in steps]
-    return {"born": np.array([len(np.setdiff1d(b, a)) for a, b in alive], int),
-            "died": np.array([len(np.setdiff1d(a, b)) for a, b in alive], int),
-            "moved": np.array([int(((a >= 0) & (b >= 0) & (a != b)).sum()) for a, b in steps], int)}
+    return {
+        "born": np.array([len(np.setdiff1d(b, a)) for a, b in alive], int),
+        "died": np.array([len(np.setdiff1d(a, b)) for a, b in alive], int),
+        "moved": np.array(
+            [int(((a >= 0) & (b >= 0) & (a != b)).sum()) for a, b in steps], int
+        ),
+    }
 
 
 def track_bands(tracks: np.ndarray, followed: np.ndarray) -> np.ndarray:
-    """(E, N) the place of each picture's track in `followed` (T,): 0..T-1, T another cluster, T + 1 an outlier."""
-    tracks, followed = np.asarray(tracks), np.asarray(followed, int)
+    """(E, N) the place of each picture's track in `followed` (T,): 0..T-1, T another
+    cluster, T + 1 an outlier.
+    """
+    tracks = np.asarray(tracks)
+    followed = np.asarray(followed, int)
     places = np.full(int(tracks.max()) + 2, len(followed))
     places[followed] = np.arange(len(followed))
-    places[-1] = len(followed) + 1                                            # where -1 points to
+    places[-1] = len(followed) + 1  # where -1 points to
     return places[tracks]

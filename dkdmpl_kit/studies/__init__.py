@@ -1,1 +1,3 @@
-"""What is made of many runs: grids of papermill runs, the label-noise study, comparisons, reports."""
+"""What is made of many runs: grids of papermill runs, the label-noise study,
+comparisons, reports.
+"""

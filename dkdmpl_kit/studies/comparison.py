@@ -1,4 +1,7 @@
-"""Two runs, or two folders of runs, side by side: settings and environments that differ, measures with their differences."""
+"""Two runs, or two folders of runs, side by side: settings and environments that
+differ, measures with their differences.
+"""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -36,22 +39,35 @@ class Section:
 
 
 def compare(a: str | Path, b: str | Path) -> list[Section]:
-    """What differs between two runs, or two trees of runs; runs are paired by method, settings and seed where that can be."""
+    """What differs between two runs, or two trees of runs; runs are paired by method,
+    settings and seed where that can be.
+    """
     sides = [_runs(folder) for folder in (a, b)]
     settings = [_values(side, _settings) for side in sides]
     places = [_values(side, lambda r: flat(r.get("environment") or {})) for side in sides]
-    return [_differing("Settings", *settings), _differing("Environment", *places), _measures(*sides)]
+    return [
+        _differing("Settings", *settings),
+        _differing("Environment", *places),
+        _measures(*sides),
+    ]
 
 
 def _settings(record: Mapping) -> dict[str, object]:
-    settings = {name: value for name, value in (DEFAULTS | record["settings"]).items() if name not in NAMES}
+    settings = {
+        name: value
+        for name, value in (DEFAULTS | record["settings"]).items()
+        if name not in NAMES
+    }
     return {"pictures (fingerprint)": record["data_fingerprint"], **settings}
 
 
 def _runs(folder: str | Path) -> list[dict]:
     found = [record for record in collect_runs(folder) if record["run"] != "untrained"]
     if not found:
-        raise KitError(f"There are no runs at or below {folder}: give a run's folder, or one that holds runs.")
+        raise KitError(
+            f"There are no runs at or below {folder}: give a run's folder, or one that "
+            "holds runs."
+        )
     return found
 
 
@@ -69,25 +85,55 @@ def _differing(what: str, a: Mapping[str, str], b: Mapping[str, str]) -> Section
     rows = tuple((name, a.get(name, "–"), b.get(name, "–")) for name in names)
     quiet = [name for name in names if name in PLACE]
     sentence = f"{len(names)} differ." if names else "All the same."
-    return Section(what, sentence + (f" No result depends on {', '.join(quiet)}." if quiet else ""),
-                   ("name", "A", "B") if rows else (), rows)
+    return Section(
+        what,
+        sentence + (f" No result depends on {', '.join(quiet)}." if quiet else ""),
+        ("name", "A", "B") if rows else (),
+        rows,
+    )
 
 
 def _pairs(a: Sequence[dict], b: Sequence[dict]) -> tuple[list[tuple[str, dict, dict]], str]:
     """(row, run of A, run of B), and the sentence that says how they were paired."""
     if len(a) == len(b) == 1:
         same = method_of(a[0]) == method_of(b[0])
-        return [(LABELS[method_of(a[0])] if same else "B − A", a[0], b[0])], "One run against one run: no spread over seeds."
-    for label, sentence in ((data_label, "Paired by pictures, method, settings and seed."),
-                            (lambda record: "", "The pictures differ; paired by method, settings and seed alone.")):
-        sides = [{(label(r), row.label, r["settings"]["seed"]): r for row, r in zip(rows_of(side), side)} for side in (a, b)]
+        return [
+            (LABELS[method_of(a[0])] if same else "B − A", a[0], b[0])
+        ], "One run against one run: no spread over seeds."
+    for label, sentence in (
+        (data_label, "Paired by pictures, method, settings and seed."),
+        (
+            lambda record: "",
+            "The pictures differ; paired by method, settings and seed alone.",
+        ),
+    ):
+        sides = [
+            {
+                (label(r), row.label, r["settings"]["seed"]): r
+                for row, r in zip(rows_of(side), side)
+            }
+            for side in (a, b)
+        ]
         if any(len(side) < len(runs) for side, runs in zip(sides, (a, b))):
             continue  # two runs with one key: not a pairing
         if common := [key for key in sides[0] if key in sides[1]]:
             several = len({key[0] for key in common}) > 1
-            return [(", ".join(filter(None, [key[0] * several, key[1]])), sides[0][key], sides[1][key]) for key in common], (
-                f"{sentence} {len(common)} pairs; without a partner: {len(a) - len(common)} in A, {len(b) - len(common)} in B.")
-    return [], "No run of A has a partner with the same method, settings and seed in B: the measures cannot be paired."
+            return [
+                (
+                    ", ".join(filter(None, [key[0] * several, key[1]])),
+                    sides[0][key],
+                    sides[1][key],
+                )
+                for key in common
+            ], (
+                f"{sentence} {len(common)} pairs; without a partner: "
+                f"{len(a) - len(common)} in A, {len(b) - len(common)} in B."
+            )
+    return (
+        [],
+        "No run of A has a partner with the same method, settings and seed in B: the "
+        "measures cannot be paired.",
+    )
 
 
 def _measures(a: Sequence[dict], b: Sequence[dict]) -> Section:
@@ -95,16 +141,27 @@ def _measures(a: Sequence[dict], b: Sequence[dict]) -> Section:
     pairs, sentence = _pairs(a, b)
     if len({record["data_fingerprint"] for record in (*a, *b)}) > 1:
         sentence += " The two sides hold different pictures: part of a difference is the pictures' own."
-    rows, n = [], Counter(row for row, _, _ in pairs)
+    rows = []
+    n = Counter(row for row, _, _ in pairs)
     for row in n:
         for measure in MEASURES:
-            both = [(x["final"][measure], y["final"][measure]) for name, x, y in pairs if name == row and x["final"]
-                    and y["final"] and None not in (x["final"].get(measure), y["final"].get(measure))]
+            both = [
+                (x["final"][measure], y["final"][measure])
+                for name, x, y in pairs
+                if name == row
+                and x["final"]
+                and y["final"]
+                and None not in (x["final"].get(measure), y["final"].get(measure))
+            ]
             if both:
                 rows.append((row, *_measure_row(measure, both)))
     explain = " B − A with its 95 % interval (Student's t) from two pairs on." if rows else ""
-    return Section("Measures", sentence + explain,
-                   ("runs", "measure", "pairs", "A", "B", "B − A") if rows else (), tuple(rows))
+    return Section(
+        "Measures",
+        sentence + explain,
+        ("runs", "measure", "pairs", "A", "B", "B − A") if rows else (),
+        tuple(rows),
+    )
 
 
 def _measure_row(measure: str, both: Sequence[tuple[float, float]]) -> tuple:
@@ -120,15 +177,34 @@ def comparison_text(sections: Sequence[Section]) -> str:
     parts = []
     for section in sections:
         parts.append(f"## {section.heading}\n\n{section.sentence}\n")
-        for line in ([section.columns, ["---"] * len(section.columns), *section.rows] if section.columns else []):
+        for line in (
+            [section.columns, ["---"] * len(section.columns), *section.rows]
+            if section.columns
+            else []
+        ):
             parts.append("| " + " | ".join(str(cell) for cell in line) + " |")
         parts.append("")
     return "\n".join(parts)
 
 
-def comparison_page(sections: Sequence[Section], a: str | Path, b: str | Path, path: str | Path) -> Path:
+def comparison_page(
+    sections: Sequence[Section], a: str | Path, b: str | Path, path: str | Path
+) -> Path:
     """Write the comparison as a page that requests nothing."""
     names = [Path(side).resolve() for side in (a, b)]
-    shown = [p.name if names[0].name != names[1].name else f"{p.parent.parent.name}/{p.name}" for p in names]
-    return write_atomic(path, page("Comparison", f"A: {shown[0]}. B: {shown[1]}.", {
-        s.heading: f"<p>{escape(s.sentence)}</p>" + (table_of(s.columns, s.rows) if s.columns else "") for s in sections}))
+    shown = [
+        p.name if names[0].name != names[1].name else f"{p.parent.parent.name}/{p.name}"
+        for p in names
+    ]
+    return write_atomic(
+        path,
+        page(
+            "Comparison",
+            f"A: {shown[0]}. B: {shown[1]}.",
+            {
+                s.heading: f"<p>{escape(s.sentence)}</p>"
+                + (table_of(s.columns, s.rows) if s.columns else "")
+                for s in sections
+            },
+        ),
+    )

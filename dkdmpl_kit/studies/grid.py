@@ -1,4 +1,7 @@
-"""Grids of runs: every combination of the axes in a YAML file, each cell in its own process, resumable."""
+"""Grids of runs: every combination of the axes in a YAML file, each cell in its own
+process, resumable.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -18,7 +21,12 @@ from dkdmpl_kit.experiment import PICTURES, Config, open_dataset, preset, write_
 from dkdmpl_kit.studies.grid_cell import Outcome, is_done, run_cell
 
 ENTRIES = ("about", "preset", "settings", "axes", "also")
-EXECUTORS = {"local": None, "slurm": "slurm", "auto": None, "local-submitit": "local"}  # submitit's names of clusters
+EXECUTORS = {
+    "local": None,
+    "slurm": "slurm",
+    "auto": None,
+    "local-submitit": "local",
+}  # submitit's names of clusters
 
 
 def load_grid(path: str | Path) -> dict:
@@ -30,100 +38,181 @@ def load_grid(path: str | Path) -> dict:
     except OSError as error:
         raise KitError(f"The grid {path} cannot be read: {error.strerror}.") from error
     except yaml.YAMLError as error:
-        raise KitError(f"The grid {path} is not valid YAML: {str(error).splitlines()[0]}.") from error
+        raise KitError(
+            f"The grid {path} is not valid YAML: {str(error).splitlines()[0]}."
+        ) from error
     axes = grid.get("axes") if isinstance(grid, dict) else None
-    if not isinstance(axes, dict) or not all(isinstance(values, list) for values in axes.values()):
-        raise KitError(f"The grid {path} needs an entry 'axes': a list of values for each setting that varies.")
+    if not isinstance(axes, dict) or not all(
+        isinstance(values, list) for values in axes.values()
+    ):
+        raise KitError(
+            f"The grid {path} needs an entry 'axes': a list of values for each setting that varies."
+        )
     if unknown := set(grid) - set(ENTRIES):
-        raise KitError(f"The grid {path} has unknown entries {sorted(unknown)}; it knows {', '.join(ENTRIES)}.")
+        raise KitError(
+            f"The grid {path} has unknown entries {sorted(unknown)}; it knows {', '.join(ENTRIES)}."
+        )
     return grid
 
 
-def read_grid(path: str | Path, out_dir: str | Path, changes: Mapping[str, object] | None = None) -> list[Config]:
-    """The configurations of a grid file: `preset`, `settings` {name: value}, `axes` {name: [values]} and `also`.
+def read_grid(
+    path: str | Path, out_dir: str | Path, changes: Mapping[str, object] | None = None
+) -> list[Config]:
+    """The configurations of a grid file: `preset`, `settings` {name: value}, `axes`
+    {name: [values]} and `also`.
 
-    A value of an axis may be a group of settings, {name, preset, settings, and any setting}: so an axis `data` holds data
-    sets, and any other name of an axis (`recipe`, say) whatever belongs together. `also` lists further cells that no axis
-    gives, {name: value} each, once for every value of the axes it does not name. `${NAME}` in a data_root is the
-    environment's. A run is named by its method, its seed and the values of the other axes. `changes` are settings that win
-    over all of the file. Unknown keys and settings raise `KitError`.
+    A value of an axis may be a group of settings, {name, preset, settings, and any
+    setting}: so an axis `data` holds data sets, and any other name of an axis
+    (`recipe`, say) whatever belongs together. `also` lists further cells that no axis
+    gives, {name: value} each, once for every value of the axes it does not name.
+    `${NAME}` in a data_root is the environment's. A run is named by its method, its
+    seed and the values of the other axes. `changes` are settings that win over all of
+    the file. Unknown keys and settings raise `KitError`.
     """
     grid = load_grid(path)
     configs = []
     for extra in [{}, *grid.get("also", [])]:
         axes = {name: values for name, values in grid["axes"].items() if name not in extra}
         for values in itertools.product(*axes.values()):
-            configs.append(_config(grid, {**extra, **dict(zip(axes, values))}, out_dir, changes or {}))
-    if twice := [name for name, n in Counter(config.name for config in configs).items() if n > 1]:
-        raise KitError(f"The grid {path} has the cell {twice[0]} {'twice' if len(twice) == 1 else 'and others twice'}: "
-                       "give each cell once, and groups of settings different names.")
+            configs.append(
+                _config(grid, {**extra, **dict(zip(axes, values))}, out_dir, changes or {})
+            )
+    if twice := [
+        name for name, n in Counter(config.name for config in configs).items() if n > 1
+    ]:
+        raise KitError(
+            f"The grid {path} has the cell {twice[0]} {'twice' if len(twice) == 1 else 'and others twice'}: "
+            "give each cell once, and groups of settings different names."
+        )
     return configs
 
 
 def write_plan(path: str | Path, configs: Sequence[Config]) -> Path:
-    """Write beside the runs what the grid file is for and which cells it has: the page then tells which are missing."""
-    return write_json(Path(configs[0].out_dir) / f"grid-{Path(path).stem}.json", {
-        "about": load_grid(path).get("about", ""), "cells": [config.name for config in configs]})
+    """Write beside the runs what the grid file is for and which cells it has: the page
+    then tells which are missing.
+    """
+    return write_json(
+        Path(configs[0].out_dir) / f"grid-{Path(path).stem}.json",
+        {
+            "about": load_grid(path).get("about", ""),
+            "cells": [config.name for config in configs],
+        },
+    )
 
 
-def _config(grid: dict, cell: dict, out_dir: str | Path, changes: Mapping[str, object]) -> Config:
-    """One cell: the preset, then the grid's settings, then those of groups, then single values, then `changes`."""
+def _config(
+    grid: dict, cell: dict, out_dir: str | Path, changes: Mapping[str, object]
+) -> Config:
+    """One cell: the preset, then the grid's settings, then those of groups, then single
+    values, then `changes`.
+    """
     groups = {axis: value for axis, value in cell.items() if isinstance(value, dict)}
     single = {axis: value for axis, value in cell.items() if axis not in groups}
     presets = [group["preset"] for group in groups.values() if "preset" in group]
-    config = preset((presets or [grid.get("preset", "demo")])[-1], out_dir=str(Path(out_dir).resolve()))
+    config = preset(
+        (presets or [grid.get("preset", "demo")])[-1], out_dir=str(Path(out_dir).resolve())
+    )
     config = config.replace(**grid.get("settings", {}))
     for axis, group in groups.items():
         if "name" not in group:
-            raise KitError(f"A group of settings on the axis {axis!r} needs a name: {{name: ..., setting: value}}.")
-        config = config.replace(**{**group.get("settings", {}),
-                                   **{k: v for k, v in group.items() if k not in ("name", "preset", "settings")}})
+            raise KitError(
+                f"A group of settings on the axis {axis!r} needs a name: {{name: ..., setting: value}}."
+            )
+        config = config.replace(
+            **{
+                **group.get("settings", {}),
+                **{k: v for k, v in group.items() if k not in ("name", "preset", "settings")},
+            }
+        )
     config = config.replace(**single).replace(**changes)
-    names = [groups[axis]["name"] if axis in groups else f"{axis}={value}" for axis, value in cell.items()
-             if axis not in ("method", "seed")]
+    names = [
+        groups[axis]["name"] if axis in groups else f"{axis}={value}"
+        for axis, value in cell.items()
+        if axis not in ("method", "seed")
+    ]
     name = "-".join([*map(str, names), f"{config.method}-seed{config.seed}"])
-    return config.replace(run_name=re.sub(r"[^\w=.,+-]", "_", name), data_root=_root(config.data_root))
+    return config.replace(
+        run_name=re.sub(r"[^\w=.,+-]", "_", name), data_root=_root(config.data_root)
+    )
 
 
 def _root(text: str) -> str:
-    """An absolute folder, as cells run elsewhere; one whose variable is not set stays as it is (`_open` says so)."""
+    """An absolute folder, as cells run elsewhere; one whose variable is not set stays
+    as it is (`_open` says so).
+    """
     text = os.path.expandvars(text)
     return str(Path(text).expanduser().resolve()) if text and "$" not in text else text
 
 
-def run_grid(configs: Sequence[Config], *, jobs: int = 1, threads: int = 1, retries: int = 1, executor: str = "local",
-             options: Mapping[str, object] | None = None, allow_withdrawn: bool = False, notebook: Path | None = None,
-             progress: bool = True) -> dict[str, str]:
-    """Run each cell in its own process, `jobs` at a time with `threads` each; {name: why} of those without a result.
+def run_grid(
+    configs: Sequence[Config],
+    *,
+    jobs: int = 1,
+    threads: int = 1,
+    retries: int = 1,
+    executor: str = "local",
+    options: Mapping[str, object] | None = None,
+    allow_withdrawn: bool = False,
+    notebook: Path | None = None,
+    progress: bool = True,
+) -> dict[str, str]:
+    """Run each cell in its own process, `jobs` at a time with `threads` each; {name:
+    why} of those without a result.
 
-    Finished cells are left alone, cut ones continued, one that died is tried `retries` times more (bad input is not).
-    Several `run_grid` on one folder share the work: no cell runs twice. Before the first run the data are rendered or
-    opened once, and the untrained encoder is measured. `executor`: "local", or submitit's "slurm", "auto" or
-    "local-submitit", with `options` for its update_parameters (slurm_partition, timeout_min, gpus_per_node ...).
-    `notebook` replaces notebooks/cell/one_run. Ctrl-C ends the cells after their last whole epoch.
+    Finished cells are left alone, cut ones continued, one that died is tried `retries`
+    times more (bad input is not). Several `run_grid` on one folder share the work: no
+    cell runs twice. Before the first run the data are rendered or opened once, and the
+    untrained encoder is measured. `executor`: "local", or submitit's "slurm", "auto" or
+    "local-submitit", with `options` for its update_parameters (slurm_partition,
+    timeout_min, gpus_per_node ...). `notebook` replaces notebooks/cell/one_run. Ctrl-C
+    ends the cells after their last whole epoch.
     """
     if not configs:
         raise KitError("The grid has no cells: give each axis at least one value.")
     check_option("executor", executor, EXECUTORS)
     out = Path(configs[0].out_dir)
     stop = threading.Event()
-    call = _caller(executor, {"cpus_per_task": threads, **(options or {})}, out / "submitit", stop)
-    failed = _prepare([c for c in configs if not is_done(c)], configs, call, allow_withdrawn, progress)
+    call = _caller(
+        executor, {"cpus_per_task": threads, **(options or {})}, out / "submitit", stop
+    )
+    failed = _prepare(
+        [c for c in configs if not is_done(c)], configs, call, allow_withdrawn, progress
+    )
     work = [config for config in configs if config.name not in failed]
 
     def cell(config: Config, wait: bool = False) -> Outcome:
         for left in range(retries, -1, -1):
-            outcome = call(run_cell, config, threads=threads, allow_withdrawn=allow_withdrawn, notebook=notebook, wait=wait)
-            if outcome.state != "failed" or outcome.reason.startswith("KitError") or stop.wait(1 if left else 0):
+            outcome = call(
+                run_cell,
+                config,
+                threads=threads,
+                allow_withdrawn=allow_withdrawn,
+                notebook=notebook,
+                wait=wait,
+            )
+            if (
+                outcome.state != "failed"
+                or outcome.reason.startswith("KitError")
+                or stop.wait(1 if left else 0)
+            ):
                 return outcome
         return outcome
 
     bar = tqdm(total=len(work), desc="grid", unit="run", disable=not progress)
     pool = ThreadPoolExecutor(max(1, jobs))
     try:
-        for wait in (False, True):  # first what is free, then wait for what another process has
-            outcomes = dict(zip(work, pool.map(lambda c, wait=wait: _told(cell(c, wait), bar), work)))
-            failed |= {c.name: outcome.reason for c, outcome in outcomes.items() if outcome.state == "failed"}
+        for wait in (
+            False,
+            True,
+        ):  # first what is free, then wait for what another process has
+            outcomes = dict(
+                zip(work, pool.map(lambda c, wait=wait: _told(cell(c, wait), bar), work))
+            )
+            failed |= {
+                c.name: outcome.reason
+                for c, outcome in outcomes.items()
+                if outcome.state == "failed"
+            }
             work = [config for config, outcome in outcomes.items() if outcome.state == "busy"]
     finally:
         stop.set()
@@ -137,20 +226,34 @@ def _told(outcome: Outcome, bar: tqdm) -> Outcome:
     return outcome
 
 
-def _prepare(pending: Sequence[Config], configs: Sequence[Config], call: Callable, allow_withdrawn: bool,
-             progress: bool) -> dict[str, str]:
-    """Open every data set and measure the untrained encoder on it; {name: why} of the cells whose pictures are missing."""
-    failed, several = {}, len({_data_of(config) for config in configs}) > 1
+def _prepare(
+    pending: Sequence[Config],
+    configs: Sequence[Config],
+    call: Callable,
+    allow_withdrawn: bool,
+    progress: bool,
+) -> dict[str, str]:
+    """Open every data set and measure the untrained encoder on it; {name: why} of the
+    cells whose pictures are missing.
+    """
+    failed = {}
+    several = len({_data_of(config) for config in configs}) > 1
     for first in {_data_of(config): config for config in reversed(pending)}.values():
         try:
             dataset = _open(first, allow_withdrawn)
             if progress:
                 print(dataset.summary())
-            name = f"untrained-{dataset.fingerprint()[:8]}.json" if several else "untrained.json"
+            name = (
+                f"untrained-{dataset.fingerprint()[:8]}.json" if several else "untrained.json"
+            )
             if not (path := Path(first.out_dir) / name).exists():
                 call(measure_untrained, first, path, allow_withdrawn=allow_withdrawn)
         except KitError as error:
-            failed |= {config.name: str(error) for config in pending if _data_of(config) == _data_of(first)}
+            failed |= {
+                config.name: str(error)
+                for config in pending
+                if _data_of(config) == _data_of(first)
+            }
     if pending and len(failed) == len(configs):
         raise KitError(next(iter(failed.values())))
     return failed
@@ -162,35 +265,60 @@ def _data_of(config: Config) -> tuple:
 
 def _open(config: Config, allow_withdrawn: bool):
     if unset := re.search(r"\$\{?(\w+)", config.data_root):
-        raise KitError(f"data_root={config.data_root!r} (data={config.data}) is not known here: "
-                       f"export {unset[1]}=/its/folder, or leave it out.")
+        raise KitError(
+            f"data_root={config.data_root!r} (data={config.data}) is not known here: "
+            f"export {unset[1]}=/its/folder, or leave it out."
+        )
     return open_dataset(config, allow_withdrawn=allow_withdrawn)
 
 
-def measure_untrained(config: Config, path: Path, *, allow_withdrawn: bool = False,
-                      stop: threading.Event | None = None) -> None:
-    """Write the row of the untrained encoder: its measures on the data of `config`, as a record of a run."""
+def measure_untrained(
+    config: Config,
+    path: Path,
+    *,
+    allow_withdrawn: bool = False,
+    stop: threading.Event | None = None,
+) -> None:
+    """Write the row of the untrained encoder: its measures on the data of `config`, as
+    a record of a run.
+    """
     from dkdmpl_kit.training import assess_untrained
 
     dataset = _open(config, allow_withdrawn)
-    write_json(path, {"run": "untrained", "settings": dataclasses.asdict(config), "history": [],
-                      "data_fingerprint": dataset.fingerprint(), "statistics": dataset.statistics(),
-                      "final": assess_untrained(config, dataset)})
+    write_json(
+        path,
+        {
+            "run": "untrained",
+            "settings": dataclasses.asdict(config),
+            "history": [],
+            "data_fingerprint": dataset.fingerprint(),
+            "statistics": dataset.statistics(),
+            "final": assess_untrained(config, dataset),
+        },
+    )
 
 
-def _caller(executor: str, options: Mapping[str, object], folder: Path, stop: threading.Event) -> Callable:
-    """call(function, *args, **kwargs): run it here, or as a job of submitit and wait; a job that dies is an `Outcome`."""
+def _caller(
+    executor: str, options: Mapping[str, object], folder: Path, stop: threading.Event
+) -> Callable:
+    """call(function, *args, **kwargs): run it here, or as a job of submitit and wait; a
+    job that dies is an `Outcome`.
+    """
     if executor == "local":
         return lambda function, *args, **kwargs: function(*args, stop=stop, **kwargs)
     try:
         import submitit
     except ModuleNotFoundError as error:
-        raise KitError(f"--executor {executor} needs the package submitit: pip install 'dkdmpl-kit[runs]'.") from error
+        raise KitError(
+            f"--executor {executor} needs the package submitit: pip install 'dkdmpl-kit[runs]'."
+        ) from error
     try:
         jobs = submitit.AutoExecutor(folder, cluster=EXECUTORS[executor])
         jobs.update_parameters(**{"timeout_min": 24 * 60, **options})
     except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
-        raise KitError(f"submitit does not take this executor and its options: {' '.join(str(error).split())}") from error
+        raise KitError(
+            f"submitit does not take this executor and its options: {' '.join(str(error).split())}"
+        ) from error
     lock = threading.Lock()
 
     def call(function: Callable, *args: object, **kwargs: object) -> object:
@@ -204,7 +332,12 @@ def _caller(executor: str, options: Mapping[str, object], folder: Path, stop: th
             return job.result()
         except KitError:
             raise
-        except Exception as error:  # the job's own, or submitit's: killed, out of time, out of memory
-            return Outcome("failed", f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}")
+        except (
+            Exception
+        ) as error:  # the job's own, or submitit's: killed, out of time, out of memory
+            return Outcome(
+                "failed",
+                f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}",
+            )
 
     return call

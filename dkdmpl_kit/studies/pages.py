@@ -1,9 +1,11 @@
 """An executed notebook as one HTML page that opens without a network.
 
-Pictures are embedded, live controls become the picture beside them or a note, and a content security policy in the page
-forbids every request. Formulas become MathML, which browsers draw by themselves; one that latex2mathml cannot read is
-shown as its LaTeX source.
+Pictures are embedded, live controls become the picture beside them or a note, and a
+content security policy in the page forbids every request. Formulas become MathML, which
+browsers draw by themselves; one that latex2mathml cannot read is shown as its LaTeX
+source.
 """
+
 from __future__ import annotations
 
 import json
@@ -14,9 +16,15 @@ from typing import Any
 
 from dkdmpl_kit.experiment import write_atomic
 
-POLICY = ('<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; media-src data:; '
-          'font-src data:; style-src \'unsafe-inline\'; script-src \'unsafe-inline\'">')
-COURSE_PAGES = ("glossary", "symbols")  # of notebooks/course, for learners; the teacher's guide is not among them
+POLICY = (
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src '
+    "data:; media-src data:; "
+    "font-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
+)
+COURSE_PAGES = (
+    "glossary",
+    "symbols",
+)  # of notebooks/course, for learners; the teacher's guide is not among them
 WIDGET = "application/vnd.jupyter.widget-view+json"
 TEMPLATE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js %}POLICY{% endblock %}{% block jupyter_widgets %}{% endblock %}
@@ -31,33 +39,57 @@ mtd[columnalign="right"] { text-align: right; padding-right: .2em; } mtd[columna
 
 
 def mathml(latex: str, *, display: bool = False) -> str:
-    """MathML of a LaTeX formula without its dollars; one that cannot be converted comes back as escaped source."""
+    """MathML of a LaTeX formula without its dollars; one that cannot be converted comes
+    back as escaped source.
+    """
     from latex2mathml.converter import convert
 
-    source = re.sub(r"(begin|end)\{(aligned|split|align|gather\*?|equation\*?)\}", r"\1{align*}", latex.strip())
+    source = re.sub(
+        r"(begin|end)\{(aligned|split|align|gather\*?|equation\*?)\}",
+        r"\1{align*}",
+        latex.strip(),
+    )
     try:
         found = convert(source, display="block" if display else "inline")
-    except Exception:  # its errors share no base class; a formula shown as source must not cost the page
+    except (
+        Exception
+        # its errors share no base class; a formula shown as source must not cost the
+        # page
+    ):
         found = "<mi>\\"
-    if re.search(r"<mi>[\\&]", found.replace("&#", "")):   # how it hands back a command or a cell that it does not know
+    if re.search(
+        r"<mi>[\\&]", found.replace("&#", "")
+    ):  # how it hands back a command or a cell that it does not know
         return f'<code class="tex">{escape(latex.strip())}</code>'
-    # browsers leave mathvariant to the characters: a double-struck 1 is a character of its own
-    return re.sub(r'<mn mathvariant="double-struck">(\d)</mn>', lambda m: f"<mn>&#{0x1D7D8 + int(m[1])};</mn>", found)
+    # browsers leave mathvariant to the characters: a double-struck 1 is a character of
+    # its own
+    return re.sub(
+        r'<mn mathvariant="double-struck">(\d)</mn>',
+        lambda m: f"<mn>&#{0x1D7D8 + int(m[1])};</mn>",
+        found,
+    )
 
 
 def export_html(notebook: Any, source: Path, *, blocks: str = "") -> str:
-    """HTML of an executed notebook (NotebookNode); pictures that markdown names are read from the source's folder.
+    """HTML of an executed notebook (NotebookNode); pictures that markdown names are
+    read from the source's folder.
 
-    blocks: more blocks of the Jinja template, such as those that make slides of it. Links to pages of the course lead to
-    what `export_course` writes.
+    blocks: more blocks of the Jinja template, such as those that make slides of it.
+    Links to pages of the course lead to what `export_course` writes.
     """
     from nbconvert.exporters.html import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
     class Renderer(IPythonRenderer):
         def heading(self, text: str, level: int, **attributes: Any) -> str:
-            anchor = escape(re.sub(r"<[^>]*>", "", text).replace(" ", "-"))   # as JupyterLab makes them
-            return super().heading(text, level, **attributes).replace(f"<h{level}", f'<h{level} id="{anchor}"', 1)
+            anchor = escape(
+                re.sub(r"<[^>]*>", "", text).replace(" ", "-")
+            )  # as JupyterLab makes them
+            return (
+                super()
+                .heading(text, level, **attributes)
+                .replace(f"<h{level}", f'<h{level} id="{anchor}"', 1)
+            )
 
         def block_math(self, body: str) -> str:
             return mathml(body, display=True)
@@ -70,19 +102,30 @@ def export_html(notebook: Any, source: Path, *, blocks: str = "") -> str:
 
     class Exporter(HTMLExporter):
         def markdown2html(self, text: str) -> str:
-            renderer = Renderer(escape=False, embed_images=True, path=str(source.parent), exclude_anchor_links=True)
+            renderer = Renderer(
+                escape=False,
+                embed_images=True,
+                path=str(source.parent),
+                exclude_anchor_links=True,
+            )
             return MarkdownWithMath(renderer=renderer).render(text)
 
     exporter = Exporter(raw_template=TEMPLATE + blocks)
-    exporter.register_preprocessor("nbconvert.preprocessors.CoalesceStreamsPreprocessor", enabled=True)  # progress bars
-    exporter.register_filter("latex_html", lambda text: mathml(text.strip().strip("$"), display=True))
+    exporter.register_preprocessor(
+        "nbconvert.preprocessors.CoalesceStreamsPreprocessor", enabled=True
+    )  # progress bars
+    exporter.register_filter(
+        "latex_html", lambda text: mathml(text.strip().strip("$"), display=True)
+    )
     resources = {"metadata": {"name": source.stem, "path": str(source.parent)}}
     html = exporter.from_notebook_node(_without_widgets(notebook), resources)[0]
     return re.sub(r'href="((?:course/)?(?:glossary|symbols))\.md', r'href="\1.html', html)
 
 
 def export_course(notebooks_dir: Path, out_dir: Path) -> None:
-    """Write the pages of notebooks_dir/course that notebooks link to as HTML into out_dir/course; nothing if there is none."""
+    """Write the pages of notebooks_dir/course that notebooks link to as HTML into
+    out_dir/course; nothing if there is none.
+    """
     from nbformat.v4 import new_markdown_cell, new_notebook
 
     for name in COURSE_PAGES:
@@ -93,12 +136,18 @@ def export_course(notebooks_dir: Path, out_dir: Path) -> None:
 
 
 def _without_widgets(notebook: Any) -> Any:
-    """A copy in which live controls, which need a kernel, are the picture beside them or a note."""
+    """A copy in which live controls, which need a kernel, are the picture beside them
+    or a note.
+    """
     from nbformat import from_dict
 
     copy = from_dict(json.loads(json.dumps(notebook)))
     copy.metadata.pop("widgets", None)
     for output in (output for cell in copy.cells for output in cell.get("outputs", [])):
-        if output.get("data", {}).pop(WIDGET, None) and not any(kind.startswith("image/") for kind in output.data):
-            output.data = from_dict({"text/plain": "(live controls: open the notebook in JupyterLab)"})
+        if output.get("data", {}).pop(WIDGET, None) and not any(
+            kind.startswith("image/") for kind in output.data
+        ):
+            output.data = from_dict(
+                {"text/plain": "(live controls: open the notebook in JupyterLab)"}
+            )
     return copy

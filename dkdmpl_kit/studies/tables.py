@@ -1,4 +1,7 @@
-"""Building blocks of the kit's pages: style, tables, pictures. Everything that is given to them is escaped."""
+"""Building blocks of the kit's pages: style, tables, pictures. Everything that is given
+to them is escaped.
+"""
+
 from __future__ import annotations
 
 import base64
@@ -29,8 +32,18 @@ td { white-space: nowrap; } td:first-child, .text td { white-space: normal; } .t
 .others { border: 1px solid var(--line); border-radius: 6px; padding: .2rem 1rem; margin: 1.5rem 0; }
 figure { margin: 1.2rem 0; } figure img { max-width: 100%; height: auto; background: #fff; padding: .5rem;
   border: 1px solid var(--line); border-radius: 6px; box-sizing: border-box; }"""
-PERCENT = {"map": "mAP", "rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10", "minp": "mINP", "ari": "ARI",
-           "nmi": "NMI", "purity": "purity", "outlierfraction": "outliers", "outliers": "outliers"}
+PERCENT = {
+    "map": "mAP",
+    "rank1": "Rank-1",
+    "rank5": "Rank-5",
+    "rank10": "Rank-10",
+    "minp": "mINP",
+    "ari": "ARI",
+    "nmi": "NMI",
+    "purity": "purity",
+    "outlierfraction": "outliers",
+    "outliers": "outliers",
+}
 TITLE = {**PERCENT, "nclusters": "clusters"}
 
 
@@ -39,13 +52,22 @@ class Html(str):
 
 
 def page(title: str, lead: str, sections: Mapping[str, str]) -> str:
-    """A whole page that requests nothing: {heading: HTML} in order, empty ones left out, with links to each."""
+    """A whole page that requests nothing: {heading: HTML} in order, empty ones left
+    out, with links to each.
+    """
     sections = {name: text for name, text in sections.items() if text}
     links = "".join(f'<a href="#{name.split()[0].lower()}">{name}</a>' for name in sections)
-    body = "".join(f'<h2 id="{name.split()[0].lower()}">{name}</h2>{text}' for name, text in sections.items())
-    return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">' + POLICY
-            + f'<meta name="viewport" content="width=device-width"><title>dkdmpl_kit {title.lower()}</title>'
-            f"<style>{STYLE}</style></head><body><h1>{title}</h1><p>{escape(lead)}</p><nav>{links}</nav>{body}</body></html>\n")
+    body = "".join(
+        f'<h2 id="{name.split()[0].lower()}">{name}</h2>{text}'
+        for name, text in sections.items()
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        + POLICY
+        + f'<meta name="viewport" content="width=device-width"><title>dkdmpl_kit '
+        f"{title.lower()}</title>"
+        f"<style>{STYLE}</style></head><body><h1>{title}</h1><p>{escape(lead)}</p><nav>{links}</nav>{body}</body></html>\n"
+    )
 
 
 def key_of(column: Any) -> str:
@@ -59,23 +81,35 @@ def text_of(value: Any) -> str:
 
 
 def cell_of(column: Any, value: Any) -> str:
-    """A cell's HTML: shares in percent where the column is one, a dash for what was not measured."""
+    """A cell's HTML: shares in percent where the column is one, a dash for what was not
+    measured.
+    """
     if isinstance(value, Html):
         return value
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, float):
-        return f"{100 * value:.1f}" if key_of(column) in PERCENT and abs(value) <= 1 else f"{value:.4g}"
+        return (
+            f"{100 * value:.1f}"
+            if key_of(column) in PERCENT and abs(value) <= 1
+            else f"{value:.4g}"
+        )
     return escape(text_of(value))
 
 
 def table_of(columns: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     """A table; a column of shares gets its % in the head."""
-    rows, head = list(rows), ""
+    rows = list(rows)
+    head = ""
     for k, column in enumerate(columns):
-        percent = key_of(column) in PERCENT and any(isinstance(row[k], float) or "±" in str(row[k]) for row in rows)
+        percent = key_of(column) in PERCENT and any(
+            isinstance(row[k], float) or "±" in str(row[k]) for row in rows
+        )
         head += f"<th>{escape(TITLE.get(key_of(column), str(column)))}{' %' * percent}</th>"
-    body = "".join(f"<tr>{''.join(f'<td>{cell_of(c, v)}</td>' for c, v in zip(columns, row))}</tr>" for row in rows)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{cell_of(c, v)}</td>' for c, v in zip(columns, row))}</tr>"
+        for row in rows
+    )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -90,15 +124,26 @@ def pairs_of(values: Mapping[str, Any]) -> str:
 
 def picture(png: bytes, caption: str, origin: str = "") -> str:
     """A PNG in the page itself, with its caption and, smaller, where it comes from."""
-    data, caption, origin = base64.b64encode(png).decode(), escape(caption), escape(origin)
-    return (f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}'
-            f'{"<br>" * bool(origin)}<small>{origin}</small></figcaption></figure>')
+    data = base64.b64encode(png).decode()
+    caption = escape(caption)
+    origin = escape(origin)
+    return (
+        f'<figure><img alt="{caption}" '
+        f'src="data:image/png;base64,{data}"><figcaption>{caption}'
+        f"{'<br>' * bool(origin)}<small>{origin}</small></figcaption></figure>"
+    )
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": 1, "b": {"c": 2}} -> {"a": 1, "b.c": 2}; the timings of a probe (`tried`) are left out."""
+    """{"a": 1, "b": {"c": 2}} -> {"a": 1, "b.c": 2}; the timings of a probe (`tried`)
+    are left out.
+    """
     found: dict[str, Any] = {}
     for key, item in value.items():
         if key != "tried":
-            found |= flat(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {prefix + str(key): item}
+            found |= (
+                flat(item, f"{prefix}{key}.")
+                if isinstance(item, Mapping)
+                else {prefix + str(key): item}
+            )
     return found

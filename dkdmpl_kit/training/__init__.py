@@ -1,4 +1,5 @@
 """The loop, and what surrounds it."""
+
 from dkdmpl_kit.training.loop import (
     FitResult,
     Monitor,

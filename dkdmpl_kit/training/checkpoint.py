@@ -1,4 +1,7 @@
-"""What an epoch hands to the next one, and how it lies on disk: safetensors and JSON, whole or not at all."""
+"""What an epoch hands to the next one, and how it lies on disk: safetensors and JSON,
+whole or not at all.
+"""
+
 from __future__ import annotations
 
 import io
@@ -23,26 +26,44 @@ class TrainingState:
     ema: Encoder | None
     epoch: int = 0
     history: list[dict] = field(default_factory=list)
-    previous: tuple[np.ndarray, np.ndarray] | None = None  # consensus teacher: last epoch's (labels, posterior)
+    previous: tuple[np.ndarray, np.ndarray] | None = (
+        None  # consensus teacher: last epoch's (labels, posterior)
+    )
 
 
-def save_epoch(run_dir: Path, epoch: int, labels: np.ndarray, features: np.ndarray | None) -> None:
-    """epochs/epoch_NNN.npz: labels (N,), and features (N, d) in half precision where they are kept."""
+def save_epoch(
+    run_dir: Path, epoch: int, labels: np.ndarray, features: np.ndarray | None
+) -> None:
+    """epochs/epoch_NNN.npz: labels (N,), and features (N, d) in half precision where
+    they are kept.
+    """
     buffer = io.BytesIO()
-    arrays = {"labels": labels} | ({} if features is None else {"features": features.astype(np.float16)})
+    arrays = {"labels": labels} | (
+        {} if features is None else {"features": features.astype(np.float16)}
+    )
     np.savez_compressed(buffer, **arrays)
     write_atomic(run_dir / "epochs" / f"epoch_{epoch:03d}.npz", buffer.getvalue())
 
 
-def load_epoch(path: Path, *, with_features: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
-    """What `save_epoch` wrote: labels (N,), and features (N, d) float32 with rows of norm 1, None where not kept or wanted."""
+def load_epoch(
+    path: Path, *, with_features: bool = True
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """What `save_epoch` wrote: labels (N,), and features (N, d) float32 with rows of
+    norm 1, None where not kept or wanted.
+    """
     try:
         with np.load(path) as kept:
-            features = kept["features"].astype(np.float32) if with_features and "features" in kept else None
+            features = (
+                kept["features"].astype(np.float32)
+                if with_features and "features" in kept
+                else None
+            )
             labels = kept["labels"]
     except Exception as error:  # a damaged zip has errors of its own
-        raise KitError(f"{path} cannot be read ({type(error).__name__}): was it written by the kit, and wholly copied?"
-                       ) from error
+        raise KitError(
+            f"{path} cannot be read ({type(error).__name__}): was it written by the "
+            "kit, and wholly copied?"
+        ) from error
     if features is not None:  # half precision has moved the norms
         features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     return labels, features
@@ -52,35 +73,62 @@ def load_history(run_dir: Path) -> list[dict]:
     """The records of a run so far, one an epoch; empty before the first."""
     path = run_dir / "history.jsonl"
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return (
+            [json.loads(line) for line in path.read_text().splitlines()]
+            if path.exists()
+            else []
+        )
     except ValueError as error:
-        raise KitError(f"{path} is not one JSON record a line ({error}): restore it, or start the run anew.") from error
+        raise KitError(
+            f"{path} is not one JSON record a line ({error}): restore it, or start the "
+            "run anew."
+        ) from error
 
 
 def save_checkpoint(run_dir: Path, state: TrainingState) -> None:
-    """A safetensors file, then the JSON that points to it: a kill between the two leaves the older pair valid."""
+    """A safetensors file, then the JSON that points to it: a kill between the two
+    leaves the older pair valid.
+    """
     from safetensors.torch import save
 
     tensors = {f"encoder.{k}": v for k, v in state.encoder.state_dict().items()}
     if state.ema is not None:
         tensors |= {f"ema.{k}": v for k, v in state.ema.state_dict().items()}
     for i, slots in state.optimiser.state_dict()["state"].items():
-        tensors |= {f"adam.{i}.{name}": torch.as_tensor(value) for name, value in slots.items()}
+        tensors |= {
+            f"adam.{i}.{name}": torch.as_tensor(value) for name, value in slots.items()
+        }
     if state.previous is not None:
         labels, posterior = state.previous
-        tensors |= {"previous.labels": torch.from_numpy(labels), "previous.posterior": torch.from_numpy(posterior)}
+        tensors |= {
+            "previous.labels": torch.from_numpy(labels),
+            "previous.posterior": torch.from_numpy(posterior),
+        }
     name = f"checkpoint-{state.epoch:04d}.safetensors"
-    write_atomic(run_dir / name, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
-    write_json(run_dir / "checkpoint.json", {"epoch": state.epoch, "weights": name, "history": state.history,
-                                             "environment": environment()})
-    write_atomic(run_dir / "history.jsonl", "".join(json.dumps(r) + "\n" for r in state.history))
+    write_atomic(
+        run_dir / name, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
+    )
+    write_json(
+        run_dir / "checkpoint.json",
+        {
+            "epoch": state.epoch,
+            "weights": name,
+            "history": state.history,
+            "environment": environment(),
+        },
+    )
+    write_atomic(
+        run_dir / "history.jsonl", "".join(json.dumps(r) + "\n" for r in state.history)
+    )
     for old in run_dir.glob("checkpoint-*.safetensors"):
         if old.name != name:
             old.unlink()
 
 
 def load_checkpoint(run_dir: Path, state: TrainingState) -> None:
-    """Bring `state` to the last whole epoch of the run, or leave it as it is where there is none yet."""
+    """Bring `state` to the last whole epoch of the run, or leave it as it is where
+    there is none yet.
+    """
     from safetensors.torch import load_file
 
     if not (run_dir / "checkpoint.json").exists():
@@ -89,7 +137,10 @@ def load_checkpoint(run_dir: Path, state: TrainingState) -> None:
     try:
         tensors = load_file(run_dir / meta["weights"])
     except Exception as error:  # safetensors raises its own error types
-        raise KitError(f"{run_dir / meta['weights']} cannot be read ({error}): delete {run_dir} and start anew.") from error
+        raise KitError(
+            f"{run_dir / meta['weights']} cannot be read ({error}): delete {run_dir} "
+            "and start anew."
+        ) from error
 
     def under(prefix: str) -> dict[str, torch.Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -101,9 +152,13 @@ def load_checkpoint(run_dir: Path, state: TrainingState) -> None:
     for key, value in under("adam.").items():
         index, name = key.split(".", 1)
         slots.setdefault(int(index), {})[name] = value
-    state.optimiser.load_state_dict({"state": slots, "param_groups": state.optimiser.state_dict()["param_groups"]})
+    state.optimiser.load_state_dict(
+        {"state": slots, "param_groups": state.optimiser.state_dict()["param_groups"]}
+    )
     if "previous.labels" in tensors:
-        state.previous = (tensors["previous.labels"].numpy(), tensors["previous.posterior"].numpy())
-    state.epoch, state.history = meta["epoch"], meta["history"]
-
-
+        state.previous = (
+            tensors["previous.labels"].numpy(),
+            tensors["previous.posterior"].numpy(),
+        )
+    state.epoch = meta["epoch"]
+    state.history = meta["history"]

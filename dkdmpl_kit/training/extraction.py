@@ -1,4 +1,7 @@
-"""Features of pictures, in the precision that a run has settled on, split between processes where there are several."""
+"""Features of pictures, in the precision that a run has settled on, split between
+processes where there are several.
+"""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -14,53 +17,81 @@ from dkdmpl_kit.training.precision import choose_precision
 
 
 def settle(config: Config, known: dict | None = None) -> tuple[Config, dict]:
-    """`config` with every "auto" of precision and memory format decided, and the record of how (`choose_precision`'s).
+    """`config` with every "auto" of precision and memory format decided, and the record
+    of how (`choose_precision`'s).
 
-    known: that record from an earlier part of the run, which then decides, so that a resumed run repeats the first part's
-    arithmetic. Without one, what is "auto" is measured.
+    known: that record from an earlier part of the run, which then decides, so that a
+    resumed run repeats the first part's arithmetic. Without one, what is "auto" is
+    measured.
     """
     precision = config.extraction_precision
     record = known or choose_precision(
-        (config.batch_clusters * config.batch_images, 3, config.height, config.width), device=pick_device(config.device),
-        precision=config.precision, memory_format=config.memory_format, backbone=config.backbone, pooling=config.pooling,
-        last_stride=config.last_stride, freeze_stages=config.freeze_stages,
-        extraction_precision=config.precision if precision == "same" else precision)
-    return config.replace(**{name: record[name] for name in ("precision", "memory_format", "extraction_precision")}), record
+        (config.batch_clusters * config.batch_images, 3, config.height, config.width),
+        device=pick_device(config.device),
+        precision=config.precision,
+        memory_format=config.memory_format,
+        backbone=config.backbone,
+        pooling=config.pooling,
+        last_stride=config.last_stride,
+        freeze_stages=config.freeze_stages,
+        extraction_precision=config.precision if precision == "same" else precision,
+    )
+    return config.replace(
+        **{
+            name: record[name]
+            for name in ("precision", "memory_format", "extraction_precision")
+        }
+    ), record
 
 
 def settle_run(config: Config, run_dir: Path) -> Config:
-    """`settle` for a run: by environment.json where it was written down, which it is before anything else happens."""
+    """`settle` for a run: by environment.json where it was written down, which it is
+    before anything else happens.
+    """
     found = read_json(run_dir / "environment.json")
     settled, record = settle(config, found.get("compute"))
     if "compute" not in found:
-        began = {"count": distributed.world_size(), "backend": distributed.backend()}  # each epoch's record has its own count
-        write_json(run_dir / "environment.json", found | {"compute": record, "processes": began})
+        began = {
+            "count": distributed.world_size(),
+            "backend": distributed.backend(),
+        }  # each epoch's record has its own count
+        write_json(
+            run_dir / "environment.json", found | {"compute": record, "processes": began}
+        )
     return settled
 
 
 def open_store(config: Config, paths, **options) -> ImageStore:
-    """The pictures at `paths` in the configured size; without a progress bar unless `options` ask for one."""
+    """The pictures at `paths` in the configured size; without a progress bar unless
+    `options` ask for one.
+    """
     return ImageStore(paths, config.height, config.width, **({"progress": False} | options))
 
 
 def extract(config: Config, encoder: Encoder, store: ImageStore) -> np.ndarray:
-    """Features (N, d) of the pictures in a store, eval mode, on the configured device and precision, in every process.
+    """Features (N, d) of the pictures in a store, eval mode, on the configured device
+    and precision, in every process.
 
-    Of several processes, which must all call it, each extracts its share; fewer pictures than processes are not split.
+    Of several processes, which must all call it, each extracts its share; fewer
+    pictures than processes are not split.
     """
-    device, precision = pick_device(config.device), settle(config)[0].extraction_precision
+    device = pick_device(config.device)
+    precision = settle(config)[0].extraction_precision
     if distributed.world_size() == 1 or len(store) < distributed.world_size():
         return extract_features(encoder, store, device=device, precision=precision)
     part = distributed.share(len(store))
     own = extract_features(encoder, _Stretch(store, part), device=device, precision=precision)
-    return distributed.gather(torch.from_numpy(own).to(device), len(store), part).cpu().numpy()
+    return (
+        distributed.gather(torch.from_numpy(own).to(device), len(store), part).cpu().numpy()
+    )
 
 
 class _Stretch:
     """A part of a store, as a store."""
 
     def __init__(self, store: ImageStore, part: slice) -> None:
-        self.store, self.part = store, part
+        self.store = store
+        self.part = part
 
     def __len__(self) -> int:
         return self.part.stop - self.part.start

@@ -1,8 +1,11 @@
-"""Several processes as one: what is split between them, what is said to all, and what happens when one is lost.
+"""Several processes as one: what is split between them, what is said to all, and what
+happens when one is lost.
 
-Every function is a no-op, or nearly, in a single process. The batch, the memory and the loss are whole in each process;
-only pictures and encoder passes are split, so that a run does not depend on how many processes computed it.
+Every function is a no-op, or nearly, in a single process. The batch, the memory and the
+loss are whole in each process; only pictures and encoder passes are split, so that a
+run does not depend on how many processes computed it.
 """
+
 from __future__ import annotations
 
 import atexit
@@ -21,33 +24,50 @@ from torch import Tensor, nn
 
 from dkdmpl_kit.errors import KitError
 
-TIMEOUT = timedelta(minutes=30)  # for a silent process; a dead one is noticed at once. Longer than any clustering takes
-GRACE_SECONDS = 1.0  # for the other survivors to report, before those that did not are named
+TIMEOUT = timedelta(
+    minutes=30
+    # for a silent process; a dead one is noticed at once. Longer than any clustering
+    # takes
+)
+# for the other survivors to report, before those that did not are named
+GRACE_SECONDS = 1.0
 _LOST = ("gloo", "nccl", "connection", "peer", "timed out", "socket", "broken pipe")
 T = TypeVar("T")
 
 
 def start(device: str) -> str:
-    """Join the processes that `torchrun` started and return this one's device; a process alone keeps `device`.
+    """Join the processes that `torchrun` started and return this one's device; a
+    process alone keeps `device`.
 
-    gloo carries the messages on CPUs, nccl on GPUs, where "cuda" becomes the GPU of the local rank. May be called again.
-    KitError where a GPU is missing or one is named for all, and where the launcher's variables are incomplete.
+    gloo carries the messages on CPUs, nccl on GPUs, where "cuda" becomes the GPU of the
+    local rank. May be called again. KitError where a GPU is missing or one is named for
+    all, and where the launcher's variables are incomplete.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return device
     if device.startswith("cuda"):
-        local, found = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        found = torch.cuda.device_count()
         if device not in ("cuda", f"cuda:{local}") or local >= found:
-            raise KitError(f"device={device!r} does not fit process {local} of this machine with {found} GPUs: use device=cuda "
-                           "and at most one process a GPU (--nproc-per-node), or device=cpu.")
+            raise KitError(
+                f"device={device!r} does not fit process {local} of this machine with "
+                f"{found} GPUs: use device=cuda "
+                "and at most one process a GPU (--nproc-per-node), or device=cpu."
+            )
         device = f"cuda:{local}"
         torch.cuda.set_device(local)
     if not dist.is_initialized():
         try:
-            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=TIMEOUT)
+            dist.init_process_group(
+                "nccl" if device.startswith("cuda") else "gloo", timeout=TIMEOUT
+            )
         except (ValueError, RuntimeError) as error:
-            raise KitError(f"WORLD_SIZE={os.environ['WORLD_SIZE']} asks for several processes, and they cannot meet ({error}): "
-                           "start them with torchrun --nproc-per-node N -m dkdmpl_kit.cli train ...") from error
+            raise KitError(
+                f"WORLD_SIZE={os.environ['WORLD_SIZE']} asks for several processes, "
+                f"and they cannot meet ({error}): "
+                "start them with torchrun --nproc-per-node N -m dkdmpl_kit.cli train "
+                "..."
+            ) from error
         atexit.register(_leave)
     return device
 
@@ -72,12 +92,14 @@ def world_size() -> int:
 
 
 def backend() -> str | None:
-    """"gloo" or "nccl", None for a single process."""
+    """ "gloo" or "nccl", None for a single process."""
     return dist.get_backend() if _together() else None
 
 
 def once(work: Callable[..., T], *args: object, **options: object) -> T:
-    """Process 0 works; every process returns what it returned, or raises the `KitError` that it raised. A barrier, too."""
+    """Process 0 works; every process returns what it returned, or raises the `KitError`
+    that it raised. A barrier, too.
+    """
     if not _together():
         return work(*args, **options)
     said: list = [None, None]
@@ -93,32 +115,43 @@ def once(work: Callable[..., T], *args: object, **options: object) -> T:
 
 
 def main_first(work: Callable[..., T], *args: object, **options: object) -> T:
-    """Each process works, process 0 before the others: for what it leaves on disk that they then find."""
+    """Each process works, process 0 before the others: for what it leaves on disk that
+    they then find.
+    """
     kept: list[T] = []
     once(lambda: kept.append(work(*args, **options)))
     return kept[0] if kept else work(*args, **options)
 
 
 def cut(count: int, pieces: int, unit: int = 1) -> list[slice]:
-    """0 ... count-1 in `pieces` contiguous slices of whole units, as equal as can be (some empty where units are few)."""
+    """0 ... count-1 in `pieces` contiguous slices of whole units, as equal as can be
+    (some empty where units are few).
+    """
     units = -(-count // unit)
     edges = [min(count, units * i // pieces * unit) for i in range(pieces + 1)]
     return [slice(a, b) for a, b in zip(edges, edges[1:])]
 
 
 def share(count: int, unit: int = 1) -> slice:
-    """Which of `count` rows are this process': whole units of `unit` rows. KitError where a process would have none."""
+    """Which of `count` rows are this process': whole units of `unit` rows. KitError
+    where a process would have none.
+    """
     if count < world_size() * unit:
-        raise KitError(f"{world_size()} processes cannot share a batch of {count} pictures in groups of {unit}: start fewer, "
-                       "raise batch_clusters, or lower samples_per_bn.")
+        raise KitError(
+            f"{world_size()} processes cannot share a batch of {count} pictures in "
+            f"groups of {unit}: start fewer, "
+            "raise batch_clusters, or lower samples_per_bn."
+        )
     return cut(count, world_size(), unit)[rank()]
 
 
 def gather(own: Tensor, count: int, part: slice) -> Tensor:
-    """This process' rows (n, d), which are `part` of `count` -> the rows (count, d) of all.
+    """This process' rows (n, d), which are `part` of `count` -> the rows (count, d) of
+    all.
 
-    Differentiable: each process computes the whole loss, and its backward pass goes on with its own rows alone. So the
-    parameters' gradients of the processes add up to that of one process (`add_gradients`): nothing is counted twice.
+    Differentiable: each process computes the whole loss, and its backward pass goes on
+    with its own rows alone. So the parameters' gradients of the processes add up to
+    that of one process (`add_gradients`): nothing is counted twice.
     """
     return _Gather.apply(own, count, part) if _together() else own
 
@@ -129,7 +162,8 @@ class _Gather(torch.autograd.Function):
         ctx.part = part
         whole = own.new_zeros(count, *own.shape[1:])
         whole[part] = own
-        dist.all_reduce(whole)  # a sum with zeros is exact, and shares may differ in size
+        # a sum with zeros is exact, and shares may differ in size
+        dist.all_reduce(whole)
         return whole
 
     @staticmethod
@@ -151,7 +185,9 @@ def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 @contextlib.contextmanager
 def partners(where: Callable[[], str]) -> Iterator[None]:
-    """Within, a lost process ends the others with one `KitError`, which says who is missing and `where()` the run was."""
+    """Within, a lost process ends the others with one `KitError`, which says who is
+    missing and `where()` the run was.
+    """
     if not _together() or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -159,27 +195,36 @@ def partners(where: Callable[[], str]) -> Iterator[None]:
     kept = "whole epochs are kept, and the same command with --resume goes on from there, with any number of processes."
 
     def stop(*_: object) -> None:
-        raise KitError(f"{me} was told to stop in {where()}, as launchers do when another process has ended: {kept}")
+        raise KitError(
+            f"{me} was told to stop in {where()}, as launchers do when another process "
+            f"has ended: {kept}"
+        )
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
         signal.signal(signal.SIGTERM, before)
     except RuntimeError as error:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's comes now: the sentence first
+        signal.signal(
+            signal.SIGTERM, signal.SIG_IGN
+        )  # the launcher's comes now: the sentence first
         if not any(word in str(error).lower() for word in _LOST):
             raise
         raise KitError(f"{me} lost {_missing()} in {where()}: {kept}") from error
 
 
 def _missing() -> str:
-    """Those that do not report within the grace, by number; survivors report to the launcher's store."""
+    """Those that do not report within the grace, by number; survivors report to the
+    launcher's store.
+    """
     others = [r for r in range(world_size()) if r != rank()]
     try:
         store = dist.distributed_c10d._get_default_store()
         store.set(f"lost/{rank()}", "1")
         time.sleep(GRACE_SECONDS if len(others) > 1 else 0)
-        others = [r for r in others if len(others) == 1 or not store.check([f"lost/{r}"])] or others
+        others = [
+            r for r in others if len(others) == 1 or not store.check([f"lost/{r}"])
+        ] or others
     except (RuntimeError, ValueError):  # the store went with process 0
         others = others[:1]
     return f"process{'es' if len(others) > 1 else ''} {', '.join(map(str, others))}"

@@ -1,4 +1,7 @@
-"""Where randomness comes from: one seed, and generators made of the seed, the epoch and a purpose alone."""
+"""Where randomness comes from: one seed, and generators made of the seed, the epoch and
+a purpose alone.
+"""
+
 from __future__ import annotations
 
 import hashlib
@@ -9,7 +12,9 @@ import torch
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch, and ask cuDNN for deterministic kernels (so never for its benchmark mode)."""
+    """Seed Python, NumPy and torch, and ask cuDNN for deterministic kernels (so never
+    for its benchmark mode).
+    """
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - third-party code (umap, timm) reads the legacy state
     torch.manual_seed(seed)
@@ -19,7 +24,8 @@ def seed_everything(seed: int) -> None:
 def generator_for(seed: int, epoch: int, purpose: str) -> torch.Generator:
     """A CPU generator for one purpose of one epoch.
 
-    Because nothing of it carries over from epoch to epoch, a resumed run draws exactly what the uninterrupted one drew.
+    Because nothing of it carries over from epoch to epoch, a resumed run draws exactly
+    what the uninterrupted one drew.
     """
     digest = hashlib.sha256(f"{seed}/{epoch}/{purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

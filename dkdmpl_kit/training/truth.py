@@ -1,4 +1,5 @@
 """Where true identities live: measuring, and nothing else."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -15,22 +16,30 @@ UNMEASURED = {"mAP": None, "rank1": None, "mINP": None}
 
 
 class Monitor:
-    """The only holder of true identities: nothing that it returns reaches the loss, the labels or the sampler."""
+    """The only holder of true identities: nothing that it returns reaches the loss, the
+    labels or the sampler.
+    """
 
     def __init__(self, config: Config, dataset: ReIDDataset) -> None:
         self.pids = arrays_of(dataset.train)[1]
-        self.config, self.splits, self.stores = config, (dataset.query, dataset.gallery), None
+        self.config = config
+        self.splits = (dataset.query, dataset.gallery)
+        self.stores = None
         self.blind = _why_blind(dataset)
 
     def agreement(self, labels: np.ndarray) -> dict:
-        """ARI, NMI and purity of labels (N,) against the true identities, None where those are unknown."""
+        """ARI, NMI and purity of labels (N,) against the true identities, None where
+        those are unknown.
+        """
         found = cluster_agreement(labels, self.pids)
         return {"ari": found.ari, "nmi": found.nmi, "purity": found.purity}
 
     def ranking(self, encoder: Encoder) -> dict:
-        """mAP, Rank-1 and mINP of the query and gallery splits; None where there are none or nothing can be matched.
+        """mAP, Rank-1 and mINP of the query and gallery splits; None where there are
+        none or nothing can be matched.
 
-        Of several processes all must call it: features are extracted in shares, the first one ranks.
+        Of several processes all must call it: features are extracted in shares, the
+        first one ranks.
         """
         if self.blind:
             return dict(UNMEASURED)
@@ -38,18 +47,33 @@ class Monitor:
         if self.stores is None:
             self.stores = [open_store(config, arrays_of(split)[0]) for split in self.splits]
         query, gallery = (extract(config, encoder, store) for store in self.stores)
-        (_, query_pids, query_cams), (_, gallery_pids, gallery_cams) = (arrays_of(s) for s in self.splits)
-        result = distributed.once(evaluate_ranking, query, gallery, query_pids, gallery_pids, query_cams, gallery_cams)
+        (_, query_pids, query_cams), (_, gallery_pids, gallery_cams) = (
+            arrays_of(s) for s in self.splits
+        )
+        result = distributed.once(
+            evaluate_ranking,
+            query,
+            gallery,
+            query_pids,
+            gallery_pids,
+            query_cams,
+            gallery_cams,
+        )
         return {"mAP": result.mAP, "rank1": result.cmc[1], "mINP": result.mINP}
 
 
 def _why_blind(dataset: ReIDDataset) -> str | None:
-    """The sentence that says why no ranking can be measured on this data set, or None where it can."""
+    """The sentence that says why no ranking can be measured on this data set, or None
+    where it can.
+    """
     if not dataset.query or not dataset.gallery:
         return "no query or gallery split with known identities: rankings are not measured"
     seen: dict[int, set[int]] = {}
     for image in dataset.gallery:
         seen.setdefault(image.pid, set()).add(image.camid)
-    if any(seen.get(image.pid, set()) - ({image.camid} if image.camid is not None else set()) for image in dataset.query):
+    if any(
+        seen.get(image.pid, set()) - ({image.camid} if image.camid is not None else set())
+        for image in dataset.query
+    ):
         return None
     return "nothing can be matched: no query has a picture from another camera in the gallery, so rankings are not measured"

@@ -1,17 +1,29 @@
 """Every picture of the kit: arrays in, a matplotlib `Figure` out.
 
-No function here opens a window, keeps global state or computes a result: each draws what it is given. A figure
-shows itself once as the last expression of a notebook cell, with or without `%matplotlib inline`, and headless under
-papermill. Where true identities are unknown (`None`), the figure says so in a sentence instead of failing.
+No function here opens a window, keeps global state or computes a result: each draws
+what it is given. A figure shows itself once as the last expression of a notebook cell,
+with or without `%matplotlib inline`, and headless under papermill. Where true
+identities are unknown (`None`), the figure says so in a sentence instead of failing.
 """
+
 from __future__ import annotations
 
 from dkdmpl_kit.viz.clusters import explorer_maps, map_colours, picture_png, picture_rows
-from dkdmpl_kit.viz.curves import distance_groups, distance_histograms, eps_curve, training_curves
+from dkdmpl_kit.viz.curves import (
+    distance_groups,
+    distance_histograms,
+    eps_curve,
+    training_curves,
+)
 from dkdmpl_kit.viz.diagrams import loop_diagram
 from dkdmpl_kit.viz.epochs import epoch_frame, epoch_strip, hardest_pictures, live_curves
 from dkdmpl_kit.viz.flows import alluvial
-from dkdmpl_kit.viz.labels import gradient_bars, label_views, softmax_entropy, temperature_curves
+from dkdmpl_kit.viz.labels import (
+    gradient_bars,
+    label_views,
+    softmax_entropy,
+    temperature_curves,
+)
 from dkdmpl_kit.viz.losslab import loss_lab
 from dkdmpl_kit.viz.maps import (
     feature_map,
@@ -31,7 +43,12 @@ from dkdmpl_kit.viz.noise import (
     reliability_diagrams,
     suspicion_curves,
 )
-from dkdmpl_kit.viz.pairs import factor_map, noise_response_curves, pair_cause_bars, pair_pictures
+from dkdmpl_kit.viz.pairs import (
+    factor_map,
+    noise_response_curves,
+    pair_cause_bars,
+    pair_pictures,
+)
 from dkdmpl_kit.viz.pictures import cluster_gallery, contact_sheet, ranking_grid
 from dkdmpl_kit.viz.rankings import activation_pairs, query_distances
 from dkdmpl_kit.viz.results import (
@@ -54,14 +71,63 @@ from dkdmpl_kit.viz.style import (
 from dkdmpl_kit.viz.theory import bound_slack, break_even_map, label_triangle, limit_curves
 
 __all__ = [
-    "KitFigure", "METHOD_COLOURS", "METHOD_LABELS", "PALETTE", "VIEW_COLOURS", "VIEW_LABELS", "activation_pairs",
-    "alluvial", "bound_slack", "break_even_curve", "break_even_map", "camera_error_maps", "cause_effects",
-    "change_curves", "cluster_gallery", "contact_sheet", "cosine_table", "distance_groups", "distance_histograms",
-    "epoch_frame", "epoch_strip", "eps_curve", "error_kinds_bars", "explorer_maps", "factor_map", "feature_map",
-    "feature_maps", "figure_png", "gradient_bars", "hardest_pictures", "jaccard_matrix", "label_targets",
-    "label_triangle", "label_views", "limit_curves", "live_curves", "loop_diagram", "loss_lab", "map_colours",
-    "margin_gain", "noise_curves", "noise_panels", "noise_response_curves", "pair_cause_bars", "pair_pictures",
-    "paired_differences", "picture_png", "picture_rows", "query_distances", "ranking_grid", "reliability_diagrams",
-    "result_bars", "save_figure", "similarity_heatmap", "softmax_entropy", "suspicion_curves", "temperature_curves",
-    "training_curves", "umap_layout",
+    "KitFigure",
+    "METHOD_COLOURS",
+    "METHOD_LABELS",
+    "PALETTE",
+    "VIEW_COLOURS",
+    "VIEW_LABELS",
+    "activation_pairs",
+    "alluvial",
+    "bound_slack",
+    "break_even_curve",
+    "break_even_map",
+    "camera_error_maps",
+    "cause_effects",
+    "change_curves",
+    "cluster_gallery",
+    "contact_sheet",
+    "cosine_table",
+    "distance_groups",
+    "distance_histograms",
+    "epoch_frame",
+    "epoch_strip",
+    "eps_curve",
+    "error_kinds_bars",
+    "explorer_maps",
+    "factor_map",
+    "feature_map",
+    "feature_maps",
+    "figure_png",
+    "gradient_bars",
+    "hardest_pictures",
+    "jaccard_matrix",
+    "label_targets",
+    "label_triangle",
+    "label_views",
+    "limit_curves",
+    "live_curves",
+    "loop_diagram",
+    "loss_lab",
+    "map_colours",
+    "margin_gain",
+    "noise_curves",
+    "noise_panels",
+    "noise_response_curves",
+    "pair_cause_bars",
+    "pair_pictures",
+    "paired_differences",
+    "picture_png",
+    "picture_rows",
+    "query_distances",
+    "ranking_grid",
+    "reliability_diagrams",
+    "result_bars",
+    "save_figure",
+    "similarity_heatmap",
+    "softmax_entropy",
+    "suspicion_curves",
+    "temperature_curves",
+    "training_curves",
+    "umap_layout",
 ]

@@ -1,4 +1,6 @@
-"""What the cluster explorer shows: one colouring for the live map and its static twin, and rows of pictures."""
+"""What the cluster explorer shows: one colouring for the live map and its static twin,
+and rows of pictures.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,21 @@ from dkdmpl_kit.viz.style import (
     styled,
 )
 
-COLOURINGS = {"label": "pseudo label", "identity": "true identity", "camera": "camera", "error": "kind of error",
-              "outlier": "outlier", "change": "epoch of the last change"}
+COLOURINGS = {
+    "label": "pseudo label",
+    "identity": "true identity",
+    "camera": "camera",
+    "error": "kind of error",
+    "outlier": "outlier",
+    "change": "epoch of the last change",
+}
 _LEVELS = 8  # steps of the colour scale of epochs
 _ERRORS = ("right", "merged", "split")
 # one list for every colouring, so that a map is recoloured by new places in it alone
 MAP_COLOURS: tuple[str, ...] = (
-    PALETTE["outlier"], *CYCLE, *(PALETTE[ERROR_LOOK[name][0]] for name in _ERRORS),
+    PALETTE["outlier"],
+    *CYCLE,
+    *(PALETTE[ERROR_LOOK[name][0]] for name in _ERRORS),
     *(to_hex(colormaps["cividis"](step / (_LEVELS - 1))) for step in range(_LEVELS)),
 )
 MAP_SENTENCE = "The map is a picture; the clusters live in feature space."
@@ -43,29 +53,44 @@ Legend = list[tuple[str, str]]
 
 
 def thinned(total: int, limit: int) -> np.ndarray:
-    """Indices (at most `limit`,) of the pictures that a map of `total` shows: all, or a fair sample, always the same."""
+    """Indices (at most `limit`,) of the pictures that a map of `total` shows: all, or a
+    fair sample, always the same.
+    """
     if total <= limit:
         return np.arange(total)
     return np.sort(np.random.default_rng(0).choice(total, limit, replace=False))
 
 
 def map_colours(kind: str, values: Any) -> tuple[np.ndarray, Legend]:
-    """(N,) places in `MAP_COLOURS` and the legend [(colour, text), ...] of a map coloured by `kind`.
+    """(N,) places in `MAP_COLOURS` and the legend [(colour, text), ...] of a map
+    coloured by `kind`.
 
-    values (N,): "label" pseudo labels, whose colour follows their number; "identity" and "camera" ids; -1 is an outlier or
-    unknown. "error" kinds of error (str). "outlier" pseudo labels. "change" the epoch of the last change, 0 for never.
-    More groups than colours: the colours repeat, and the legend says so.
+    values (N,): "label" pseudo labels, whose colour follows their number; "identity"
+    and "camera" ids; -1 is an outlier or unknown. "error" kinds of error (str).
+    "outlier" pseudo labels. "change" the epoch of the last change, 0 for never. More
+    groups than colours: the colours repeat, and the legend says so.
     """
     check_option("kind", kind, COLOURINGS)
     values = np.asarray(values)
     if kind == "error":
-        codes = np.select([values == name for name in _ERRORS], [1 + len(CYCLE) + j for j in range(len(_ERRORS))], 0)
+        codes = np.select(
+            [values == name for name in _ERRORS],
+            [1 + len(CYCLE) + j for j in range(len(_ERRORS))],
+            0,
+        )
         shown = [name for name in ERROR_LABELS if (values == name).any()]
-        return codes, [(PALETTE[ERROR_LOOK[name][0]], f"{ERROR_LABELS[name]} ({(values == name).mean():.0%})")
-                       for name in shown]
+        return codes, [
+            (
+                PALETTE[ERROR_LOOK[name][0]],
+                f"{ERROR_LABELS[name]} ({(values == name).mean():.0%})",
+            )
+            for name in shown
+        ]
     if kind == "outlier":
-        return (values >= 0).astype(int), [(CYCLE[0], f"clustered ({(values >= 0).sum():,})"),
-                                           (MAP_COLOURS[0], f"outlier ({(values < 0).sum():,})")]
+        return (values >= 0).astype(int), [
+            (CYCLE[0], f"clustered ({(values >= 0).sum():,})"),
+            (MAP_COLOURS[0], f"outlier ({(values < 0).sum():,})"),
+        ]
     return _epochs(values) if kind == "change" else _groups(kind, values)
 
 
@@ -74,41 +99,69 @@ def _groups(kind: str, values: np.ndarray) -> tuple[np.ndarray, Legend]:
     codes = np.zeros(len(values), int)
     codes[values >= 0] = 1 + (values[values >= 0] if kind == "label" else places) % len(CYCLE)
     grey = int((values < 0).sum())
-    legend = [(MAP_COLOURS[0], f"{'outlier' if kind == 'label' else 'unknown'} ({grey:,})")] if grey else []
+    legend = (
+        [(MAP_COLOURS[0], f"{'outlier' if kind == 'label' else 'unknown'} ({grey:,})")]
+        if grey
+        else []
+    )
     one = {"label": "cluster", "identity": "identity", "camera": "camera"}[kind]
     if kind == "camera" and len(names) <= len(CYCLE):
-        return codes, [(CYCLE[p], f"camera {name + 1}") for p, name in enumerate(names.tolist())] + legend
+        return codes, [
+            (CYCLE[p], f"camera {name + 1}") for p, name in enumerate(names.tolist())
+        ] + legend
     groups = count(len(names), one, "identities" if kind == "identity" else "")
-    repeats = f" in {len(CYCLE)} colours, which repeat" if len(names) > len(CYCLE) else ", a colour each"
+    repeats = (
+        f" in {len(CYCLE)} colours, which repeat"
+        if len(names) > len(CYCLE)
+        else ", a colour each"
+    )
     return codes, [(CYCLE[0], groups + repeats), *legend] if len(names) else legend
 
 
 def _epochs(values: np.ndarray) -> tuple[np.ndarray, Legend]:
     last = max(int(values.max(initial=0)), 1)
-    level = (np.maximum(values, 1) - 1) * _LEVELS // last if last > _LEVELS else np.maximum(values, 1) - 1
+    level = (
+        (np.maximum(values, 1) - 1) * _LEVELS // last
+        if last > _LEVELS
+        else np.maximum(values, 1) - 1
+    )
     first = len(MAP_COLOURS) - _LEVELS
     legend = [(MAP_COLOURS[0], f"never changed ({(values == 0).sum():,})")]
     for step in np.unique(level[values > 0]).tolist():
         epochs = values[(values > 0) & (level == step)]
-        span = f"{epochs.min()}" if epochs.min() == epochs.max() else f"{epochs.min()} to {epochs.max()}"
+        span = (
+            f"{epochs.min()}"
+            if epochs.min() == epochs.max()
+            else f"{epochs.min()} to {epochs.max()}"
+        )
         legend.append((MAP_COLOURS[first + step], f"epoch {span} ({len(epochs):,})"))
     return np.where(values > 0, first + level, 0), legend
 
 
 @styled
-def explorer_maps(xy: Any, labels: Any, kinds: Any = None, *, summary: str = "", limit: int = 50_000) -> Figure:
-    """The cluster explorer on paper: the map xy (N, 2) by pseudo label (left) and by kind of error (right).
+def explorer_maps(
+    xy: Any, labels: Any, kinds: Any = None, *, summary: str = "", limit: int = 50_000
+) -> Figure:
+    """The cluster explorer on paper: the map xy (N, 2) by pseudo label (left) and by
+    kind of error (right).
 
-    labels (N,) with -1 for outliers; kinds (N,) of `noise.error_kinds`, None where identities are unknown; `summary`: the
-    numbers of this clustering in a line. More than `limit` points are thinned, and the remark says so.
+    labels (N,) with -1 for outliers; kinds (N,) of `noise.error_kinds`, None where
+    identities are unknown; `summary`: the numbers of this clustering in a line. More
+    than `limit` points are thinned, and the remark says so.
     """
-    xy, labels = np.asarray(xy, float).reshape(-1, 2), np.asarray(labels)
+    xy = np.asarray(xy, float).reshape(-1, 2)
+    labels = np.asarray(labels)
     same_length(xy=xy, labels=labels, kinds=kinds)
     shown = thinned(len(xy), limit)
     note = f"{summary}. " * bool(summary) + MAP_SENTENCE + " Axes have no unit."
     note += " Colours repeat with another shape." * (len(np.unique(labels)) > len(CYCLE))
     note += f" Shown: {limit:,} of {len(xy):,} pictures." if len(shown) < len(xy) else ""
-    figure = new_figure(10, 5.6, title="The clustering on a map: by pseudo label, and by kind of error", note=note)
+    figure = new_figure(
+        10,
+        5.6,
+        title="The clustering on a map: by pseudo label, and by kind of error",
+        note=note,
+    )
     left, right = figure.subplots(1, 2)
     if not len(xy):
         say(left, "No pictures to show.")
@@ -122,11 +175,17 @@ def explorer_maps(xy: Any, labels: Any, kinds: Any = None, *, summary: str = "",
     return figure
 
 
-def _points(ax: Axes, xy: np.ndarray, kind: str, values: np.ndarray, shown: np.ndarray) -> None:
-    """The points `shown` of a map xy (N, 2) in the colours of `map_colours`, grey ones small and below."""
+def _points(
+    ax: Axes, xy: np.ndarray, kind: str, values: np.ndarray, shown: np.ndarray
+) -> None:
+    """The points `shown` of a map xy (N, 2) in the colours of `map_colours`, grey ones
+    small and below.
+    """
     codes, legend = map_colours(kind, values)
     looks = [ERROR_LOOK[name] for name in _ERRORS]
-    shape_of = {PALETTE[colour]: marker for colour, marker in looks} if kind == "error" else {}
+    shape_of = (
+        {PALETTE[colour]: marker for colour, marker in looks} if kind == "error" else {}
+    )
     shapes = np.array([shape_of.get(colour, "o") for colour in MAP_COLOURS])[codes]
     if kind == "label":  # a colour that repeats comes with another shape
         shapes = np.array(MARKERS)[np.maximum(values, 0) // len(CYCLE) % len(MARKERS)]
@@ -134,30 +193,46 @@ def _points(ax: Axes, xy: np.ndarray, kind: str, values: np.ndarray, shown: np.n
     ax.grid(False)
     ax.spines[:].set(visible=True, color="#DDDDDD")
     ax.set_aspect("equal", adjustable="datalim")
-    size, colours = float(np.clip(9000 / len(shown), 4, 30)), np.array(MAP_COLOURS)
-    codes, shapes, xy = codes[shown], shapes[shown], xy[shown]
-    ax.scatter(*xy[codes == 0].T, s=size * 0.5, c=PALETTE["outlier"], marker="o", linewidths=0)
+    size = float(np.clip(9000 / len(shown), 4, 30))
+    colours = np.array(MAP_COLOURS)
+    codes = codes[shown]
+    shapes = shapes[shown]
+    xy = xy[shown]
+    ax.scatter(
+        *xy[codes == 0].T, s=size * 0.5, c=PALETTE["outlier"], marker="o", linewidths=0
+    )
     for shape in (shape for shape in MARKERS if (shapes[codes > 0] == shape).any()):
         here = (codes > 0) & (shapes == shape)
         ax.scatter(*xy[here].T, s=size, c=colours[codes[here]], marker=shape, linewidths=0)
-    handles = [Line2D([], [], linestyle="", color=colour, marker=shape_of.get(colour, "o"), label=text)
-               for colour, text in legend]
+    handles = [
+        Line2D(
+            [], [], linestyle="", color=colour, marker=shape_of.get(colour, "o"), label=text
+        )
+        for colour, text in legend
+    ]
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.01), handletextpad=0.2)
 
 
 def picture_png(picture: Any) -> bytes:
-    """One picture, uint8 (3, H, W) or (H, W, 3), as PNG bytes: what a hovered point shows, in milliseconds."""
+    """One picture, uint8 (3, H, W) or (H, W, 3), as PNG bytes: what a hovered point
+    shows, in milliseconds.
+    """
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(as_pictures(np.asarray(picture)[None])[0])).save(buffer, "png", compress_level=1)
+    Image.fromarray(np.ascontiguousarray(as_pictures(np.asarray(picture)[None])[0])).save(
+        buffer, "png", compress_level=1
+    )
     return buffer.getvalue()
 
 
 @styled
-def picture_rows(rows: Sequence[Mapping[str, Any]], *, title: str, note: str = "", columns: int = 12) -> Figure:
-    """Rows of thumbnails. Each row is a dict: "name" its text, "pictures" a list of uint8 (3, H, W) or None for one that
-    cannot be read, "colours" a frame's colour each, and "marks" a letter each (both optional); `columns` are shown at most.
+def picture_rows(
+    rows: Sequence[Mapping[str, Any]], *, title: str, note: str = "", columns: int = 12
+) -> Figure:
+    """Rows of thumbnails. Each row is a dict: "name" its text, "pictures" a list of
+    uint8 (3, H, W) or None for one that cannot be read, "colours" a frame's colour
+    each, and "marks" a letter each (both optional); `columns` are shown at most.
     """
     sizes = [np.shape(p) for row in rows for p in row["pictures"] if p is not None]
     if not sizes:
@@ -167,26 +242,46 @@ def picture_rows(rows: Sequence[Mapping[str, Any]], *, title: str, note: str = "
     size = sizes[0][1:] if sizes[0][0] == 3 else sizes[0][:2]
     missing = np.full((*size, 3), 225, np.uint8)
     columns = min(columns, max(len(row["pictures"]) for row in rows))
-    cells = [[missing if p is None else as_pictures(np.asarray(p)[None])[0] for p in row["pictures"][:columns]] for row in rows]
+    cells = [
+        [
+            missing if p is None else as_pictures(np.asarray(p)[None])[0]
+            for p in row["pictures"][:columns]
+        ]
+        for row in rows
+    ]
     figure = _sheet(len(rows), columns, size, title=title, note=note, side=1.3)
     ax = figure.subplots()
     mosaic(ax, [row + [None] * (columns - len(row)) for row in cells], size)
     for r, row in enumerate(rows):
         _side(ax, r, size, row["name"])
-        same_length(pictures=row["pictures"], colours=row.get("colours"), marks=row.get("marks"))
+        same_length(
+            pictures=row["pictures"], colours=row.get("colours"), marks=row.get("marks")
+        )
         for c, picture in enumerate(row["pictures"][:columns]):
             mark = "gone" if picture is None else row["marks"][c] if "marks" in row else ""
-            frame(ax, r, c, size, row["colours"][c] if "colours" in row else PALETTE["outlier"], mark)
+            frame(
+                ax,
+                r,
+                c,
+                size,
+                row["colours"][c] if "colours" in row else PALETTE["outlier"],
+                mark,
+            )
     return figure
 
 
-def label_rows(chosen: Any, labels: Any, kinds: Any = None, *, max_rows: int = 6, columns: int = 12) -> tuple[list[dict], str]:
-    """Rows for `picture_rows` of a selection, its pictures still to be filled in, and the remark on what is left out.
+def label_rows(
+    chosen: Any, labels: Any, kinds: Any = None, *, max_rows: int = 6, columns: int = 12
+) -> tuple[list[dict], str]:
+    """Rows for `picture_rows` of a selection, its pictures still to be filled in, and
+    the remark on what is left out.
 
-    chosen (n,) indices; labels (N,), -1 for outliers; kinds (N,) of error or None. A row is a cluster, or the
-    outliers, those with most pictures chosen first: "indices" (the chosen ones shown), "name", "colours" and "marks".
+    chosen (n,) indices; labels (N,), -1 for outliers; kinds (N,) of error or None. A
+    row is a cluster, or the outliers, those with most pictures chosen first: "indices"
+    (the chosen ones shown), "name", "colours" and "marks".
     """
-    chosen, labels = np.asarray(chosen, np.int64), np.asarray(labels)
+    chosen = np.asarray(chosen, np.int64)
+    labels = np.asarray(labels)
     if len(chosen) and not (0 <= chosen.min() and chosen.max() < len(labels)):
         raise KitError(f"label_rows: an index lies outside the {len(labels)} pictures.")
     names, counts = np.unique(labels[chosen], return_counts=True)
@@ -195,29 +290,50 @@ def label_rows(chosen: Any, labels: Any, kinds: Any = None, *, max_rows: int = 6
     for name, number in zip(names[order][:max_rows].tolist(), counts[order]):
         members = chosen[labels[chosen] == name][:columns]
         text = f"{'outliers' if name < 0 else f'cluster {name}'}\n{int(number):,} selected"
-        row = {"name": text, "indices": members, "colours": [MAP_COLOURS[c] for c in map_colours("label", labels[members])[0]]}
+        row = {
+            "name": text,
+            "indices": members,
+            "colours": [MAP_COLOURS[c] for c in map_colours("label", labels[members])[0]],
+        }
         if kinds is not None:
             row["colours"] = [PALETTE[ERROR_LOOK[kind][0]] for kind in kinds[members]]
             row["marks"] = [MARKS[kind] for kind in kinds[members]]
         rows.append(row)
     shown = sum(len(row["indices"]) for row in rows)
-    note = f"Shown are {shown} of {len(chosen):,} pictures, from {len(rows)} of {len(names)} groups. " * (shown < len(chosen))
-    note += "✓ right, M merged, S split, – outlier, ? identity unknown." if kinds is not None else f"{UNKNOWN}."
+    note = (
+        f"Shown are {shown} of {len(chosen):,} pictures, from {len(rows)} of "
+        f"{len(names)} groups. " * (shown < len(chosen))
+    )
+    note += (
+        "✓ right, M merged, S split, – outlier, ? identity unknown."
+        if kinds is not None
+        else f"{UNKNOWN}."
+    )
     return rows, note
 
 
 def identity_marks(groups: Sequence[Any], pids: Any) -> list[tuple[list[str], list[str]]]:
-    """(colours, letters) for each group of indices: one letter an identity throughout, A the most frequent of the first.
+    """(colours, letters) for each group of indices: one letter an identity throughout,
+    A the most frequent of the first.
 
     pids (N,), negative where unknown ("?"), or None: grey frames without a letter.
     """
     if pids is None:
         return [([PALETTE["outlier"]] * len(group), [""] * len(group)) for group in groups]
-    pids, place = np.asarray(pids), {}
+    pids = np.asarray(pids)
+    place = {}
     for group in groups:
         names, counts = np.unique(pids[group], return_counts=True)
         for name in names[np.lexsort((names, -counts))].tolist():
             if name >= 0:
                 place.setdefault(name, len(place))
-    return [([CYCLE[place[p] % len(CYCLE)] if p >= 0 else PALETTE["outlier"] for p in pids[group].tolist()],
-             [chr(ord("A") + place[p] % 26) if p >= 0 else "?" for p in pids[group].tolist()]) for group in groups]
+    return [
+        (
+            [
+                CYCLE[place[p] % len(CYCLE)] if p >= 0 else PALETTE["outlier"]
+                for p in pids[group].tolist()
+            ],
+            [chr(ord("A") + place[p] % 26) if p >= 0 else "?" for p in pids[group].tolist()],
+        )
+        for group in groups
+    ]

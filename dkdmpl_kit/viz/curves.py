@@ -31,7 +31,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "nmi": ("NMI (0 to 1)", "Pseudo labels against the truth: higher is better"),
     "purity": ("purity (0 to 1)", "Share of each cluster's main identity"),
     "n_clusters": ("clusters (count)", "Clusters: near the number of identities is good"),
-    "outlier_fraction": ("outliers (share)", "Pictures left out of training: lower is better"),
+    "outlier_fraction": (
+        "outliers (share)",
+        "Pictures left out of training: lower is better",
+    ),
     "loss": ("loss (nats)", "Loss: comparable within a method only"),
     "loss_cc": ("cluster contrast (nats)", "Loss of the hard label"),
     "loss_gkd": ("GKD (nats)", "Distance of student and teacher"),
@@ -43,22 +46,37 @@ BAND = "Line: mean over the seeds; band: from the least to the most"
 
 
 def _seed_runs(history: Any) -> list[list[Mapping[str, Any]]]:
-    """One list of records a seed, from a single list of records or a list of such lists."""
+    """One list of records a seed, from a single list of records or a list of such
+    lists.
+    """
     history = list(history)
-    return [history] if not history or isinstance(history[0], Mapping) else [list(run) for run in history]
-
-
-def _table(runs: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """(epochs (E,), values (seeds, E), NaN where not measured) of one metric, epochs without any value left out."""
-    rows = [{int(r["epoch"]): float(r[metric]) for r in run if r.get(metric) is not None} for run in runs]
-    epochs = sorted(set().union(*rows)) if rows else []
-    return np.array(epochs, int), np.array([[row.get(e, np.nan) for e in epochs] for row in rows]).reshape(
-        len(rows), -1
+    return (
+        [history]
+        if not history or isinstance(history[0], Mapping)
+        else [list(run) for run in history]
     )
 
 
+def _table(
+    runs: Sequence[Sequence[Mapping[str, Any]]], metric: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """(epochs (E,), values (seeds, E), NaN where not measured) of one metric, epochs
+    without any value left out.
+    """
+    rows = [
+        {int(r["epoch"]): float(r[metric]) for r in run if r.get(metric) is not None}
+        for run in runs
+    ]
+    epochs = sorted(set().union(*rows)) if rows else []
+    return np.array(epochs, int), np.array(
+        [[row.get(e, np.nan) for e in epochs] for row in rows]
+    ).reshape(len(rows), -1)
+
+
 def _draw_curves(ax: Axes, histories: Mapping[str, Any], metric: str) -> dict[str, Any]:
-    """One metric of all methods: the mean over seeds, with a band where there are several; {legend entry: line}."""
+    """One metric of all methods: the mean over seeds, with a band where there are
+    several; {legend entry: line}.
+    """
     lines: dict[str, Any] = {}
     for method, history in histories.items():
         colour, marker, label = method_look(method, list(histories))
@@ -66,25 +84,42 @@ def _draw_curves(ax: Axes, histories: Mapping[str, Any], metric: str) -> dict[st
         if not len(epochs):
             continue
         if len(values) > 1:
-            ax.fill_between(epochs, np.nanmin(values, 0), np.nanmax(values, 0), color=colour, alpha=0.18, linewidth=0)
+            ax.fill_between(
+                epochs,
+                np.nanmin(values, 0),
+                np.nanmax(values, 0),
+                color=colour,
+                alpha=0.18,
+                linewidth=0,
+            )
             label += f" ({len(values)} seeds)"
         every = max(len(epochs) // 8, 1)
-        lines[label], = ax.plot(epochs, np.nanmean(values, 0), color=colour, marker=marker, markevery=every)
+        (lines[label],) = ax.plot(
+            epochs, np.nanmean(values, 0), color=colour, marker=marker, markevery=every
+        )
     return lines
 
 
 @styled
 def training_curves(
-    histories: Mapping[str, Any], *, metrics: Sequence[str] = ("mAP", "ari", "n_clusters", "loss"),
-    references: Mapping[str, float] | None = None, title: str = "",
+    histories: Mapping[str, Any],
+    *,
+    metrics: Sequence[str] = ("mAP", "ari", "n_clusters", "loss"),
+    references: Mapping[str, float] | None = None,
+    title: str = "",
 ) -> Figure:
-    """Each metric over the epochs, one colour a method; over several seeds the mean, and a band over their range.
+    """Each metric over the epochs, one colour a method; over several seeds the mean,
+    and a band over their range.
 
-    histories: {method: list of records} or {method: list of lists, one a seed}; a record is one line of history.jsonl.
-    `references` {metric: value} draws a dotted line, say the true number of identities under "n_clusters".
+    histories: {method: list of records} or {method: list of lists, one a seed}; a
+    record is one line of history.jsonl. `references` {metric: value} draws a dotted
+    line, say the true number of identities under "n_clusters".
     """
     if not metrics:
-        raise KitError("training_curves: no metrics given; name fields of the history, for example mAP and ari.")
+        raise KitError(
+            "training_curves: no metrics given; name fields of the history, for "
+            "example mAP and ari."
+        )
     columns = 1 if len(metrics) == 1 else 2
     rows = -(-len(metrics) // columns)
     figure = new_figure(9, 2.7 * rows + 0.8, title=title)
@@ -94,33 +129,56 @@ def training_curves(
         name, hint = METRICS.get(metric, (metric.replace("_", " "), ""))
         lines = _draw_curves(ax, histories, metric)
         if not lines:
-            say(ax, f"{name}: not measured in these runs." + f" {UNKNOWN}." * (metric in TRUTH))
+            say(
+                ax,
+                f"{name}: not measured in these runs." + f" {UNKNOWN}." * (metric in TRUTH),
+            )
             continue
         if metric in (references or {}):
-            lines["reference value"] = ax.axhline(references[metric], color=PALETTE["grey"], linestyle=":")
+            lines["reference value"] = ax.axhline(
+                references[metric], color=PALETTE["grey"], linestyle=":"
+            )
         ax.set(xlabel="epoch", ylabel=name, title=hint)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles = {**lines, **handles}
-    for ax in axes[len(metrics):]:
+    for ax in axes[len(metrics) :]:
         ax.set_axis_off()
     if handles:
         explain = BAND if any(label.endswith("seeds)") for label in handles) else None
-        figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=min(len(handles), 4),
-                      title=explain, alignment="left", title_fontsize=9)
+        figure.legend(
+            handles.values(),
+            handles.keys(),
+            loc="outside lower left",
+            ncols=min(len(handles), 4),
+            title=explain,
+            alignment="left",
+            title_fontsize=9,
+        )
     return figure
 
 
 @styled
 def eps_curve(
-    eps: Any, n_clusters: Any, outlier_fraction: Any, ari: Any = None, *, chosen: float | None = None,
-    n_identities: int | None = None, title: str | None = None,
+    eps: Any,
+    n_clusters: Any,
+    outlier_fraction: Any,
+    ari: Any = None,
+    *,
+    chosen: float | None = None,
+    n_identities: int | None = None,
+    title: str | None = None,
 ) -> Figure:
-    """What eps does to the clustering: clusters, share of outliers and, where identities are known, ARI; each (E,).
+    """What eps does to the clustering: clusters, share of outliers and, where
+    identities are known, ARI; each (E,).
 
     `chosen` marks the eps in use, `n_identities` the true number of identities.
     """
     same_length(eps=eps, n_clusters=n_clusters, outlier_fraction=outlier_fraction, ari=ari)
-    title = "Small eps: many outliers. Large eps: everything melts into one cluster" if title is None else title
+    title = (
+        "Small eps: many outliers. Large eps: everything melts into one cluster"
+        if title is None
+        else title
+    )
     figure = new_figure(9.5, 3.7, title=title)
     handles: dict[str, Any] = {}
     panels = (
@@ -130,55 +188,92 @@ def eps_curve(
     )
     for ax, (name, values, colour, marker) in zip(figure.subplots(1, 3), panels):
         if values is None or not len(values):
-            say(ax, f"{UNKNOWN}, so the ARI cannot be measured." if values is None else "No values of eps given.")
+            say(
+                ax,
+                f"{UNKNOWN}, so the ARI cannot be measured."
+                if values is None
+                else "No values of eps given.",
+            )
             continue
-        ax.plot(np.asarray(eps, float), np.array(values, float), color=PALETTE[colour], marker=marker)
+        ax.plot(
+            np.asarray(eps, float),
+            np.array(values, float),
+            color=PALETTE[colour],
+            marker=marker,
+        )
         ax.set(xlabel="eps (Jaccard distance)", ylabel=name)
         if values is n_clusters and n_identities is not None:
-            ax.axhline(n_identities, color="black", linestyle=":", label=f"{n_identities} identities")
+            ax.axhline(
+                n_identities, color="black", linestyle=":", label=f"{n_identities} identities"
+            )
         if values is outlier_fraction:
             ax.set_ylim(-0.03, 1.03)
         if chosen is not None:
-            ax.axvline(chosen, color=PALETTE["vermillion"], linestyle="--", label=f"eps = {chosen:g}")
+            ax.axvline(
+                chosen, color=PALETTE["vermillion"], linestyle="--", label=f"eps = {chosen:g}"
+            )
         handles = {**handles, **dict(zip(*reversed(ax.get_legend_handles_labels())))}
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=2)
     return figure
 
 
-def distance_groups(distances: Any, row_pids: Any, column_pids: Any, row_camids: Any, column_camids: Any) -> tuple:
-    """Split distances (n, m) into (same identity, same camera), (same identity, other cameras), (different identities).
+def distance_groups(
+    distances: Any, row_pids: Any, column_pids: Any, row_camids: Any, column_camids: Any
+) -> tuple:
+    """Split distances (n, m) into (same identity, same camera), (same identity, other
+    cameras), (different identities).
 
-    Pairs of a picture with itself must be left out by the caller (NaN); a negative pid belongs to nobody.
+    Pairs of a picture with itself must be left out by the caller (NaN); a negative pid
+    belongs to nobody.
     """
     d = np.asarray(distances, float)
-    same = (np.asarray(row_pids)[:, None] == np.asarray(column_pids)) & (np.asarray(row_pids)[:, None] >= 0)
+    same = (np.asarray(row_pids)[:, None] == np.asarray(column_pids)) & (
+        np.asarray(row_pids)[:, None] >= 0
+    )
     near = np.asarray(row_camids)[:, None] == np.asarray(column_camids)
     if same.shape != d.shape or near.shape != d.shape:
-        raise KitError(f"distance_groups: distances {d.shape} do not fit pids and camids {same.shape}.")
+        raise KitError(
+            f"distance_groups: distances {d.shape} do not fit pids and camids {same.shape}."
+        )
     valid = ~np.isnan(d)
     return d[same & near & valid], d[same & ~near & valid], d[~same & valid]
 
 
 @styled
 def distance_histograms(
-    same_id_same_cam: Any, same_id_cross_cam: Any, different: Any, *, bins: int = 50,
-    unit: str = "cosine distance, 1 − similarity", title: str | None = None,
+    same_id_same_cam: Any,
+    same_id_cross_cam: Any,
+    different: Any,
+    *,
+    bins: int = 50,
+    unit: str = "cosine distance, 1 − similarity",
+    title: str | None = None,
 ) -> Figure:
-    """Distances of pairs in three groups, each histogram of area 1; None for all three: identities unknown.
+    """Distances of pairs in three groups, each histogram of area 1; None for all three:
+    identities unknown.
 
-    The title tells how far the same identity under other cameras and different identities overlap (shared area).
+    The title tells how far the same identity under other cameras and different
+    identities overlap (shared area).
     """
-    groups = (("same identity, same camera", same_id_same_cam, "sky", ":"),
-              ("same identity, other camera", same_id_cross_cam, "green", "-"),
-              ("different identities", different, "vermillion", "--"))
-    data = [np.asarray([] if values is None else values, float).ravel() for _, values, *_ in groups]
+    groups = (
+        ("same identity, same camera", same_id_same_cam, "sky", ":"),
+        ("same identity, other camera", same_id_cross_cam, "green", "-"),
+        ("different identities", different, "vermillion", "--"),
+    )
+    data = [
+        np.asarray([] if values is None else values, float).ravel()
+        for _, values, *_ in groups
+    ]
     if not sum(map(len, data)):
         figure = new_figure(9, 3.7, title=title or "")
         say(figure.subplots(), f"{UNKNOWN}, so pairs cannot be told apart.")
         return figure
     edges = np.histogram_bin_edges(np.concatenate(data), bins)
-    heights = [np.histogram(values, edges, density=True)[0] if len(values) else None for values in data]
+    heights = [
+        np.histogram(values, edges, density=True)[0] if len(values) else None
+        for values in data
+    ]
     if title is None and heights[1] is not None and heights[2] is not None:
         shared = float((np.minimum(heights[1], heights[2]) * np.diff(edges)).sum())
         title = f"Same identity under another camera against strangers: {shared:.0%} overlap"
@@ -188,8 +283,14 @@ def distance_histograms(
         if density is None:
             add_note(figure, f"No pairs: {name}.")
             continue
-        ax.stairs(density, edges, color=PALETTE[colour], linestyle=dashes, linewidth=1.8,
-                  label=f"{name} ({count(len(values), 'pair')})")
+        ax.stairs(
+            density,
+            edges,
+            color=PALETTE[colour],
+            linestyle=dashes,
+            linewidth=1.8,
+            label=f"{name} ({count(len(values), 'pair')})",
+        )
         ax.stairs(density, edges, color=PALETTE[colour], fill=True, alpha=0.18)
     ax.set(xlabel=unit, ylabel="density (area 1)")
     ax.legend()

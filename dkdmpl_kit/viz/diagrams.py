@@ -12,8 +12,16 @@ from dkdmpl_kit.viz.pictures import as_pictures
 from dkdmpl_kit.viz.style import PALETTE, VIEW_COLOURS, new_figure, styled
 
 STEPS = (  # title, what happens, what comes out
-    ("1  extract", "the encoder, in eval mode,\nlooks at every picture once", "features $v_i$"),
-    ("2  cluster", "pictures that share their\nneighbours form groups", "pseudo labels $y_i$\n($-1$: outlier)"),
+    (
+        "1  extract",
+        "the encoder, in eval mode,\nlooks at every picture once",
+        "features $v_i$",
+    ),
+    (
+        "2  cluster",
+        "pictures that share their\nneighbours form groups",
+        "pseudo labels $y_i$\n($-1$: outlier)",
+    ),
     ("3  remember", "normalised cluster means\nbecome the memory", "$C$ frozen, $M$ live"),
     ("4  train", "augmented batches are\ncompared with the memory", "a better encoder"),
 )
@@ -23,17 +31,47 @@ SIGNALS = (  # view of the label, from which step, what it does
     ("q", 3, "query view $q_i$ from $M$ and $z_i$:\nthe student"),
     ("a", 3, "anchor view $a_i$ from $M$ and $z_{p(i)}$:\npartner in $L_{SKD}$"),
 )
-_WIDTH, _HEIGHT, _STEP = 2.1, 1.5, 2.65  # of a box, and from box to box
+# of a box, and from box to box
+_WIDTH = 2.1
+_HEIGHT = 1.5
+_STEP = 2.65
 
 
-def _box(ax: Axes, x: float, y: float, size: tuple[float, float], colour: str, face: str = "white") -> None:
-    ax.add_patch(FancyBboxPatch((x, y), *size, boxstyle="round,pad=0.02,rounding_size=0.12", edgecolor=colour,
-                                facecolor=face, linewidth=1.6))
+def _box(
+    ax: Axes, x: float, y: float, size: tuple[float, float], colour: str, face: str = "white"
+) -> None:
+    ax.add_patch(
+        FancyBboxPatch(
+            (x, y),
+            *size,
+            boxstyle="round,pad=0.02,rounding_size=0.12",
+            edgecolor=colour,
+            facecolor=face,
+            linewidth=1.6,
+        )
+    )
 
 
-def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], colour: str, bend: float = 0.0) -> None:
-    ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=14, color=colour, linewidth=1.6,
-                                 connectionstyle=f"arc3,rad={bend}", shrinkA=0, shrinkB=0))
+def _arrow(
+    ax: Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    colour: str,
+    bend: float = 0.0,
+) -> None:
+    ax.add_patch(
+        FancyArrowPatch(
+            start,
+            end,
+            arrowstyle="-|>",
+            mutation_scale=14,
+            color=colour,
+            linewidth=1.6,
+            connectionstyle=f"arc3,rad={bend}",
+            shrinkA=0,
+            shrinkB=0,
+        )
+    )
 
 
 def _steps(ax: Axes) -> None:
@@ -47,31 +85,58 @@ def _steps(ax: Axes) -> None:
             _arrow(ax, (x - (_STEP - _WIDTH) + 0.06, 0.75), (x - 0.06, 0.75), PALETTE["grey"])
     back = 2.15  # the way from the last step to the first, above the boxes
     last = 3 * _STEP + _WIDTH / 2
-    ax.plot([last, last, _WIDTH / 2], [_HEIGHT + 0.05, back, back], color=PALETTE["grey"], linewidth=1.6)
+    ax.plot(
+        [last, last, _WIDTH / 2],
+        [_HEIGHT + 0.05, back, back],
+        color=PALETTE["grey"],
+        linewidth=1.6,
+    )
     _arrow(ax, (_WIDTH / 2, back), (_WIDTH / 2, _HEIGHT + 0.05), PALETTE["grey"])
-    ax.text((_WIDTH / 2 + last) / 2, back + 0.08, "next epoch: the better encoder looks again", ha="center", va="bottom",
-            fontsize=9, color="#444444")
+    ax.text(
+        (_WIDTH / 2 + last) / 2,
+        back + 0.08,
+        "next epoch: the better encoder looks again",
+        ha="center",
+        va="bottom",
+        fontsize=9,
+        color="#444444",
+    )
 
 
 def _signals(ax: Axes) -> None:
     for i, (view, step, text) in enumerate(SIGNALS):
-        x, top = i * _STEP, -1.0
+        x = i * _STEP
+        top = -1.0
         _box(ax, x, top - 0.75, (_WIDTH + 0.2, 0.75), VIEW_COLOURS[view])
         ax.text(x + 0.1, top - 0.375, text, va="center", fontsize=8.5)
-        _arrow(ax, (step * _STEP + _WIDTH / 2 + 0.35 * (i - step), -0.06), (x + _WIDTH / 2 + 0.15, top + 0.06),
-               VIEW_COLOURS[view])
+        _arrow(
+            ax,
+            (step * _STEP + _WIDTH / 2 + 0.35 * (i - step), -0.06),
+            (x + _WIDTH / 2 + 0.15, top + 0.06),
+            VIEW_COLOURS[view],
+        )
 
 
 @styled
-def loop_diagram(pictures: Any = None, *, title: str = "One epoch: the labels are guessed, used, and guessed again") -> Figure:
-    """The loop extract -> cluster -> remember -> train, and below it the hard label and the three views that it feeds.
+def loop_diagram(
+    pictures: Any = None,
+    *,
+    title: str = "One epoch: the labels are guessed, used, and guessed again",
+) -> Figure:
+    """The loop extract -> cluster -> remember -> train, and below it the hard label and
+    the three views that it feeds.
 
-    pictures: up to four uint8 thumbnails (n, 3, H, W) or (n, H, W, 3) drawn at the left as the input; None for none.
+    pictures: up to four uint8 thumbnails (n, 3, H, W) or (n, H, W, 3) drawn at the left
+    as the input; None for none.
     """
     note = "Black and coloured boxes: what the loss of step 4 is made of, in the colours of all later pictures."
     figure = new_figure(10, 4.4, title=title, note=note)
     ax = figure.subplots()
-    ax.set(xlim=(-1.35 if pictures is not None else -0.1, 3 * _STEP + _WIDTH + 0.4), ylim=(-1.85, 2.55), aspect="equal")
+    ax.set(
+        xlim=(-1.35 if pictures is not None else -0.1, 3 * _STEP + _WIDTH + 0.4),
+        ylim=(-1.85, 2.55),
+        aspect="equal",
+    )
     ax.set_axis_off()
     _steps(ax)
     _signals(ax)
@@ -80,8 +145,14 @@ def loop_diagram(pictures: Any = None, *, title: str = "One epoch: the labels ar
         high = 1.0
         wide = high * thumbnails.shape[2] / thumbnails.shape[1]
         for i, picture in enumerate(thumbnails):  # a small staple of pictures
-            left, low = -1.3 + 0.11 * i, 0.42 - 0.11 * i
-            ax.imshow(picture, extent=(left, left + wide, low, low + high), zorder=2 + i, aspect="equal")
+            left = -1.3 + 0.11 * i
+            low = 0.42 - 0.11 * i
+            ax.imshow(
+                picture,
+                extent=(left, left + wide, low, low + high),
+                zorder=2 + i,
+                aspect="equal",
+            )
         ax.set(xlim=(-1.35, 3 * _STEP + _WIDTH + 0.4), ylim=(-1.85, 2.55))
         _arrow(ax, (-0.4, 0.75), (-0.06, 0.75), PALETTE["grey"])
     return figure

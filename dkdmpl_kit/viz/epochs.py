@@ -1,4 +1,7 @@
-"""Frames of a run: maps that stay aligned from epoch to epoch, beside the flows between clusters; and its live curves."""
+"""Frames of a run: maps that stay aligned from epoch to epoch, beside the flows between
+clusters; and its live curves.
+"""
+
 from __future__ import annotations
 
 import io
@@ -33,22 +36,28 @@ REFRESH_ROUNDS = 60  # of UMAP's optimiser, from the last epoch's map
 
 
 def align(xy: Any, reference: Any) -> np.ndarray:
-    """`xy` (N, 2) moved, turned or mirrored, and scaled to the spread of `reference` (N, 2), as near to it as can be.
+    """`xy` (N, 2) moved, turned or mirrored, and scaled to the spread of `reference`
+    (N, 2), as near to it as can be.
 
-    Orthogonal Procrustes (Schoenemann 1966). The scale makes the spreads equal: the least-squares one would shrink map
-    after map.
+    Orthogonal Procrustes (Schoenemann 1966). The scale makes the spreads equal: the
+    least-squares one would shrink map after map.
     """
     from scipy.linalg import orthogonal_procrustes
 
-    xy, reference = np.asarray(xy, float), np.asarray(reference, float)
+    xy = np.asarray(xy, float)
+    reference = np.asarray(reference, float)
     same_length(xy=xy, reference=reference)
-    a, b = xy - xy.mean(0), reference - reference.mean(0)
+    a = xy - xy.mean(0)
+    b = reference - reference.mean(0)
     scale = np.linalg.norm(b) / max(np.linalg.norm(a), 1e-12)
     return (a @ orthogonal_procrustes(a, b)[0] * scale + reference.mean(0)).astype(np.float32)
 
 
-def next_layout(graph: tuple[Any, Any], last: Any, *, seed: int = 0, n_epochs: int = REFRESH_ROUNDS) -> np.ndarray:
-    """(N, 2) the next epoch's map: UMAP started from the `last` (N, 2), a few rounds, then `align`ed with it.
+def next_layout(
+    graph: tuple[Any, Any], last: Any, *, seed: int = 0, n_epochs: int = REFRESH_ROUNDS
+) -> np.ndarray:
+    """(N, 2) the next epoch's map: UMAP started from the `last` (N, 2), a few rounds,
+    then `align`ed with it.
 
     graph: (indices (N, k), distances (N, k)) as in `umap_layout`.
     """
@@ -56,39 +65,73 @@ def next_layout(graph: tuple[Any, Any], last: Any, *, seed: int = 0, n_epochs: i
 
 
 def fixed_png(figure: Figure, dpi: float = DPI) -> bytes:
-    """The figure as PNG bytes of its own size: frames of a film must not be cropped each in its way."""
+    """The figure as PNG bytes of its own size: frames of a film must not be cropped
+    each in its way.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    figure.savefig(
+        buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None}
+    )
     return buffer.getvalue()
 
 
 def map_limits(maps: Sequence[Any]) -> tuple[float, float, float, float]:
-    """(left, right, bottom, top) that hold every map (N, 2) with a margin: frames that do not jump."""
+    """(left, right, bottom, top) that hold every map (N, 2) with a margin: frames that
+    do not jump.
+    """
     points = np.concatenate([np.asarray(xy, float) for xy in maps])
-    low, high = points.min(0), points.max(0)
+    low = points.min(0)
+    high = points.max(0)
     margin = 0.08 * max(float((high - low).max()), 1e-6)
     return (*np.stack([low - margin, high + margin], 1).ravel().tolist(),)
 
 
 def _draw_followed(ax: Axes, xy: np.ndarray, bands: np.ndarray, followed: int) -> None:
-    """Followed clusters in the colours and letters of the flows; the others grey, outliers small and pale."""
+    """Followed clusters in the colours and letters of the flows; the others grey,
+    outliers small and pale.
+    """
     size = float(np.clip(9000 / max(len(xy), 1), 4, 26))
-    other, outside = bands == followed, bands == followed + 1
-    ax.scatter(*xy[outside].T, s=size * 0.5, color=PALETTE["outlier"], marker=".", linewidths=0)
+    other = bands == followed
+    outside = bands == followed + 1
+    ax.scatter(
+        *xy[outside].T, s=size * 0.5, color=PALETTE["outlier"], marker=".", linewidths=0
+    )
     ax.scatter(*xy[other].T, s=size * 0.6, color=PALETTE["grey"], linewidths=0, alpha=0.45)
     for place in range(followed):
         here = xy[bands == place]
         if len(here):
             colour = CYCLE[place % len(CYCLE)]
-            ax.scatter(*here.T, s=max(size, 12), color=colour, marker=MARKERS[place % len(MARKERS)], linewidths=0, zorder=3)
+            ax.scatter(
+                *here.T,
+                s=max(size, 12),
+                color=colour,
+                marker=MARKERS[place % len(MARKERS)],
+                linewidths=0,
+                zorder=3,
+            )
             middle = np.median(here, 0)
             away = np.linalg.norm(here - middle, axis=1)
-            top = here[away <= 2 * np.median(away), 1].max()                  # of the bulk: strays do not lift the letter
-            ax.annotate(letter(place), (middle[0], top), (0, 3), textcoords="offset points", ha="center", va="bottom",
-                        fontsize=10, fontweight="bold", color=colour, zorder=4, path_effects=OUTLINED)
+            top = here[
+                away <= 2 * np.median(away), 1
+            ].max()  # of the bulk: strays do not lift the letter
+            ax.annotate(
+                letter(place),
+                (middle[0], top),
+                (0, 3),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                fontsize=10,
+                fontweight="bold",
+                color=colour,
+                zorder=4,
+                path_effects=OUTLINED,
+            )
 
 
-def _draw_frame(ax: Axes, xy: Any, bands: Any, followed: int, colour_by: Any, kind: str, limits: Any) -> None:
+def _draw_frame(
+    ax: Axes, xy: Any, bands: Any, followed: int, colour_by: Any, kind: str, limits: Any
+) -> None:
     ax.set(xticks=[], yticks=[])
     if xy is None:
         say(ax, NO_MAP)
@@ -108,7 +151,9 @@ def _draw_frame(ax: Axes, xy: Any, bands: Any, followed: int, colour_by: Any, ki
 
 
 def record_line(record: Mapping[str, Any] | None, labels: Any) -> str:
-    """ "61 clusters, 12 % outliers, ARI 0.71, mAP 45.3 %": what a frame says of its epoch; what is not measured is left out."""
+    """ "61 clusters, 12 % outliers, ARI 0.71, mAP 45.3 %": what a frame says of its
+    epoch; what is not measured is left out.
+    """
     labels = np.asarray(labels)
     text = f"{count(int(labels.max()) + 1, 'cluster')}, {(labels < 0).mean():.0%} outliers"
     for name, form in (("ari", "ARI {:.2f}"), ("mAP", "mAP {:.1%}")):
@@ -118,17 +163,33 @@ def record_line(record: Mapping[str, Any] | None, labels: Any) -> str:
 
 
 @styled
-def epoch_frame(xy: Any, bands: Any, followed: int, now: int, *, colour_by: Any = None, kind: str = "followed",
-                shown: Any = None, limits: Any = None, title: str = "", size: tuple[float, float] = (10, 5.2)) -> Figure:
-    """One epoch of a run: its map beside the flows of the whole run, in the same colours and letters.
+def epoch_frame(
+    xy: Any,
+    bands: Any,
+    followed: int,
+    now: int,
+    *,
+    colour_by: Any = None,
+    kind: str = "followed",
+    shown: Any = None,
+    limits: Any = None,
+    title: str = "",
+    size: tuple[float, float] = (10, 5.2),
+) -> Figure:
+    """One epoch of a run: its map beside the flows of the whole run, in the same
+    colours and letters.
 
-    xy (n, 2), or None where no features were kept; bands (E, N) as in `alluvial`, of which the map shows the pictures
-    `shown` (n,), None for all; now: this epoch's place in 0..E-1. kind "followed", or one of `feature_map`'s with
-    `colour_by` (n,). limits: `map_limits` of all epochs. size in inches; a small frame has no remark on how to read it.
+    xy (n, 2), or None where no features were kept; bands (E, N) as in `alluvial`, of
+    which the map shows the pictures `shown` (n,), None for all; now: this epoch's place
+    in 0..E-1. kind "followed", or one of `feature_map`'s with `colour_by` (n,). limits:
+    `map_limits` of all epochs. size in inches; a small frame has no remark on how to
+    read it.
     """
     bands = np.asarray(bands)
     if not 0 <= now < len(bands):
-        raise KitError(f"epoch_frame: epoch {now} is not among the {len(bands)} of the flows.")
+        raise KitError(
+            f"epoch_frame: epoch {now} is not among the {len(bands)} of the flows."
+        )
     figure = new_figure(*size, title=title, note=READ if size[0] > 8 else "")
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     of_map = bands[now] if shown is None else bands[now][np.asarray(shown)]
@@ -138,50 +199,104 @@ def epoch_frame(xy: Any, bands: Any, followed: int, now: int, *, colour_by: Any 
 
 
 @styled
-def epoch_strip(maps: Sequence[Any], bands: Any, followed: int, *, titles: Sequence[str] = (),
-                title: str | None = None) -> Figure:
-    """Stills of a run side by side: maps, one (n, 2) a still, and the bands (stills, n) of their pictures."""
+def epoch_strip(
+    maps: Sequence[Any],
+    bands: Any,
+    followed: int,
+    *,
+    titles: Sequence[str] = (),
+    title: str | None = None,
+) -> Figure:
+    """Stills of a run side by side: maps, one (n, 2) a still, and the bands (stills, n)
+    of their pictures.
+    """
     same_length(maps=maps, bands=bands)
     if not len(maps):
         raise KitError("epoch_strip: no maps given; give one (n, 2) an epoch.")
-    title = "Epoch by epoch: the same clusters in the same colours" if title is None else title
-    figure = new_figure(max(2.6 * len(maps), 5.2), 3.5, title=title, note="Grey: other clusters; pale: outliers. A map keeps "
-                        "neighbourhoods, not distances: its axes have no unit.")
+    title = (
+        "Epoch by epoch: the same clusters in the same colours" if title is None else title
+    )
+    figure = new_figure(
+        max(2.6 * len(maps), 5.2),
+        3.5,
+        title=title,
+        note="Grey: other clusters; pale: outliers. A map keeps "
+        "neighbourhoods, not distances: its axes have no unit.",
+    )
     limits = map_limits(maps)
-    for k, (ax, xy, of_map) in enumerate(zip(figure.subplots(1, len(maps), squeeze=False)[0], maps, bands)):
+    for k, (ax, xy, of_map) in enumerate(
+        zip(figure.subplots(1, len(maps), squeeze=False)[0], maps, bands)
+    ):
         _draw_frame(ax, xy, of_map, followed, None, "followed", limits)
         ax.set_title(titles[k] if k < len(titles) else "")
         ax.set_anchor("S")
     return figure
 
 
-_LIVE = (("losses (nats)", "Losses: comparable within a method only",
-          (("loss", "whole loss", PALETTE["vermillion"], "o"), ("loss_cc", "cluster contrast", VIEW_COLOURS["hard"], "s"),
-           ("loss_gkd", "GKD", VIEW_COLOURS["e"], "^"), ("loss_skd", "SKD", VIEW_COLOURS["a"], "D"))),
-         ("share (0 to 1)", "Retrieval of unseen identities",
-          (("mAP", "mAP", PALETTE["blue"], "o"), ("rank1", "Rank-1", PALETTE["sky"], "^"))),
-         ("ARI (1 = true partition)", "Pseudo labels against the truth", (("ari", "ARI", PALETTE["green"], "o"),)),
-         ("clusters (count)", "Clusters", (("n_clusters", "clusters", PALETTE["blue"], "o"),)),
-         ("outliers (share)", "Pictures left out of training", (("outlier_fraction", "outliers", PALETTE["grey"], "o"),)),
-         ("teacher's mass − accuracy", "P2: above 0, nearer to the truth",
-          (("margin", "margin", VIEW_COLOURS["e"], "^"),)))
-_WHY = {"ari": f"{UNKNOWN}.", "mAP": "Not measured yet, or nothing to rank: no test split with identities.",
-        "margin": f"{UNKNOWN}, or the run keeps no features: the break-even cannot be measured."}
+_LIVE = (
+    (
+        "losses (nats)",
+        "Losses: comparable within a method only",
+        (
+            ("loss", "whole loss", PALETTE["vermillion"], "o"),
+            ("loss_cc", "cluster contrast", VIEW_COLOURS["hard"], "s"),
+            ("loss_gkd", "GKD", VIEW_COLOURS["e"], "^"),
+            ("loss_skd", "SKD", VIEW_COLOURS["a"], "D"),
+        ),
+    ),
+    (
+        "share (0 to 1)",
+        "Retrieval of unseen identities",
+        (("mAP", "mAP", PALETTE["blue"], "o"), ("rank1", "Rank-1", PALETTE["sky"], "^")),
+    ),
+    (
+        "ARI (1 = true partition)",
+        "Pseudo labels against the truth",
+        (("ari", "ARI", PALETTE["green"], "o"),),
+    ),
+    ("clusters (count)", "Clusters", (("n_clusters", "clusters", PALETTE["blue"], "o"),)),
+    (
+        "outliers (share)",
+        "Pictures left out of training",
+        (("outlier_fraction", "outliers", PALETTE["grey"], "o"),),
+    ),
+    (
+        "teacher's mass − accuracy",
+        "P2: above 0, nearer to the truth",
+        (("margin", "margin", VIEW_COLOURS["e"], "^"),),
+    ),
+)
+_WHY = {
+    "ari": f"{UNKNOWN}.",
+    "mAP": "Not measured yet, or nothing to rank: no test split with identities.",
+    "margin": f"{UNKNOWN}, or the run keeps no features: the break-even cannot be measured.",
+}
 
 
 @styled
-def live_curves(history: Sequence[Mapping[str, Any]], *, identities: int | None = None, epochs: int | None = None,
-                title: str = "", why: Mapping[str, str] | None = None) -> Figure:
+def live_curves(
+    history: Sequence[Mapping[str, Any]],
+    *,
+    identities: int | None = None,
+    epochs: int | None = None,
+    title: str = "",
+    why: Mapping[str, str] | None = None,
+) -> Figure:
     """All that a run tells while it trains, six panels over its epochs.
 
-    history: records as in history.jsonl; "hard_accuracy" and "teacher_mass" in them (1 - eta and E e[y*], method: P2) draw
-    the margin of the teacher's break-even, the second less the first. identities: their true number, a dotted line;
-    epochs: how many the run will have.
-    `why` {metric: sentence}: what stands where "mAP", "ari" or "margin" is missing in every record.
+    history: records as in history.jsonl; "hard_accuracy" and "teacher_mass" in them (1
+    - eta and E e[y*], method: P2) draw the margin of the teacher's break-even, the
+    second less the first. identities: their true number, a dotted line; epochs: how
+    many the run will have. `why` {metric: sentence}: what stands where "mAP", "ari" or
+    "margin" is missing in every record.
     """
     figure = new_figure(10, 6.2, title=title)
-    history = [{**r, "margin": r["teacher_mass"] - r["hard_accuracy"]} if r.get("teacher_mass") is not None else r
-               for r in history]
+    history = [
+        {**r, "margin": r["teacher_mass"] - r["hard_accuracy"]}
+        if r.get("teacher_mass") is not None
+        else r
+        for r in history
+    ]
     for ax, (unit, hint, lines) in zip(figure.subplots(2, 3).ravel(), _LIVE):
         for name, label, colour, marker in lines:
             found = [(r["epoch"], r[name]) for r in history if r.get(name) is not None]
@@ -189,10 +304,20 @@ def live_curves(history: Sequence[Mapping[str, Any]], *, identities: int | None 
                 ax.plot(*zip(*found), color=colour, marker=marker, label=label)
         if not ax.lines:
             reasons = {**_WHY, **(why or {})}
-            say(ax, reasons.get(lines[0][0], "Not measured in this run.") if history else "No epoch is done yet.")
+            say(
+                ax,
+                reasons.get(lines[0][0], "Not measured in this run.")
+                if history
+                else "No epoch is done yet.",
+            )
             continue
         if lines[0][0] == "n_clusters" and identities:
-            ax.axhline(identities, color=PALETTE["grey"], linestyle=":", label=f"{identities} identities")
+            ax.axhline(
+                identities,
+                color=PALETTE["grey"],
+                linestyle=":",
+                label=f"{identities} identities",
+            )
         ax.set(xlabel="epoch", ylabel=unit, title=hint)
         ax.set_xlim(-0.4, max(epochs or 0, *(r["epoch"] + 1 for r in history)) - 0.6)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -203,7 +328,14 @@ def live_curves(history: Sequence[Mapping[str, Any]], *, identities: int | None 
         elif ax.dataLim.ymin >= 0:
             ax.set_ylim(0, 1.08 * ax.dataLim.ymax or 1)  # room for the highest marker
         if len(ax.lines) > 1:
-            ax.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.2), ncols=2, fontsize=8, columnspacing=1, handlelength=1.5)
+            ax.legend(
+                loc="upper left",
+                bbox_to_anchor=(-0.1, -0.2),
+                ncols=2,
+                fontsize=8,
+                columnspacing=1,
+                handlelength=1.5,
+            )
     return figure
 
 
@@ -217,14 +349,20 @@ def _shade_margin(ax: Axes) -> None:
 
 
 @styled
-def hardest_pictures(pictures: Any, labels: Any, scores: Any, kinds: Any = None, *, title: str | None = None) -> Figure:
-    """The pictures whose labels look least trustworthy, worst first: pictures (n, ...) uint8, labels (n,), scores (n,).
+def hardest_pictures(
+    pictures: Any, labels: Any, scores: Any, kinds: Any = None, *, title: str | None = None
+) -> Figure:
+    """The pictures whose labels look least trustworthy, worst first: pictures (n, ...)
+    uint8, labels (n,), scores (n,).
 
-    kinds (n,) of `noise.error_kinds` frames them right or wrong; None: identities unknown.
+    kinds (n,) of `noise.error_kinds` frames them right or wrong; None: identities
+    unknown.
     """
     same_length(pictures=pictures, labels=labels, scores=scores, kinds=kinds)
     shown = as_pictures(pictures)
-    title = "The hardest pictures: those nearest to another cluster" if title is None else title
+    title = (
+        "The hardest pictures: those nearest to another cluster" if title is None else title
+    )
     note = "The number: 1 far from all other clusters, 0 between two, below 0 nearer to another. "
     note += f"{UNKNOWN}." if kinds is None else "✓ the label is right, ✗ it is wrong."
     columns = min(max(len(shown), 1), 12)

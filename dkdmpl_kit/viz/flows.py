@@ -1,4 +1,5 @@
 """How clusters split, merge, are born and die from epoch to epoch: an alluvial picture."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -17,8 +18,11 @@ NODE = 0.07  # half the width of an epoch's column, in epochs
 _BEND = np.linspace(0, 1, 16)
 _SMOOTH = _BEND**2 * (3 - 2 * _BEND)
 OUTLINED = (withStroke(linewidth=2.5, foreground="white"),)  # letters over anything
-READ = ("A column is an epoch, a band a cluster, its height the pictures in it; a ribbon shows where pictures go. "
-        "+ born, × died.")
+READ = (
+    "A column is an epoch, a band a cluster, its height the pictures in it; a ribbon "
+    "shows where pictures go. "
+    "+ born, × died."
+)
 
 
 def letter(place: int) -> str:
@@ -27,57 +31,90 @@ def letter(place: int) -> str:
 
 
 def band_look(place: int, followed: int) -> dict[str, Any]:
-    """Colour, opacity and hatch of band `place`: a followed cluster, then all others, then outliers."""
+    """Colour, opacity and hatch of band `place`: a followed cluster, then all others,
+    then outliers.
+    """
     if place < followed:
         return {"facecolor": CYCLE[place % len(CYCLE)]}
-    return {"facecolor": PALETTE["grey"]} if place == followed else {"facecolor": "white", "hatch": "////"}
+    return (
+        {"facecolor": PALETTE["grey"]}
+        if place == followed
+        else {"facecolor": "white", "hatch": "////"}
+    )
 
 
 def _heights(bands: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(lower edge, height), each (E, bands), of the stacked columns; the first band is on top."""
+    """(lower edge, height), each (E, bands), of the stacked columns; the first band is
+    on top.
+    """
     sizes = np.stack([np.bincount(column, minlength=count) for column in bands])
     gap = 0.012 * bands.shape[1]
     room = sizes + gap * (sizes > 0)
     return room.sum(1, keepdims=True) - np.cumsum(room, 1), sizes
 
 
-def draw_flows(ax: Axes, bands: Any, followed: int, *, now: int | None = None, epochs: Any = None) -> int:
-    """Draw `bands` (E, N) of `noise.track_bands` into `ax`; returns how many pictures are in it.
+def draw_flows(
+    ax: Axes, bands: Any, followed: int, *, now: int | None = None, epochs: Any = None
+) -> int:
+    """Draw `bands` (E, N) of `noise.track_bands` into `ax`; returns how many pictures
+    are in it.
 
-    Only pictures that pass through one of the `followed` clusters at some time are drawn. `now`: the epoch to mark.
+    Only pictures that pass through one of the `followed` clusters at some time are
+    drawn. `now`: the epoch to mark.
     """
     bands = np.asarray(bands)
     shown = (bands < followed).any(0)
-    bands, count = bands[:, shown], followed + 2
+    bands = bands[:, shown]
+    count = followed + 2
     if not bands.size:
         say(ax, "No cluster to follow: every picture is an outlier.")
         return 0
     epochs = np.arange(len(bands)) if epochs is None else np.asarray(epochs)
     low, sizes = _heights(bands, count)
     for step in range(len(bands) - 1):
-        _ribbons(ax, bands[step:step + 2], low[step:step + 2], followed, step)
+        _ribbons(ax, bands[step : step + 2], low[step : step + 2], followed, step)
     for place in range(count):
         here = np.flatnonzero(sizes[:, place])
         look = band_look(place, followed)
-        ax.bar(here, sizes[here, place], 2 * NODE, low[here, place], linewidth=0.3, edgecolor=PALETTE["grey"], **look)
+        ax.bar(
+            here,
+            sizes[here, place],
+            2 * NODE,
+            low[here, place],
+            linewidth=0.3,
+            edgecolor=PALETTE["grey"],
+            **look,
+        )
         if len(here) and place < followed:
             _name(ax, place, here, low[:, place] + sizes[:, place] / 2, len(bands) - 1)
     top = float((low + sizes).max())
     if now is not None:
-        ax.axvspan(now - 0.3, now + 0.3, color=PALETTE["yellow"], alpha=0.35, linewidth=0, zorder=0)
-    ax.set(xlim=(-0.5, len(bands) - 0.5), ylim=(-0.01 * top, 1.05 * top), xlabel="epoch", ylabel="pictures")
+        ax.axvspan(
+            now - 0.3, now + 0.3, color=PALETTE["yellow"], alpha=0.35, linewidth=0, zorder=0
+        )
+    ax.set(
+        xlim=(-0.5, len(bands) - 0.5),
+        ylim=(-0.01 * top, 1.05 * top),
+        xlabel="epoch",
+        ylabel="pictures",
+    )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
-    ax.xaxis.set_major_formatter(lambda x, _: f"{epochs[round(x)]}" if 0 <= round(x) < len(epochs) else "")
+    ax.xaxis.set_major_formatter(
+        lambda x, _: f"{epochs[round(x)]}" if 0 <= round(x) < len(epochs) else ""
+    )
     ax.grid(False)
     return int(shown.sum())
 
 
 def _ribbons(ax: Axes, pair: np.ndarray, low: np.ndarray, followed: int, step: int) -> None:
-    """The flows from one epoch (pair[0]) to the next: one bent strip a pair of bands, in the colour of where it comes from."""
+    """The flows from one epoch (pair[0]) to the next: one bent strip a pair of bands,
+    in the colour of where it comes from.
+    """
     count = followed + 2
     flow = np.zeros((count, count), int)
     np.add.at(flow, tuple(pair), 1)
-    # where each strip begins and ends: inside its band, the strips of upper bands on top
+    # where each strip begins and ends: inside its band, the strips of upper bands on
+    # top
     start = low[0][:, None] + flow.sum(1, keepdims=True) - np.cumsum(flow, 1)
     end = low[1][None] + flow.sum(0, keepdims=True) - np.cumsum(flow, 0)
     x = step + NODE + _BEND * (1 - 2 * NODE)
@@ -86,46 +123,90 @@ def _ribbons(ax: Axes, pair: np.ndarray, low: np.ndarray, followed: int, step: i
         for other in np.flatnonzero(flow[one]):
             bottom = start[one, other] + _SMOOTH * (end[one, other] - start[one, other])
             top = bottom + flow[one, other]
-            strips.append(np.concatenate([np.stack([x, bottom], 1), np.stack([x, top], 1)[::-1]]))
+            strips.append(
+                np.concatenate([np.stack([x, bottom], 1), np.stack([x, top], 1)[::-1]])
+            )
         colour = PALETTE["light"] if one >= followed else CYCLE[one % len(CYCLE)]
-        ax.add_collection(PolyCollection(strips, facecolor=colour, alpha=0.35 if one >= followed else 0.55, linewidth=0))
+        ax.add_collection(
+            PolyCollection(
+                strips, facecolor=colour, alpha=0.35 if one >= followed else 0.55, linewidth=0
+            )
+        )
 
 
 def _name(ax: Axes, place: int, here: np.ndarray, middle: np.ndarray, last: int) -> None:
     """The letter where a cluster first stands, and what became of it."""
-    first, end = here[0], here[-1]
-    ax.text(first - NODE - 0.04, middle[first], ("+ " if first else "") + letter(place), ha="right", va="center",
-            fontsize=9, fontweight="bold", path_effects=OUTLINED)
+    first = here[0]
+    end = here[-1]
+    ax.text(
+        first - NODE - 0.04,
+        middle[first],
+        ("+ " if first else "") + letter(place),
+        ha="right",
+        va="center",
+        fontsize=9,
+        fontweight="bold",
+        path_effects=OUTLINED,
+    )
     if end < last:
-        ax.text(end + NODE + 0.05, middle[end], "×", ha="left", va="center", fontsize=11, fontweight="bold",
-                path_effects=OUTLINED)
+        ax.text(
+            end + NODE + 0.05,
+            middle[end],
+            "×",
+            ha="left",
+            va="center",
+            fontsize=11,
+            fontweight="bold",
+            path_effects=OUTLINED,
+        )
 
 
 def flow_legend(figure: Figure) -> None:
     """What the two grey bands are."""
     from matplotlib.patches import Patch
 
-    figure.legend(handles=[Patch(edgecolor=PALETTE["grey"], linewidth=0.5, label=name, **band_look(place, 0))
-                           for place, name in enumerate(("other clusters", "outliers"))],
-                  loc="outside upper right", ncols=2)
+    figure.legend(
+        handles=[
+            Patch(edgecolor=PALETTE["grey"], linewidth=0.5, label=name, **band_look(place, 0))
+            for place, name in enumerate(("other clusters", "outliers"))
+        ],
+        loc="outside upper right",
+        ncols=2,
+    )
 
 
 @styled
-def alluvial(bands: Any, followed: int, *, now: int | None = None, epochs: Any = None, title: str | None = None) -> Figure:
-    """How `followed` clusters split, merge, are born and die; all others folded into one band, outliers in their own.
+def alluvial(
+    bands: Any,
+    followed: int,
+    *,
+    now: int | None = None,
+    epochs: Any = None,
+    title: str | None = None,
+) -> Figure:
+    """How `followed` clusters split, merge, are born and die; all others folded into
+    one band, outliers in their own.
 
-    bands (E, N): 0..followed-1 a followed cluster, then `followed` any other, `followed` + 1 an outlier
-    (`noise.track_bands`). epochs (E,): their numbers, else 0, 1, ...
+    bands (E, N): 0..followed-1 a followed cluster, then `followed` any other,
+    `followed` + 1 an outlier (`noise.track_bands`). epochs (E,): their numbers, else 0,
+    1, ...
     """
     bands = np.asarray(bands)
     if bands.ndim != 2 or not bands.size or bands.min() < 0 or bands.max() > followed + 1:
-        raise KitError(f"alluvial: bands must be (epochs, pictures) from 0 to {followed + 1}, not {bands.shape} of others.")
+        raise KitError(
+            f"alluvial: bands must be (epochs, pictures) from 0 to {followed + 1}, not "
+            f"{bands.shape} of others."
+        )
     title = "How clusters split, merge and die" if title is None else title
     figure = new_figure(10, 5, title=title)
     ax = figure.subplots()
     shown = draw_flows(ax, bands, followed, now=now, epochs=epochs)
     if shown:
         flow_legend(figure)
-        add_note(figure, f"{READ} Shown: the {shown:,} of {bands.shape[1]:,} pictures that pass through clusters "
-                         f"A to {letter(followed - 1)} at some time.")
+        add_note(
+            figure,
+            f"{READ} Shown: the {shown:,} of {bands.shape[1]:,} pictures that pass "
+            "through clusters "
+            f"A to {letter(followed - 1)} at some time.",
+        )
     return figure

@@ -1,4 +1,6 @@
-"""Pictures of one label: its three views, what temperature does to it, and the gradient that it sends back."""
+"""Pictures of one label: its three views, what temperature does to it, and the gradient
+that it sends back.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,16 @@ _HATCHES = {"e": "//", "q": "", "a": "..", "r3": "xx"}
 
 
 def _hard_vector(hard: Any, clusters: int) -> np.ndarray:
-    """The hard label as a one-hot (K,) vector; an index, -1 (an outlier: all zeros) or already a vector."""
+    """The hard label as a one-hot (K,) vector; an index, -1 (an outlier: all zeros) or
+    already a vector.
+    """
     if np.ndim(hard) == 1:
         return np.asarray(hard, float)
     if not -1 <= int(hard) < clusters:
-        raise KitError(f"viz: hard label {int(hard)} does not fit {clusters} clusters; give -1 to {clusters - 1}.")
+        raise KitError(
+            f"viz: hard label {int(hard)} does not fit {clusters} clusters; give -1 to "
+            f"{clusters - 1}."
+        )
     return np.eye(clusters)[int(hard)] if int(hard) >= 0 else np.zeros(clusters)
 
 
@@ -51,34 +58,74 @@ def _bar_axes(figure: Figure, picture: Any) -> Axes:
 
 @styled
 def label_views(
-    hard: Any, e: Any, q: Any, a: Any, r3: Any = None, *, top: int = 8, picture: Any = None, title: str | None = None
+    hard: Any,
+    e: Any,
+    q: Any,
+    a: Any,
+    r3: Any = None,
+    *,
+    top: int = 8,
+    picture: Any = None,
+    title: str | None = None,
 ) -> Figure:
-    """The views of one picture's pseudo label as grouped bars over the `top` clusters that any of them likes best.
+    """The views of one picture's pseudo label as grouped bars over the `top` clusters
+    that any of them likes best.
 
-    hard: index of the cluster (or one-hot (K,), -1 for an outlier); e, q, a and r3 (K,) probabilities, None to leave
-    one out. The last group holds all other clusters. `picture` (3, H, W) or (H, W, 3) uint8 stands beside. method: P4.
+    hard: index of the cluster (or one-hot (K,), -1 for an outlier); e, q, a and r3 (K,)
+    probabilities, None to leave one out. The last group holds all other clusters.
+    `picture` (3, H, W) or (H, W, 3) uint8 stands beside. method: P4.
     """
-    views = {k: np.asarray(v, float) for k, v in (("e", e), ("q", q), ("a", a), ("r3", r3)) if v is not None}
+    views = {
+        k: np.asarray(v, float)
+        for k, v in (("e", e), ("q", q), ("a", a), ("r3", r3))
+        if v is not None
+    }
     if not views or same_length(**views) == 0:
-        raise KitError("label_views: no view of the label given; give e, q or a with one probability a cluster.")
+        raise KitError(
+            "label_views: no view of the label given; give e, q or a with one "
+            "probability a cluster."
+        )
     clusters = same_length(**views)
     one_hot = _hard_vector(hard, clusters)
-    strongest = np.maximum(np.max(list(views.values()), 0), 2 * one_hot)  # the hard label always among them
+    strongest = np.maximum(
+        np.max(list(views.values()), 0), 2 * one_hot
+    )  # the hard label always among them
     shown = np.argsort(-strongest, kind="stable")[:top]
     names = [f"{k}" for k in shown] + (["others"] if clusters > len(shown) else [])
-    figure = new_figure(9, 3.9, title=_views_title(one_hot, views) if title is None else title)
+    figure = new_figure(
+        9, 3.9, title=_views_title(one_hot, views) if title is None else title
+    )
     ax = _bar_axes(figure, picture)
     width = 0.84 / len(views)
     for j, (name, values) in enumerate(views.items()):
-        heights = np.append(values[shown], np.delete(values, shown).sum())[:len(names)]
-        ax.bar(np.arange(len(names)) + (j - (len(views) - 1) / 2) * width, heights, width * 0.94, edgecolor="white",
-               linewidth=0, label=VIEW_LABELS[name], color=VIEW_COLOURS[name], hatch=_HATCHES[name])
+        heights = np.append(values[shown], np.delete(values, shown).sum())[: len(names)]
+        ax.bar(
+            np.arange(len(names)) + (j - (len(views) - 1) / 2) * width,
+            heights,
+            width * 0.94,
+            edgecolor="white",
+            linewidth=0,
+            label=VIEW_LABELS[name],
+            color=VIEW_COLOURS[name],
+            hatch=_HATCHES[name],
+        )
     if one_hot.any():
         named = np.flatnonzero(one_hot[shown])
-        ax.bar(named, one_hot[shown][named], 0.92, fill=False, edgecolor=VIEW_COLOURS["hard"], linewidth=1.6,
-               label=VIEW_LABELS["hard"])
+        ax.bar(
+            named,
+            one_hot[shown][named],
+            0.92,
+            fill=False,
+            edgecolor=VIEW_COLOURS["hard"],
+            linewidth=1.6,
+            label=VIEW_LABELS["hard"],
+        )
     else:
-        add_note(figure, "An outlier of this epoch's clustering: it has no hard label and is left out of training.")
+        add_note(
+            figure,
+            "An outlier of this epoch's clustering: it has no hard label and is left "
+            "out of training.",
+        )
     ax.set_xticks(np.arange(len(names)), names)
     ax.set(xlabel="cluster", ylabel="probability (0 to 1)", ylim=(0, 1.04))
     ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
@@ -95,10 +142,15 @@ def _views_title(one_hot: np.ndarray, views: Mapping[str, np.ndarray]) -> str:
 
 
 def softmax_entropy(similarities: Any, temperatures: Any) -> np.ndarray:
-    """(T, n) entropy in nats of softmax(similarities (n, K) / tau) for each tau of `temperatures` (T,)."""
-    sims, taus = np.atleast_2d(np.asarray(similarities, float)), np.asarray(temperatures, float).ravel()
+    """(T, n) entropy in nats of softmax(similarities (n, K) / tau) for each tau of
+    `temperatures` (T,).
+    """
+    sims = np.atleast_2d(np.asarray(similarities, float))
+    taus = np.asarray(temperatures, float).ravel()
     if sims.shape[1] == 0 or not (taus > 0).all():
-        raise KitError("softmax_entropy: needs at least one cluster and temperatures above 0.")
+        raise KitError(
+            "softmax_entropy: needs at least one cluster and temperatures above 0."
+        )
     entropies = []
     for tau in taus:
         logits = (sims - sims.max(1, keepdims=True)) / tau
@@ -110,64 +162,126 @@ def softmax_entropy(similarities: Any, temperatures: Any) -> np.ndarray:
 
 @styled
 def temperature_curves(
-    similarities: Any, temperatures: Any, *, marks: Mapping[str, float] | None = None, examples: Any = None,
+    similarities: Any,
+    temperatures: Any,
+    *,
+    marks: Mapping[str, float] | None = None,
+    examples: Any = None,
     title: str | None = None,
 ) -> Figure:
-    """How sharp a softmax label is: entropy against temperature (left), one label at a few temperatures (right).
+    """How sharp a softmax label is: entropy against temperature (left), one label at a
+    few temperatures (right).
 
-    similarities (n, K) of pictures to clusters; temperatures (T,) > 0; `marks` {name: temperature} are lined, say tau
-    and tau_t; `examples`: temperatures drawn at the right, by default the marks.
+    similarities (n, K) of pictures to clusters; temperatures (T,) > 0; `marks` {name:
+    temperature} are lined, say tau and tau_t; `examples`: temperatures drawn at the
+    right, by default the marks.
     """
-    sims, taus = np.atleast_2d(np.asarray(similarities, float)), np.asarray(temperatures, float).ravel()
+    sims = np.atleast_2d(np.asarray(similarities, float))
+    taus = np.asarray(temperatures, float).ravel()
     entropy = softmax_entropy(sims, taus)
-    figure = new_figure(9.5, 4.3, title="Higher temperature, softer label" if title is None else title)
+    figure = new_figure(
+        9.5, 4.3, title="Higher temperature, softer label" if title is None else title
+    )
     left, right = figure.subplots(1, 2, width_ratios=(1.1, 1))
     low, middle, high = np.quantile(entropy, (0.1, 0.5, 0.9), axis=1)
-    blue, even = PALETTE["blue"], float(np.log(sims.shape[1]))
-    left.fill_between(taus, low, high, color=blue, alpha=0.2, linewidth=0, label="10 to 90 % of the pictures")
+    blue = PALETTE["blue"]
+    even = float(np.log(sims.shape[1]))
+    left.fill_between(
+        taus,
+        low,
+        high,
+        color=blue,
+        alpha=0.2,
+        linewidth=0,
+        label="10 to 90 % of the pictures",
+    )
     left.plot(taus, middle, color=blue, label="median")
-    left.axhline(even, color=PALETTE["grey"], linestyle=":", label=f"even over {sims.shape[1]} clusters")
+    left.axhline(
+        even,
+        color=PALETTE["grey"],
+        linestyle=":",
+        label=f"even over {sims.shape[1]} clusters",
+    )
     for j, (name, tau) in enumerate((marks or {}).items()):
-        left.axvline(tau, color=CYCLE[(j + 3) % len(CYCLE)], linestyle="--", label=f"{name} = {tau:g}")
-    left.set(xscale="log", xlabel="temperature (no unit, log scale)", ylabel="entropy of the label (nats)")
+        left.axvline(
+            tau, color=CYCLE[(j + 3) % len(CYCLE)], linestyle="--", label=f"{name} = {tau:g}"
+        )
+    left.set(
+        xscale="log",
+        xlabel="temperature (no unit, log scale)",
+        ylabel="entropy of the label (nats)",
+    )
     left.set_ylim(0, max(even * 1.08, 0.1))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=3)
-    chosen = list((marks or {}).values()) if examples is None else np.asarray(examples, float).ravel().tolist()
-    _draw_sharpness(right, sims[0], chosen or [float(taus[0]), float(taus[len(taus) // 2]), float(taus[-1])])
+    chosen = (
+        list((marks or {}).values())
+        if examples is None
+        else np.asarray(examples, float).ravel().tolist()
+    )
+    _draw_sharpness(
+        right,
+        sims[0],
+        chosen or [float(taus[0]), float(taus[len(taus) // 2]), float(taus[-1])],
+    )
     return figure
 
 
-def _draw_sharpness(ax: Axes, similarities: np.ndarray, temperatures: Sequence[float]) -> None:
+def _draw_sharpness(
+    ax: Axes, similarities: np.ndarray, temperatures: Sequence[float]
+) -> None:
     """One picture's label (K,) at each temperature, its most similar clusters first."""
     best = np.sort(similarities)[::-1]
     for j, tau in enumerate(dict.fromkeys(temperatures)):
         p = np.exp((best - best[0]) / tau)
-        ax.plot(np.arange(1, len(best) + 1)[:12], (p / p.sum())[:12], marker="o^sDv"[j % 5],
-                color=CYCLE[(j + 3) % len(CYCLE)], label=f"{tau:g}")
-    ax.set(xlabel="cluster, by similarity to the first picture (rank)", ylabel="probability (0 to 1)", ylim=(0, 1.04))
+        ax.plot(
+            np.arange(1, len(best) + 1)[:12],
+            (p / p.sum())[:12],
+            marker="o^sDv"[j % 5],
+            color=CYCLE[(j + 3) % len(CYCLE)],
+            label=f"{tau:g}",
+        )
+    ax.set(
+        xlabel="cluster, by similarity to the first picture (rank)",
+        ylabel="probability (0 to 1)",
+        ylim=(0, 1.04),
+    )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(title="temperature", loc="upper right")
 
 
 @styled
-def gradient_bars(q: Any, r: Any, *, hard: Any = None, top: int = 8, title: str | None = None) -> Figure:
-    """The gradient of the loss by the logits, q - r (K,), for the `top` clusters moved most; negative raises a logit.
+def gradient_bars(
+    q: Any, r: Any, *, hard: Any = None, top: int = 8, title: str | None = None
+) -> Figure:
+    """The gradient of the loss by the logits, q - r (K,), for the `top` clusters moved
+    most; negative raises a logit.
 
-    q, r (K,): the student and the (mixed) target; `hard`: with it, q - 1_y of plain cluster contrast stands beside.
-    method: P1 and P4 (without the factor 1 + lambda_g + lambda_s).
+    q, r (K,): the student and the (mixed) target; `hard`: with it, q - 1_y of plain
+    cluster contrast stands beside. method: P1 and P4 (without the factor 1 + lambda_g +
+    lambda_s).
     """
-    q, r = np.asarray(q, float), np.asarray(r, float)
+    q = np.asarray(q, float)
+    r = np.asarray(r, float)
     same_length(q=q, r=r)
     sets = {"q − r (mixed target)": (q - r, VIEW_COLOURS["r3"])}
     if hard is not None:
-        sets = {"q − 1_y (hard label)": (q - _hard_vector(hard, len(q)), VIEW_COLOURS["hard"]), **sets}
-    title = "The gradient pulls up what is below zero and pushes down the rest" if title is None else title
+        sets = {
+            "q − 1_y (hard label)": (q - _hard_vector(hard, len(q)), VIEW_COLOURS["hard"]),
+            **sets,
+        }
+    title = (
+        "The gradient pulls up what is below zero and pushes down the rest"
+        if title is None
+        else title
+    )
     figure = new_figure(9, 3.6, title=title)
     ax = figure.subplots()
     if not len(q):
         say(ax, "No clusters: no gradient.")
         return figure
-    shown = np.argsort(-np.max([np.abs(values) for values, _ in sets.values()], 0), kind="stable")[:top]
+    shown = np.argsort(
+        -np.max([np.abs(values) for values, _ in sets.values()], 0), kind="stable"
+    )[:top]
     width = 0.8 / len(sets)
     for j, (name, (values, colour)) in enumerate(sets.items()):
         ax.bar(

@@ -26,27 +26,44 @@ from dkdmpl_kit.viz.style import (
 )
 
 KINDS = ("cluster", "identity", "camera", "error")
-_ONE_FIT = threading.Lock()  # numba's plain threads end the process where two callers meet in them
+_ONE_FIT = (
+    threading.Lock()
+)  # numba's plain threads end the process where two callers meet in them
 # kind: (colour, marker), in the order of drawing: mistakes on top
 ERROR_LOOK = {
-    "unknown": ("outlier", "*"), "outlier": ("outlier", "."), "right": ("right", "o"), "split": ("split", "^"),
+    "unknown": ("outlier", "*"),
+    "outlier": ("outlier", "."),
+    "right": ("right", "o"),
+    "split": ("split", "^"),
     "merged": ("merged", "X"),
 }
 ERROR_LABELS = {
-    "right": "right", "merged": "merged: among pictures of somebody else",
-    "split": "split: away from its identity's largest cluster", "outlier": "outlier", "unknown": "identity unknown",
+    "right": "right",
+    "merged": "merged: among pictures of somebody else",
+    "split": "split: away from its identity's largest cluster",
+    "outlier": "outlier",
+    "unknown": "identity unknown",
 }
 
 
 def umap_layout(
-    features: Any = None, *, graph: tuple[Any, Any] | None = None, seed: int = 0, n_neighbors: int = 15,
-    min_dist: float = 0.15, init: Any = None, n_epochs: int | None = None,
+    features: Any = None,
+    *,
+    graph: tuple[Any, Any] | None = None,
+    seed: int = 0,
+    n_neighbors: int = 15,
+    min_dist: float = 0.15,
+    init: Any = None,
+    n_epochs: int | None = None,
 ) -> np.ndarray:
-    """(N, 2) float32 positions by UMAP (McInnes et al. 2018), the same for a seed on one thread.
+    """(N, 2) float32 positions by UMAP (McInnes et al. 2018), the same for a seed on
+    one thread.
 
-    `features` (N, d), rows of norm 1, or `graph` = (indices (N, k), distances (N, k)), column 0 the row itself, which
-    spares UMAP its own search (Euclidean distances: sqrt(2 - 2 similarity)). `init` (N, 2): start from another map, say
-    the last epoch's. `n_epochs`: rounds of UMAP's optimiser, by default 500 (200 above 10,000 pictures).
+    `features` (N, d), rows of norm 1, or `graph` = (indices (N, k), distances (N, k)),
+    column 0 the row itself, which spares UMAP its own search (Euclidean distances:
+    sqrt(2 - 2 similarity)). `init` (N, 2): start from another map, say the last
+    epoch's. `n_epochs`: rounds of UMAP's optimiser, by default 500 (200 above 10,000
+    pictures).
     """
     if features is None and graph is None:
         raise KitError("umap_layout: give features (N, d) or graph=(indices, distances).")
@@ -55,24 +72,42 @@ def umap_layout(
         same_length(features=x, indices=graph[0], distances=graph[1])
     total = len(graph[0]) if x is None else len(x)
     if init is not None and np.shape(init) != (total, 2):
-        raise KitError(f"umap_layout: init has shape {np.shape(init)}, expected ({total}, 2), one a picture.")
-    if total < 6:                                       # too few for a neighbourhood: any layout is as good
+        raise KitError(
+            f"umap_layout: init has shape {np.shape(init)}, expected ({total}, 2), one "
+            "a picture."
+        )
+    if total < 6:  # too few for a neighbourhood: any layout is as good
         line = np.stack([np.arange(total), np.zeros(total)], 1)
         return np.asarray(line if init is None else init, np.float32)
-    start = ("random" if x is None else "pca") if init is None else np.asarray(init, np.float32)
-    options: dict[str, Any] = {"n_neighbors": min(n_neighbors, total - 1), "min_dist": min_dist, "init": start,
-                               "n_epochs": n_epochs}
+    start = (
+        ("random" if x is None else "pca") if init is None else np.asarray(init, np.float32)
+    )
+    options: dict[str, Any] = {
+        "n_neighbors": min(n_neighbors, total - 1),
+        "min_dist": min_dist,
+        "init": start,
+        "n_epochs": n_epochs,
+    }
     if graph is not None:
         k = options["n_neighbors"] = min(options["n_neighbors"], np.shape(graph[0])[1])
-        knn = (np.asarray(graph[0], np.int32)[:, :k], np.asarray(graph[1], np.float32)[:, :k], None)
+        knn = (
+            np.asarray(graph[0], np.int32)[:, :k],
+            np.asarray(graph[1], np.float32)[:, :k],
+            None,
+        )
         options.update(precomputed_knn=knn, force_approximation_algorithm=True)
-    return _fit_umap(np.zeros((total, 2), np.float32) if x is None else x, random_state=seed, **options)
+    return _fit_umap(
+        np.zeros((total, 2), np.float32) if x is None else x, random_state=seed, **options
+    )
 
 
 def _fit_umap(x: np.ndarray, **options: Any) -> np.ndarray:
     import warnings
 
-    with _ONE_FIT, warnings.catch_warnings():  # without its search index UMAP cannot place new points: never asked here
+    with (
+        _ONE_FIT,
+        warnings.catch_warnings(),
+    ):  # without its search index UMAP cannot place new points: never asked here
         warnings.filterwarnings("ignore", message=".*knn_search_index.*")
         from umap import UMAP
 
@@ -80,7 +115,9 @@ def _fit_umap(x: np.ndarray, **options: Any) -> np.ndarray:
 
 
 def _draw_map(ax: Axes, xy: np.ndarray, colour_by: Any, kind: str, title: str) -> None:
-    """Points of one map: colour and shape by value, so that more values than colours stay apart."""
+    """Points of one map: colour and shape by value, so that more values than colours
+    stay apart.
+    """
     ax.set(xticks=[], yticks=[], title=title)
     ax.grid(False)
     ax.spines[:].set(visible=True, color="#DDDDDD")
@@ -111,18 +148,36 @@ def _draw_errors(ax: Axes, xy: np.ndarray, kinds: np.ndarray, size: float) -> No
             linewidths=0,
             label=f"{ERROR_LABELS[name]} ({here.mean():.0%})",
         )
-    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.01), ncols=2, handletextpad=0.2, columnspacing=1)
+    ax.legend(
+        loc="upper left",
+        bbox_to_anchor=(0, -0.01),
+        ncols=2,
+        handletextpad=0.2,
+        columnspacing=1,
+    )
 
 
-def _draw_groups(ax: Axes, xy: np.ndarray, values: np.ndarray, kind: str, size: float) -> None:
+def _draw_groups(
+    ax: Axes, xy: np.ndarray, values: np.ndarray, kind: str, size: float
+) -> None:
     outside = values < 0
-    ax.scatter(*xy[outside].T, s=size * 0.5, color=PALETTE["outlier"], marker=".", linewidths=0)
+    ax.scatter(
+        *xy[outside].T, s=size * 0.5, color=PALETTE["outlier"], marker=".", linewidths=0
+    )
     names, places = np.unique(values[~outside], return_inverse=True)
-    colours = np.array([to_rgba(CYCLE[p % len(CYCLE)]) for p in range(len(names))]).reshape(-1, 4)
+    colours = np.array([to_rgba(CYCLE[p % len(CYCLE)]) for p in range(len(names))]).reshape(
+        -1, 4
+    )
     shapes = places // len(CYCLE) % len(MARKERS) if len(names) else places
     for shape in np.unique(shapes):
         here = shapes == shape
-        ax.scatter(*xy[~outside][here].T, s=size, c=colours[places[here]], marker=MARKERS[shape], linewidths=0)
+        ax.scatter(
+            *xy[~outside][here].T,
+            s=size,
+            c=colours[places[here]],
+            marker=MARKERS[shape],
+            linewidths=0,
+        )
     if kind == "camera":
         handles = [
             Line2D(
@@ -136,11 +191,17 @@ def _draw_groups(ax: Axes, xy: np.ndarray, values: np.ndarray, kind: str, size: 
             for p, name in enumerate(names.tolist())
         ]
         ax.legend(
-            handles=handles, loc="upper left", bbox_to_anchor=(0, -0.01), ncols=3, handletextpad=0.1, columnspacing=0.8
+            handles=handles,
+            loc="upper left",
+            bbox_to_anchor=(0, -0.01),
+            ncols=3,
+            handletextpad=0.1,
+            columnspacing=0.8,
         )
     elif kind == "cluster":
         ax.set_xlabel(
-            f"{count(len(names), 'cluster')}, {count(int(outside.sum()), 'outlier')} ({outside.mean():.0%}, grey)"
+            f"{count(len(names), 'cluster')}, {count(int(outside.sum()), 'outlier')} "
+            f"({outside.mean():.0%}, grey)"
         )
     else:
         unknown = f", {int(outside.sum())} unknown (grey)" if outside.any() else ""
@@ -152,9 +213,11 @@ _MAP_NOTE = "A map keeps neighbourhoods, not distances: its axes have no unit. C
 
 @styled
 def feature_map(xy: Any, colour_by: Any, *, title: str = "", kind: str = "cluster") -> Figure:
-    """Pictures as points: xy (N, 2), coloured by pseudo label, identity or camera (N,) int, or kind of error (N,) str.
+    """Pictures as points: xy (N, 2), coloured by pseudo label, identity or camera (N,)
+    int, or kind of error (N,) str.
 
-    -1 is an outlier (or unknown) and drawn small and grey; `colour_by=None` draws grey points and says what is missing.
+    -1 is an outlier (or unknown) and drawn small and grey; `colour_by=None` draws grey
+    points and says what is missing.
     """
     xy = np.asarray(xy, float).reshape(-1, 2)
     check_option("kind", kind, KINDS)
@@ -165,9 +228,12 @@ def feature_map(xy: Any, colour_by: Any, *, title: str = "", kind: str = "cluste
 
 
 @styled
-def feature_maps(panels: Sequence[Any], *, row_labels: Sequence[str] = (), title: str = "") -> Figure:
-    """Maps side by side: `panels` a list (one row) or a list of lists (rows, e.g. before and after) of dicts with
-    the keys xy (N, 2), colour_by (N,) or None, kind, and title. `row_labels` name the rows.
+def feature_maps(
+    panels: Sequence[Any], *, row_labels: Sequence[str] = (), title: str = ""
+) -> Figure:
+    """Maps side by side: `panels` a list (one row) or a list of lists (rows, e.g.
+    before and after) of dicts with the keys xy (N, 2), colour_by (N,) or None, kind,
+    and title. `row_labels` name the rows.
     """
     rows = (
         [[panels[i] for i in range(len(panels))]]
@@ -175,10 +241,15 @@ def feature_maps(panels: Sequence[Any], *, row_labels: Sequence[str] = (), title
         else [list(r) for r in panels]
     )
     if not rows or not all(rows):
-        raise KitError("feature_maps: no panels given; give dicts with xy, colour_by, kind and title.")
+        raise KitError(
+            "feature_maps: no panels given; give dicts with xy, colour_by, kind and title."
+        )
     columns = max(len(row) for row in rows)
     figure = new_figure(
-        min(3.3 * columns, 10) if columns > 2 else 4.5 * columns, 3.6 * len(rows) + 0.7, title=title, note=_MAP_NOTE
+        min(3.3 * columns, 10) if columns > 2 else 4.5 * columns,
+        3.6 * len(rows) + 0.7,
+        title=title,
+        note=_MAP_NOTE,
     )
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for r, row in enumerate(rows):
@@ -186,7 +257,13 @@ def feature_maps(panels: Sequence[Any], *, row_labels: Sequence[str] = (), title
             check_option("kind", panel.get("kind", "cluster"), KINDS)
             xy = np.asarray(panel["xy"], float).reshape(-1, 2)
             same_length(xy=xy, colour_by=panel["colour_by"])
-            _draw_map(ax, xy, panel["colour_by"], panel.get("kind", "cluster"), panel.get("title", ""))
+            _draw_map(
+                ax,
+                xy,
+                panel["colour_by"],
+                panel.get("kind", "cluster"),
+                panel.get("title", ""),
+            )
         for ax in axes[r, len(row) :]:
             ax.set_axis_off()
         if r < len(row_labels):
@@ -194,14 +271,29 @@ def feature_maps(panels: Sequence[Any], *, row_labels: Sequence[str] = (), title
     return figure
 
 
-def _matrix(values: np.ndarray, order: Any, labels: Any, *, title: str, unit: str, note: str, **colours: Any) -> Figure:
+def _matrix(
+    values: np.ndarray,
+    order: Any,
+    labels: Any,
+    *,
+    title: str,
+    unit: str,
+    note: str,
+    **colours: Any,
+) -> Figure:
     """A square matrix with its groups' borders; rows in `order`, else sorted by label."""
     if values.ndim != 2 or values.shape[0] != values.shape[1]:
         raise KitError(f"viz: a matrix of shape {values.shape} is not square (n, n).")
     if labels is not None and len(labels) != len(values):
-        raise KitError(f"viz: {len(labels)} labels for {len(values)} rows; give one label a row.")
+        raise KitError(
+            f"viz: {len(labels)} labels for {len(values)} rows; give one label a row."
+        )
     if order is None:
-        order = np.arange(len(values)) if labels is None else np.argsort(np.asarray(labels), kind="stable")
+        order = (
+            np.arange(len(values))
+            if labels is None
+            else np.argsort(np.asarray(labels), kind="stable")
+        )
     order = np.asarray(order, dtype=np.int64)
     figure = new_figure(8, 6.6, title=title, note=note)
     ax = figure.subplots()
@@ -226,27 +318,48 @@ def _group_borders(ax: Axes, labels: np.ndarray) -> None:
         ax.axhline(cut - 0.5, color="white", linewidth=0.7)
         ax.axvline(cut - 0.5, color="white", linewidth=0.7)
     if len(edges) <= 31:
-        names = ["outliers" if name == -1 else str(name) for name in labels[edges[:-1]].tolist()]
+        names = [
+            "outliers" if name == -1 else str(name) for name in labels[edges[:-1]].tolist()
+        ]
         ax.set_yticks((edges[1:] + edges[:-1] - 1) / 2, names)
         ax.set_ylabel("group")
 
 
 @styled
-def similarity_heatmap(sim: Any, order: Any = None, labels: Any = None, *, title: str | None = None) -> Figure:
-    """Cosine similarities (n, n) as an image; rows in `order` (n,), else sorted by `labels` (n,), lines between."""
-    title = "Similarities: good groups are bright blocks on the diagonal" if title is None else title
+def similarity_heatmap(
+    sim: Any, order: Any = None, labels: Any = None, *, title: str | None = None
+) -> Figure:
+    """Cosine similarities (n, n) as an image; rows in `order` (n,), else sorted by
+    `labels` (n,), lines between.
+    """
+    title = (
+        "Similarities: good groups are bright blocks on the diagonal"
+        if title is None
+        else title
+    )
     return _matrix(
-        np.asarray(sim, float), order, labels, title=title, unit="cosine similarity (no unit)", note="", cmap="cividis"
+        np.asarray(sim, float),
+        order,
+        labels,
+        title=title,
+        unit="cosine similarity (no unit)",
+        note="",
+        cmap="cividis",
     )
 
 
 @styled
-def jaccard_matrix(distances: Any, order: Any = None, labels: Any = None, *, title: str | None = None) -> Figure:
-    """Jaccard distances, dense (n, n) or scipy.sparse (pairs not stored stay white); rows as in the heat map."""
+def jaccard_matrix(
+    distances: Any, order: Any = None, labels: Any = None, *, title: str | None = None
+) -> Figure:
+    """Jaccard distances, dense (n, n) or scipy.sparse (pairs not stored stay white);
+    rows as in the heat map.
+    """
     if hasattr(distances, "tocoo"):
         if distances.shape[0] > 4000:
             raise KitError(
-                f"jaccard_matrix: {distances.shape[0]} pictures are too many to draw; slice a part of the matrix."
+                f"jaccard_matrix: {distances.shape[0]} pictures are too many to draw; "
+                "slice a part of the matrix."
             )
         pairs = distances.tocoo()
         dense = np.full(distances.shape, np.nan)
@@ -254,8 +367,16 @@ def jaccard_matrix(distances: Any, order: Any = None, labels: Any = None, *, tit
     else:
         dense = np.asarray(distances, float)
     absent = np.isnan(dense).mean() if dense.size else 0.0
-    note = f"White: the {absent:.0%} of pairs farther apart than the graph stores." if absent else ""
-    title = "Jaccard distances: dark blocks are pictures that share their neighbours" if title is None else title
+    note = (
+        f"White: the {absent:.0%} of pairs farther apart than the graph stores."
+        if absent
+        else ""
+    )
+    title = (
+        "Jaccard distances: dark blocks are pictures that share their neighbours"
+        if title is None
+        else title
+    )
     return _matrix(
         dense,
         order,

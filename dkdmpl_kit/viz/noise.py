@@ -1,4 +1,6 @@
-"""The noise in pseudo labels: between which cameras, how it moves, why, how it is found, whom it costs what."""
+"""The noise in pseudo labels: between which cameras, how it moves, why, how it is
+found, whom it costs what.
+"""
 
 from __future__ import annotations
 
@@ -29,20 +31,38 @@ from dkdmpl_kit.viz.style import (
 
 @styled
 def camera_error_maps(
-    cameras: Any, merged: Any, together: Any, split: Any, same: Any, *, title: str | None = None
+    cameras: Any,
+    merged: Any,
+    together: Any,
+    split: Any,
+    same: Any,
+    *,
+    title: str | None = None,
 ) -> Figure:
-    """Rates of wrongly merged and wrongly split pairs by the cameras of their two images, with the counts behind them.
+    """Rates of wrongly merged and wrongly split pairs by the cameras of their two
+    images, with the counts behind them.
 
-    cameras (C,); the rest (C, C), symmetric counts of pairs, wrong ones and all (`noise.camera_pair_errors`).
+    cameras (C,); the rest (C, C), symmetric counts of pairs, wrong ones and all
+    (`noise.camera_pair_errors`).
     """
-    title = "Errors by pair of cameras: the diagonal is one camera with itself" if title is None else title
+    title = (
+        "Errors by pair of cameras: the diagonal is one camera with itself"
+        if title is None
+        else title
+    )
     figure = new_figure(9.5, 4.4, title=title)
-    panels = (("wrong among pairs in one cluster (merged)", merged, together),
-              ("wrong among pairs of one identity (split)", split, same))
+    panels = (
+        ("wrong among pairs in one cluster (merged)", merged, together),
+        ("wrong among pairs of one identity (split)", split, same),
+    )
     for ax, (name, wrong, pairs) in zip(figure.subplots(1, 2), panels):
-        wrong, pairs = np.asarray(wrong), np.asarray(pairs)
+        wrong = np.asarray(wrong)
+        pairs = np.asarray(pairs)
         if wrong.shape != (len(cameras), len(cameras)) or wrong.shape != pairs.shape:
-            raise KitError(f"camera_error_maps: counts {wrong.shape} do not fit {len(cameras)} cameras; give (C, C).")
+            raise KitError(
+                f"camera_error_maps: counts {wrong.shape} do not fit {len(cameras)} "
+                "cameras; give (C, C)."
+            )
         if not pairs.any():
             say(ax, "No such pairs.")
             continue
@@ -51,8 +71,19 @@ def camera_error_maps(
         if len(cameras) <= 8:
             for (y, x), value in np.ndenumerate(rate):
                 text = "no pair" if np.isnan(value) else f"{value:.0%}\nof {pairs[y, x]:,}"
-                ax.text(x, y, text, ha="center", va="center", fontsize=7, color="black" if value > 0.5 else "white",
-                        bbox={"facecolor": "#777777", "linewidth": 0} if np.isnan(value) else None, in_layout=False)
+                ax.text(
+                    x,
+                    y,
+                    text,
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color="black" if value > 0.5 else "white",
+                    bbox={"facecolor": "#777777", "linewidth": 0}
+                    if np.isnan(value)
+                    else None,
+                    in_layout=False,
+                )
         ax.set(title=name, xlabel="camera", ylabel="camera")
         ax.set_xticks(range(len(cameras)), [str(c) for c in cameras])
         ax.set_yticks(range(len(cameras)), [str(c) for c in cameras])
@@ -63,20 +94,29 @@ def camera_error_maps(
 
 @styled
 def change_curves(table: Mapping[str, Any], *, title: str | None = None) -> Figure:
-    """How labels move over the epochs: clusters that come, go, split and merge (left), images that change (right).
+    """How labels move over the epochs: clusters that come, go, split and merge (left),
+    images that change (right).
 
     table: columns (E - 1,) of `noise.change_table`.
     """
     title = "How labels move from epoch to epoch" if title is None else title
     figure = new_figure(9.5, 3.9, title=title)
-    groups = (("clusters (count)", ("births", "deaths", "splits", "merges")),
-              ("images (count)", ("flips", "became_outliers", "stopped_outliers")))
+    groups = (
+        ("clusters (count)", ("births", "deaths", "splits", "merges")),
+        ("images (count)", ("flips", "became_outliers", "stopped_outliers")),
+    )
     for ax, (unit, names) in zip(figure.subplots(1, 2), groups):
         if not len(table["epoch"]):
             say(ax, "No two epochs to compare.")
             continue
         for name, colour, marker in zip(names, CYCLE, MARKERS):
-            ax.plot(table["epoch"], table[name], color=colour, marker=marker, label=name.replace("_", " "))
+            ax.plot(
+                table["epoch"],
+                table[name],
+                color=colour,
+                marker=marker,
+                label=name.replace("_", " "),
+            )
         ax.set(xlabel="epoch (against the one before)", ylabel=unit)
         ax.set_ylim(bottom=0)
         ax.set_xlim(min(table["epoch"]) - 0.5, max(table["epoch"]) + 0.5)
@@ -87,10 +127,14 @@ def change_curves(table: Mapping[str, Any], *, title: str | None = None) -> Figu
 
 
 @styled
-def cause_effects(effects: Mapping[str, tuple[Any, Any, Any, Any]], *, title: str | None = None) -> Figure:
-    """Odds ratios of what may cause wrong pairs, with intervals, on a log axis; right of 1 makes errors likelier.
+def cause_effects(
+    effects: Mapping[str, tuple[Any, Any, Any, Any]], *, title: str | None = None
+) -> Figure:
+    """Odds ratios of what may cause wrong pairs, with intervals, on a log axis; right
+    of 1 makes errors likelier.
 
-    effects: {"merged" or "split": (names (F,), odds_ratio (F,), low (F,), high (F,))} of `noise.noise_causes`.
+    effects: {"merged" or "split": (names (F,), odds_ratio (F,), low (F,), high (F,))}
+    of `noise.noise_causes`.
     """
     most = max((len(names) for names, *_ in effects.values()), default=0)
     title = "What wrong pairs have in common, against right ones" if title is None else title
@@ -98,7 +142,9 @@ def cause_effects(effects: Mapping[str, tuple[Any, Any, Any, Any]], *, title: st
     if not effects:
         say(figure.subplots(), "No causes to show.")
         return figure
-    for ax, (kind, (names, ratio, low, high)) in zip(figure.subplots(1, len(effects), squeeze=False)[0], effects.items()):
+    for ax, (kind, (names, ratio, low, high)) in zip(
+        figure.subplots(1, len(effects), squeeze=False)[0], effects.items()
+    ):
         if not same_length(names=names, odds_ratio=ratio, low=low, high=high):
             say(ax, f"{kind}: nothing to compare.")
             continue
@@ -108,11 +154,17 @@ def cause_effects(effects: Mapping[str, tuple[Any, Any, Any, Any]], *, title: st
         ax.hlines(y, low, high, color=colour, linewidth=2)
         ax.plot(ratio, y, "o", color=colour)
         ax.set_yticks(y, list(names))
-        ax.set(xscale="log", ylim=(len(names) - 0.5, -0.5), xlabel="odds ratio (log scale; line: 95 % interval)",
-               title=f"wrongly {kind}")
+        ax.set(
+            xscale="log",
+            ylim=(len(names) - 0.5, -0.5),
+            xlabel="odds ratio (log scale; line: 95 % interval)",
+            title=f"wrongly {kind}",
+        )
         ax.grid(axis="x")
         lowest, highest = ax.get_xlim()
-        wide = highest > 1e3 * lowest  # then 2 and 5 between the decades would run into each other
+        wide = (
+            highest > 1e3 * lowest
+        )  # then 2 and 5 between the decades would run into each other
         ax.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5), numticks=8))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
@@ -120,12 +172,19 @@ def cause_effects(effects: Mapping[str, tuple[Any, Any, Any, Any]], *, title: st
 
 
 @styled
-def suspicion_curves(scores: Mapping[str, Any], wrong: Any, *, aurocs: Mapping[str, float | None] | None = None,
-                     title: str | None = None) -> Figure:
-    """The share of the wrong labels found by looking at the most suspicious images first, one line a score.
+def suspicion_curves(
+    scores: Mapping[str, Any],
+    wrong: Any,
+    *,
+    aurocs: Mapping[str, float | None] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """The share of the wrong labels found by looking at the most suspicious images
+    first, one line a score.
 
-    scores: {name: (N,), high for good labels, NaN left out}; wrong (N,) bool, None: identities unknown; `aurocs`
-    {name: value} stand in the legend. Equal scores are looked at in even proportion.
+    scores: {name: (N,), high for good labels, NaN left out}; wrong (N,) bool, None:
+    identities unknown; `aurocs` {name: value} stand in the legend. Equal scores are
+    looked at in even proportion.
     """
     title = "Looking at suspicious images first" if title is None else title
     figure = new_figure(7.5, 4.4, title=title)
@@ -142,22 +201,41 @@ def suspicion_curves(scores: Mapping[str, Any], wrong: Any, *, aurocs: Mapping[s
         looked = np.cumsum(np.bincount(place)) / max(seen.sum(), 1)
         found = np.cumsum(np.bincount(place, wrong[seen])) / max(wrong[seen].sum(), 1)
         area = (aurocs or {}).get(name)
-        ax.plot(np.append(0, looked), np.append(0, found), color=colour, marker=marker, markevery=(0.1, 0.2),
-                label=name if area is None else f"{name} (AUROC {area:.2f})")
+        ax.plot(
+            np.append(0, looked),
+            np.append(0, found),
+            color=colour,
+            marker=marker,
+            markevery=(0.1, 0.2),
+            label=name if area is None else f"{name} (AUROC {area:.2f})",
+        )
     ax.plot((0, 1), (0, 1), color=PALETTE["grey"], linestyle=":", label="in any order")
-    ax.set(xlabel="share of the labelled images looked at (0 to 1)", ylabel="share of the wrong labels found (0 to 1)")
+    ax.set(
+        xlabel="share of the labelled images looked at (0 to 1)",
+        ylabel="share of the wrong labels found (0 to 1)",
+    )
     ax.legend(loc="lower right")
     return figure
 
 
 @styled
-def noise_curves(rates: Any, results: Mapping[str, Any], *, metric: str = "mAP (0 to 1)", title: str | None = None,
-                 note: str = "") -> Figure:
-    """What a rate of wrong labels costs each method: mean over the seeds, bars of one standard deviation.
+def noise_curves(
+    rates: Any,
+    results: Mapping[str, Any],
+    *,
+    metric: str = "mAP (0 to 1)",
+    title: str | None = None,
+    note: str = "",
+) -> Figure:
+    """What a rate of wrong labels costs each method: mean over the seeds, bars of one
+    standard deviation.
 
-    rates (R,) shares of wrong labels; results {method: (R,) or one row a seed (S, R)}, NaN where not measured.
+    rates (R,) shares of wrong labels; results {method: (R,) or one row a seed (S, R)},
+    NaN where not measured.
     """
-    figure = new_figure(8, 4.4, title="How much noise a method bears" if title is None else title, note=note)
+    figure = new_figure(
+        8, 4.4, title="How much noise a method bears" if title is None else title, note=note
+    )
     ax = figure.subplots()
     if not results:
         say(ax, "No results to show.")
@@ -166,33 +244,62 @@ def noise_curves(rates: Any, results: Mapping[str, Any], *, metric: str = "mAP (
     for name, values in results.items():
         values = np.atleast_2d(np.asarray(values, float))
         if values.shape[1:] != rates.shape:
-            raise KitError(f"noise_curves: {name} has values {values.shape} for {len(rates)} rates; give (seeds, rates).")
+            raise KitError(
+                f"noise_curves: {name} has values {values.shape} for {len(rates)} "
+                "rates; give (seeds, rates)."
+            )
         _draw_bars(ax, rates, values, method_look(name, list(results)))
     ax.set(xlabel="share of wrong labels (0 to 1)", ylabel=metric)
     ax.legend()
     return figure
 
 
-def _draw_bars(ax: Axes, rates: np.ndarray, values: np.ndarray, look: tuple[str, str, str]) -> None:
-    """One method's mean over the seeds (S, R) at each rate measured, with its spread from two seeds on."""
+def _draw_bars(
+    ax: Axes, rates: np.ndarray, values: np.ndarray, look: tuple[str, str, str]
+) -> None:
+    """One method's mean over the seeds (S, R) at each rate measured, with its spread
+    from two seeds on.
+    """
     colour, marker, label = look
     seeds = (~np.isnan(values)).sum(axis=0)
     shown = seeds > 0
     mean = np.nanmean(values[:, shown], axis=0)
-    spread = [np.std(column[~np.isnan(column)], ddof=1) if n > 1 else 0 for column, n in zip(values.T[shown], seeds[shown])]
-    ax.errorbar(rates[shown], mean, spread, color=colour, marker=marker, capsize=3,
-                label=f"{label} ({count(int(seeds.max(initial=0)), 'seed')})")
+    spread = [
+        np.std(column[~np.isnan(column)], ddof=1) if n > 1 else 0
+        for column, n in zip(values.T[shown], seeds[shown])
+    ]
+    ax.errorbar(
+        rates[shown],
+        mean,
+        spread,
+        color=colour,
+        marker=marker,
+        capsize=3,
+        label=f"{label} ({count(int(seeds.max(initial=0)), 'seed')})",
+    )
 
 
 @styled
-def noise_panels(curves: Mapping[str, Mapping[str, tuple[Any, Any]]], gains: Sequence[Mapping[str, Any]], *,
-                 title: str | None = None, note: str = "") -> Figure:
-    """By kind of noise: mAP against the rate (above), and what each method gains over cluster contrast (below).
+def noise_panels(
+    curves: Mapping[str, Mapping[str, tuple[Any, Any]]],
+    gains: Sequence[Mapping[str, Any]],
+    *,
+    title: str | None = None,
+    note: str = "",
+) -> Figure:
+    """By kind of noise: mAP against the rate (above), and what each method gains over
+    cluster contrast (below).
 
-    curves {kind: {method: (rates (R,), values (S, R))}}, bars of one standard deviation; gains: rows of
-    `robustness.gains`, bars of the 95 % t interval over seeds, drawn beside one another; kind "none" stands at rate 0.
+    curves {kind: {method: (rates (R,), values (S, R))}}, bars of one standard
+    deviation; gains: rows of `robustness.gains`, bars of the 95 % t interval over
+    seeds, drawn beside one another; kind "none" stands at rate 0.
     """
-    title = "Wrong labels on purpose: what a method bears, and what it gains over cluster contrast" if title is None else title
+    title = (
+        "Wrong labels on purpose: what a method bears, and what it gains over cluster "
+        "contrast"
+        if title is None
+        else title
+    )
     figure = new_figure(max(3.6 * len(curves), 7), 6.4, title=title, note=note)
     if not curves:
         say(figure.subplots(), "No results to show.")
@@ -201,17 +308,30 @@ def noise_panels(curves: Mapping[str, Mapping[str, tuple[Any, Any]]], gains: Seq
     for (kind, methods), top, bottom in zip(curves.items(), *axes):
         for method, (rates, values) in methods.items():
             values = 100 * np.atleast_2d(np.asarray(values, float))
-            _draw_bars(top, np.asarray(rates, float), values, method_look(method, list(methods)))
+            _draw_bars(
+                top, np.asarray(rates, float), values, method_look(method, list(methods))
+            )
         top.set(title=f"{'no' if kind == 'none' else kind.replace('_', ' ')} noise")
         bottom.axhline(0, color="black", linewidth=1.2)
         shown = [row for row in gains if row["kind"] in (kind, "none")]
         names = list(dict.fromkeys(row["method"] for row in shown))
         for place, name in enumerate(names):
-            mine = sorted((row for row in shown if row["method"] == name), key=lambda row: row["rate"])
+            mine = sorted(
+                (row for row in shown if row["method"] == name), key=lambda row: row["rate"]
+            )
             colour, marker, _ = method_look(name, names)
-            x = np.array([row["rate"] for row in mine]) + 0.022 * (place - (len(names) - 1) / 2)  # beside one another
-            bottom.errorbar(x, [100 * row["mean"] for row in mine], [100 * (row["half"] or 0) for row in mine], color=colour,
-                            marker=marker, capsize=3, linewidth=1.2)
+            x = np.array([row["rate"] for row in mine]) + 0.022 * (
+                place - (len(names) - 1) / 2
+            )  # beside one another
+            bottom.errorbar(
+                x,
+                [100 * row["mean"] for row in mine],
+                [100 * (row["half"] or 0) for row in mine],
+                color=colour,
+                marker=marker,
+                capsize=3,
+                linewidth=1.2,
+            )
         bottom.set(xlabel="share of wrong labels (0 to 1)")
     axes[0, 0].set_ylabel("mAP (%): mean, one deviation")
     axes[1, 0].set_ylabel("gain (mAP points), 95 % interval")
@@ -220,10 +340,14 @@ def noise_panels(curves: Mapping[str, Mapping[str, tuple[Any, Any]]], gains: Seq
 
 
 @styled
-def margin_gain(panels: Mapping[str, Sequence[tuple[str, float, float]]], *, title: str | None = None) -> Figure:
-    """Did P2's break-even predict GKD's gain? One panel a moment of measuring, one point a condition and seed.
+def margin_gain(
+    panels: Mapping[str, Sequence[tuple[str, float, float]]], *, title: str | None = None
+) -> Figure:
+    """Did P2's break-even predict GKD's gain? One panel a moment of measuring, one
+    point a condition and seed.
 
-    panels: {"first" or "last" epoch: rows (kind, break-even margin, gain in mAP from 0 to 1)}; shaded: the signs agree.
+    panels: {"first" or "last" epoch: rows (kind, break-even margin, gain in mAP from 0
+    to 1)}; shaded: the signs agree.
     """
     title = "P2's break-even margin, and what GKD gained" if title is None else title
     figure = new_figure(10, 4.6, title=title)
@@ -233,30 +357,53 @@ def margin_gain(panels: Mapping[str, Sequence[tuple[str, float, float]]], *, tit
             say(ax, "No pairs of runs to compare.")
             continue
         margins, gained = np.array([p[1:] for p in points], float).T * np.array([[1], [100]])
-        reach, height = 1.1 * max(abs(margins).max(), 1e-3), 1.15 * max(abs(gained).max(), 1e-3)
+        reach = 1.1 * max(abs(margins).max(), 1e-3)
+        height = 1.15 * max(abs(gained).max(), 1e-3)
         for x, y in ((reach, height), (-reach, -height)):
             ax.fill_between((0, x), 0, y, color=PALETTE["right"], alpha=0.1, linewidth=0)
         for place, kind in enumerate(dict.fromkeys(p[0] for p in points)):
             mine = [k == kind for k, *_ in points]
-            colour = PALETTE[("grey", "purple", "sky", "black")[place % 4]]  # not a method's
-            ax.plot(margins[mine], gained[mine], MARKERS[place % len(MARKERS)], color=colour, alpha=0.8, linestyle="",
-                    label="no noise" if kind == "none" else kind.replace("_", " "))
+            # not a method's
+            colour = PALETTE[("grey", "purple", "sky", "black")[place % 4]]
+            ax.plot(
+                margins[mine],
+                gained[mine],
+                MARKERS[place % len(MARKERS)],
+                color=colour,
+                alpha=0.8,
+                linestyle="",
+                label="no noise" if kind == "none" else kind.replace("_", " "),
+            )
         ax.axhline(0, color="black", linewidth=1)
         ax.axvline(0, color="black", linewidth=1)
-        ax.set(xlim=(-reach, reach), ylim=(-height, height), title=f"margin after the {when} epoch",
-               xlabel="break-even margin (right: P2 says GKD's label is better)")
-        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=4) if ax is axes[0] else None
+        ax.set(
+            xlim=(-reach, reach),
+            ylim=(-height, height),
+            title=f"margin after the {when} epoch",
+            xlabel="break-even margin (right: P2 says GKD's label is better)",
+        )
+        figure.legend(
+            *ax.get_legend_handles_labels(), loc="outside lower left", ncols=4
+        ) if ax is axes[0] else None
     axes[0].set_ylabel("gain of GKD over cluster contrast (mAP points)")
     return figure
 
 
 @styled
-def break_even_curve(epochs: Any, runs: Mapping[str, tuple[Any, Any]], *, title: str | None = None) -> Figure:
-    """P2 epoch by epoch: accuracy of the hard label and the teacher's mass on the true cluster; above it, GKD's label gains.
+def break_even_curve(
+    epochs: Any, runs: Mapping[str, tuple[Any, Any]], *, title: str | None = None
+) -> Figure:
+    """P2 epoch by epoch: accuracy of the hard label and the teacher's mass on the true
+    cluster; above it, GKD's label gains.
 
-    epochs (E,); runs {run: (accuracy 1 - eta (E,), mass E e[y*] (E,))}. The margin is mass less accuracy. method: P2.
+    epochs (E,); runs {run: (accuracy 1 - eta (E,), mass E e[y*] (E,))}. The margin is
+    mass less accuracy. method: P2.
     """
-    title = "P2: where the teacher's mass exceeds the hard label's accuracy" if title is None else title
+    title = (
+        "P2: where the teacher's mass exceeds the hard label's accuracy"
+        if title is None
+        else title
+    )
     figure = new_figure(max(5 * len(runs), 7), 4.2, title=title)
     axes = figure.subplots(1, max(len(runs), 1), squeeze=False, sharey=True)[0]
     if not runs or not len(epochs):
@@ -264,12 +411,38 @@ def break_even_curve(epochs: Any, runs: Mapping[str, tuple[Any, Any]], *, title:
         return figure
     for ax, (name, (accuracy, mass)) in zip(axes, runs.items()):
         same_length(epochs=epochs, accuracy=accuracy, mass=mass)
-        accuracy, mass = np.asarray(accuracy, float), np.asarray(mass, float)
-        for above, colour, hatch, text in ((True, "right", "", "above break-even"), (False, "wrong", "//", "below break-even")):
-            ax.fill_between(epochs, accuracy, mass, where=(mass > accuracy) == above, interpolate=True, alpha=0.2,
-                            color=PALETTE[colour], hatch=hatch, linewidth=0, label=text)
-        ax.plot(epochs, accuracy, "o-", color=VIEW_COLOURS["hard"], label="hard label: accuracy, the line to pass")
-        ax.plot(epochs, mass, "^-", color=VIEW_COLOURS["e"], label="e: mean mass on the true cluster")
+        accuracy = np.asarray(accuracy, float)
+        mass = np.asarray(mass, float)
+        for above, colour, hatch, text in (
+            (True, "right", "", "above break-even"),
+            (False, "wrong", "//", "below break-even"),
+        ):
+            ax.fill_between(
+                epochs,
+                accuracy,
+                mass,
+                where=(mass > accuracy) == above,
+                interpolate=True,
+                alpha=0.2,
+                color=PALETTE[colour],
+                hatch=hatch,
+                linewidth=0,
+                label=text,
+            )
+        ax.plot(
+            epochs,
+            accuracy,
+            "o-",
+            color=VIEW_COLOURS["hard"],
+            label="hard label: accuracy, the line to pass",
+        )
+        ax.plot(
+            epochs,
+            mass,
+            "^-",
+            color=VIEW_COLOURS["e"],
+            label="e: mean mass on the true cluster",
+        )
         ax.set(title=method_look(name, list(runs))[2], xlabel="epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes[0].set_ylabel("share or probability (0 to 1)")
@@ -278,28 +451,51 @@ def break_even_curve(epochs: Any, runs: Mapping[str, tuple[Any, Any]], *, title:
 
 
 @styled
-def reliability_diagrams(views: Mapping[str, tuple[Any, Any, Any]], *, errors: Mapping[str, float] | None = None,
-                         title: str | None = None) -> Figure:
-    """Is a view right as often as it says? One panel a view: accuracy against confidence by bin, and the pictures per bin.
+def reliability_diagrams(
+    views: Mapping[str, tuple[Any, Any, Any]],
+    *,
+    errors: Mapping[str, float] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Is a view right as often as it says? One panel a view: accuracy against
+    confidence by bin, and the pictures per bin.
 
-    views {"e", "q", "a", "r3", ...: (confidence (b,), accuracy (b,), count (b,)) of its filled bins}; `errors` {view: ECE}
-    (Guo et al. 2017). On the diagonal a view is calibrated; below it, it is too sure.
+    views {"e", "q", "a", "r3", ...: (confidence (b,), accuracy (b,), count (b,)) of its
+    filled bins}; `errors` {view: ECE} (Guo et al. 2017). On the diagonal a view is
+    calibrated; below it, it is too sure.
     """
-    title = "Reliability: on the diagonal a label is right as often as it says" if title is None else title
+    title = (
+        "Reliability: on the diagonal a label is right as often as it says"
+        if title is None
+        else title
+    )
     figure = new_figure(max(2.7 * len(views), 6), 3.9, title=title)
     axes = figure.subplots(1, max(len(views), 1), squeeze=False, sharey=True)[0]
     if not views:
         say(axes[0], "No views to show.")
     for ax, (name, (confidence, accuracy, pictures)) in zip(axes, views.items()):
         same_length(confidence=confidence, accuracy=accuracy, count=pictures)
-        colour, pictures = VIEW_COLOURS.get(name, PALETTE["purple"]), np.asarray(pictures, float)
+        colour = VIEW_COLOURS.get(name, PALETTE["purple"])
+        pictures = np.asarray(pictures, float)
         ax.plot((0, 1), (0, 1), color=PALETTE["grey"], linestyle=":")
         ax.vlines(confidence, confidence, accuracy, color=PALETTE["wrong"], linewidth=1.2)
         ax.plot(confidence, accuracy, color=colour, linewidth=1)
-        ax.scatter(confidence, accuracy, s=12 + 160 * pictures / max(pictures.sum(), 1), color=colour, zorder=3,
-                   clip_on=False)  # a large point on the edge stays whole
+        ax.scatter(
+            confidence,
+            accuracy,
+            s=12 + 160 * pictures / max(pictures.sum(), 1),
+            color=colour,
+            zorder=3,
+            clip_on=False,
+        )  # a large point on the edge stays whole
         error = (errors or {}).get(name)
-        ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="confidence", aspect="equal",
-               title=VIEW_LABELS.get(name, name).replace(": ", "\n") + ("" if error is None else f"\nECE {error:.2f}"))
+        ax.set(
+            xlim=(-0.03, 1.03),
+            ylim=(-0.03, 1.03),
+            xlabel="confidence",
+            aspect="equal",
+            title=VIEW_LABELS.get(name, name).replace(": ", "\n")
+            + ("" if error is None else f"\nECE {error:.2f}"),
+        )
     axes[0].set_ylabel("accuracy (0 to 1)")
     return figure

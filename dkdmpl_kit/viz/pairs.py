@@ -1,4 +1,7 @@
-"""Wrong pairs of images: what may have caused them, how they look, and what injected noise does to them."""
+"""Wrong pairs of images: what may have caused them, how they look, and what injected
+noise does to them.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -8,24 +11,41 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+)
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.viz.pictures import _GAP, _cell, as_pictures, mosaic
 from dkdmpl_kit.viz.style import CYCLE, MARKERS, PALETTE, new_figure, same_length, say, styled
 
-_KIND_NAMES = {"merged": "pairs of two identities in one cluster", "split": "pairs of one identity in two clusters"}
+_KIND_NAMES = {
+    "merged": "pairs of two identities in one cluster",
+    "split": "pairs of one identity in two clusters",
+}
 
 
 @styled
-def pair_cause_bars(table: Mapping[str, Sequence], *, kind: str, title: str | None = None, note: str = "") -> Figure:
-    """How many wrong pairs each cause explains best, with how often it holds and its odds ratio written beside the bar.
+def pair_cause_bars(
+    table: Mapping[str, Sequence], *, kind: str, title: str | None = None, note: str = ""
+) -> Figure:
+    """How many wrong pairs each cause explains best, with how often it holds and its
+    odds ratio written beside the bar.
 
     table: columns of `noise.PairCauses.table`; kind "merged" or "split".
     """
     same_length(**table)
-    names, counts = list(table["cause"]), np.asarray(table["pairs"], float)
-    title = f"Wrongly {kind}: {_KIND_NAMES[kind]}, by their likeliest cause" if title is None else title
+    names = list(table["cause"])
+    counts = np.asarray(table["pairs"], float)
+    title = (
+        f"Wrongly {kind}: {_KIND_NAMES[kind]}, by their likeliest cause"
+        if title is None
+        else title
+    )
     figure = new_figure(9.5, 1.7 + 0.42 * max(len(names), 2), title=title, note=note)
     ax = figure.subplots()
     if not counts.sum():
@@ -34,31 +54,56 @@ def pair_cause_bars(table: Mapping[str, Sequence], *, kind: str, title: str | No
     y = np.arange(len(names))
     ax.barh(y, counts, 0.62, color=[PALETTE[kind]] * (len(names) - 1) + [PALETTE["light"]])
     for place, (pairs, share, holds, odds, low, high) in enumerate(
-            zip(*(table[column] for column in ("pairs", "share", "holds", "odds_ratio", "low", "high")))):
+        zip(
+            *(
+                table[column]
+                for column in ("pairs", "share", "holds", "odds_ratio", "low", "high")
+            )
+        )
+    ):
         text = f"{pairs:,} ({share:.0%})"
         if not np.isnan(odds):
             text += f" · true of {holds:.0%} · odds ×{_short(odds)} ({_short(low)} to {_short(high)})"
         ax.text(pairs, place, "  " + text, va="center", ha="left", fontsize=9)
     ax.set_yticks(y, names)
     ax.set_xticks(MaxNLocator(4, integer=True).tick_values(0, counts.max()))
-    ax.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 1.9 * counts.max()), xlabel=f"wrong pairs (count, of {counts.sum():,.0f})")
+    ax.set(
+        ylim=(len(names) - 0.5, -0.5),
+        xlim=(0, 1.9 * counts.max()),
+        xlabel=f"wrong pairs (count, of {counts.sum():,.0f})",
+    )
     ax.grid(axis="y", visible=False)
     return figure
 
 
 def _short(value: float) -> str:
-    digits = 2 if 0.9 < value < 1.1 else 1  # beside 1 a digit more: which side it is on decides
-    return "?" if np.isnan(value) else f"{value:.0f}" if value >= 10 else f"{value:.{digits}f}"
+    digits = (
+        2 if 0.9 < value < 1.1 else 1
+    )  # beside 1 a digit more: which side it is on decides
+    return (
+        "?" if np.isnan(value) else f"{value:.0f}" if value >= 10 else f"{value:.{digits}f}"
+    )
 
 
 @styled
-def factor_map(effects: Mapping[str, tuple[Any, Any, Any, Any]], *, title: str | None = None, note: str = "") -> Figure:
-    """Factor x kind of error: the odds ratio as colour, and how often the factor holds in wrong and in right pairs.
+def factor_map(
+    effects: Mapping[str, tuple[Any, Any, Any, Any]],
+    *,
+    title: str | None = None,
+    note: str = "",
+) -> Figure:
+    """Factor x kind of error: the odds ratio as colour, and how often the factor holds
+    in wrong and in right pairs.
 
-    effects {"merged" or "split": (names (F,), odds_ratio (F,), share_wrong (F,), share_right (F,))} of `noise.noise_causes`.
+    effects {"merged" or "split": (names (F,), odds_ratio (F,), share_wrong (F,),
+    share_right (F,))} of `noise.noise_causes`.
     """
     names = list(dict.fromkeys(name for rows, *_ in effects.values() for name in rows))
-    title = "What wrong pairs share more often (orange) or less often (purple) than right ones" if title is None else title
+    title = (
+        "What wrong pairs share more often (orange) or less often (purple) than right ones"
+        if title is None
+        else title
+    )
     figure = new_figure(9.5, 1.8 + 0.5 * max(len(names), 2), title=title, note=note)
     ax = figure.subplots()
     if not names:
@@ -71,11 +116,29 @@ def factor_map(effects: Mapping[str, tuple[Any, Any, Any, Any]], *, title: str |
             y = names.index(name)
             odds[y, x] = value
             far = abs(np.log(max(value, 1e-6))) > np.log(6)
-            ax.text(x, y, f"odds ×{value:.2g}\n{among_wrong:.0%} of wrong, {among_right:.0%} of right pairs", ha="center",
-                    va="center", fontsize=9, color="white" if far else "black", in_layout=False)
+            ax.text(
+                x,
+                y,
+                f"odds ×{value:.2g}\n{among_wrong:.0%} of wrong, {among_right:.0%} of "
+                "right pairs",
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="white" if far else "black",
+                in_layout=False,
+            )
     image = ax.imshow(odds, norm=LogNorm(0.1, 10), cmap="PuOr_r", aspect="auto")
     for y, x in np.argwhere(np.isnan(odds)):
-        ax.text(x, y, "the same in all pairs", ha="center", va="center", fontsize=9, color=PALETTE["grey"], in_layout=False)
+        ax.text(
+            x,
+            y,
+            "the same in all pairs",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color=PALETTE["grey"],
+            in_layout=False,
+        )
     ax.set_xticks(range(len(effects)), [f"wrongly {kind}" for kind in effects])
     ax.set_yticks(range(len(names)), names)
     ax.grid(False)
@@ -86,46 +149,86 @@ def factor_map(effects: Mapping[str, tuple[Any, Any, Any, Any]], *, title: str |
 
 
 @styled
-def pair_pictures(first: Any, second: Any, captions: Sequence[str] = (), *, kind: str | None = None, per_row: int = 6,
-                  title: str = "", note: str = "") -> Figure:
-    """Pairs of pictures side by side, a frame a pair in the colour of its `kind` of error; captions below.
+def pair_pictures(
+    first: Any,
+    second: Any,
+    captions: Sequence[str] = (),
+    *,
+    kind: str | None = None,
+    per_row: int = 6,
+    title: str = "",
+    note: str = "",
+) -> Figure:
+    """Pairs of pictures side by side, a frame a pair in the colour of its `kind` of
+    error; captions below.
 
-    first, second: uint8 (n, 3, H, W) or (n, H, W, 3), as many of either; none: a sentence.
+    first, second: uint8 (n, 3, H, W) or (n, H, W, 3), as many of either; none: a
+    sentence.
     """
     if same_length(first=first, second=second) == 0:
         figure = new_figure(9.5, 1.4, title=title, note=note)
         say(figure.subplots(), "There is no such pair to show.")
         return figure
-    couples = [np.concatenate(pair, axis=1) for pair in zip(as_pictures(first), as_pictures(second))]
+    couples = [
+        np.concatenate(pair, axis=1) for pair in zip(as_pictures(first), as_pictures(second))
+    ]
     if captions and len(captions) != len(couples):
-        raise KitError(f"pair_pictures: {len(captions)} captions for {len(couples)} pairs; give one a pair.")
+        raise KitError(
+            f"pair_pictures: {len(captions)} captions for {len(couples)} pairs; give "
+            "one a pair."
+        )
     rows = -(-len(couples) // per_row)
     height, width = couples[0].shape[:2]
     lines = max((caption.count("\n") + 1 for caption in captions), default=0)
     each = 9.3 / (per_row * (1 + _GAP) + _GAP) * (height / width + 2 * _GAP) + 0.17 * lines
-    figure = new_figure(9.5, 0.15 + 0.3 * bool(title) + 0.3 * bool(note) + rows * each, title=title, note=note)
+    figure = new_figure(
+        9.5, 0.15 + 0.3 * bool(title) + 0.3 * bool(note) + rows * each, title=title, note=note
+    )
     for r, ax in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):
-        cells = couples[r * per_row:(r + 1) * per_row]
+        cells = couples[r * per_row : (r + 1) * per_row]
         ax.set_anchor("N")
         mosaic(ax, [[*cells, *[None] * (per_row - len(cells))]], (height, width))
         for c in range(len(cells)):
-            _frame_pair(ax, c, (height, width), PALETTE.get(kind, PALETTE["grey"]),
-                        captions[r * per_row + c] if captions else "")
+            _frame_pair(
+                ax,
+                c,
+                (height, width),
+                PALETTE.get(kind, PALETTE["grey"]),
+                captions[r * per_row + c] if captions else "",
+            )
     return figure
 
 
-def _frame_pair(ax: Axes, column: int, size: tuple[int, int], colour: str, caption: str) -> None:
-    """One frame and one line between the two pictures, drawn as one path; the caption stands below."""
+def _frame_pair(
+    ax: Axes, column: int, size: tuple[int, int], colour: str, caption: str
+) -> None:
+    """One frame and one line between the two pictures, drawn as one path; the caption
+    stands below.
+    """
     y, x = _cell(0, column, *size)
-    bottom, right, middle = y + size[0], x + size[1], x + size[1] / 2
-    ax.plot([middle, middle, x, x, right, right, middle], [bottom, y, y, bottom, bottom, y, y], color=colour, linewidth=2.2)
+    bottom = y + size[0]
+    right = x + size[1]
+    middle = x + size[1] / 2
+    ax.plot(
+        [middle, middle, x, x, right, right, middle],
+        [bottom, y, y, bottom, bottom, y, y],
+        color=colour,
+        linewidth=2.2,
+    )
     ax.text(middle, bottom + 0.05 * size[1], caption, ha="center", va="top", fontsize=8)
 
 
 @styled
-def noise_response_curves(table: Mapping[str, Any], *, noise: str, kind: str = "merged", mark: float | None = None,
-                          title: str | None = None) -> Figure:
-    """What injected noise does as its rate grows: agreement (left), odds ratios of what may cause wrong pairs (right).
+def noise_response_curves(
+    table: Mapping[str, Any],
+    *,
+    noise: str,
+    kind: str = "merged",
+    mark: float | None = None,
+    title: str | None = None,
+) -> Figure:
+    """What injected noise does as its rate grows: agreement (left), odds ratios of what
+    may cause wrong pairs (right).
 
     table: columns (R,) of `noise.noise_response`; `mark`: the rate that is looked at.
     """
@@ -134,25 +237,41 @@ def noise_response_curves(table: Mapping[str, Any], *, noise: str, kind: str = "
         title = f"Injected noise, {noise.replace('_', ' ')}: agreement, and what marks wrongly {kind} pairs"
     figure = new_figure(9.5, 3.9, title=title)
     left, right = figure.subplots(1, 2)
-    for ax, names in ((left, measures), (right, [name for name in table if name not in (*measures, "rate")])):
+    for ax, names in (
+        (left, measures),
+        (right, [name for name in table if name not in (*measures, "rate")]),
+    ):
         drawn = [name for name in names if not np.isnan(table[name]).all()]
         for name, colour, marker in zip(drawn, CYCLE, MARKERS):
             label = "ARI" if name == "ari" else name.replace("_", " ")
-            ax.plot(table["rate"], table[name], color=colour, marker=marker, label=label, clip_on=ax is right)
+            ax.plot(
+                table["rate"],
+                table[name],
+                color=colour,
+                marker=marker,
+                label=label,
+                clip_on=ax is right,
+            )
         if not drawn:
             say(ax, f"No wrongly {kind} pairs, or nothing known that may cause them.")
             continue
         if mark is not None:
             ax.axvline(mark, color=PALETTE["black"], linestyle=":", label="the slider")
         ax.set(xlabel="share of wrong labels (0 to 1)")
-        ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=8, columnspacing=1.0)
+        ax.legend(
+            ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=8, columnspacing=1.0
+        )
     left.set(ylabel="agreement (0 to 1)", ylim=(0, 1.02), xlim=left.get_xlim())
     if right.lines:
-        right.set(ylabel="odds ratio (log scale; 1: no link)", yscale="log", xlim=left.get_xlim())
+        right.set(
+            ylabel="odds ratio (log scale; 1: no link)", yscale="log", xlim=left.get_xlim()
+        )
         low, high = right.get_ylim()
         right.set_ylim(min(low, 0.2), max(high, 5))
         right.axhline(1, color=PALETTE["black"], linewidth=1.2, zorder=1)
-        right.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 50 * low else (1, 2, 5), numticks=8))
+        right.yaxis.set_major_locator(
+            LogLocator(subs=(1,) if high > 50 * low else (1, 2, 5), numticks=8)
+        )
         right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         right.yaxis.set_minor_formatter(NullFormatter())
     return figure

@@ -1,7 +1,8 @@
 """Pictures of pictures: contact sheets, galleries of clusters, ranked lists.
 
-`pictures` are uint8, (n, 3, H, W) or (n, H, W, 3), as arrays, tensors or memory maps: only those shown are read.
-All thumbnails of a sheet share one axes: a grid of a hundred axes takes seconds to lay out.
+`pictures` are uint8, (n, 3, H, W) or (n, H, W, 3), as arrays, tensors or memory maps:
+only those shown are read. All thumbnails of a sheet share one axes: a grid of a hundred
+axes takes seconds to lay out.
 """
 
 from __future__ import annotations
@@ -36,10 +37,17 @@ def as_pictures(pictures: Any, indices: Any = None) -> np.ndarray:
     """The pictures (all, or those at `indices`) as uint8 (n, H, W, 3)."""
     shape = tuple(pictures.shape) if hasattr(pictures, "shape") else np.shape(pictures)
     if len(shape) != 4 or 3 not in (shape[1], shape[3]):
-        raise KitError(f"viz: pictures of shape {shape} cannot be shown; give uint8 (n, 3, H, W) or (n, H, W, 3).")
-    chosen = np.asarray(pictures if indices is None else pictures[np.asarray(indices, dtype=np.int64)])
+        raise KitError(
+            f"viz: pictures of shape {shape} cannot be shown; give uint8 (n, 3, H, W) "
+            "or (n, H, W, 3)."
+        )
+    chosen = np.asarray(
+        pictures if indices is None else pictures[np.asarray(indices, dtype=np.int64)]
+    )
     if chosen.dtype != np.uint8:
-        raise KitError(f"viz: pictures of type {chosen.dtype} cannot be shown; give uint8, 0 to 255.")
+        raise KitError(
+            f"viz: pictures of type {chosen.dtype} cannot be shown; give uint8, 0 to 255."
+        )
     return chosen if shape[3] == 3 else chosen.transpose(0, 2, 3, 1)
 
 
@@ -49,9 +57,14 @@ def _cell(row: int, column: int, height: int, width: int) -> tuple[int, int]:
     return gap + row * (height + gap), gap + column * (width + gap)
 
 
-def mosaic(ax: Axes, cells: Sequence[Sequence[np.ndarray | None]], size: tuple[int, int]) -> None:
-    """Draw rows of pictures (each (H, W, 3) uint8, None = left empty) as one image in pixel coordinates."""
-    rows, columns = len(cells), max((len(row) for row in cells), default=0)
+def mosaic(
+    ax: Axes, cells: Sequence[Sequence[np.ndarray | None]], size: tuple[int, int]
+) -> None:
+    """Draw rows of pictures (each (H, W, 3) uint8, None = left empty) as one image in
+    pixel coordinates.
+    """
+    rows = len(cells)
+    columns = max((len(row) for row in cells), default=0)
     height, width = size
     canvas = np.full((*_cell(rows, columns, height, width), 3), 255, np.uint8)
     for r, row in enumerate(cells):
@@ -63,10 +76,23 @@ def mosaic(ax: Axes, cells: Sequence[Sequence[np.ndarray | None]], size: tuple[i
     ax.set_axis_off()
 
 
-def frame(ax: Axes, row: int, column: int, size: tuple[int, int], colour: Any, mark: str = "") -> None:
-    """Frame one cell, with an optional mark in its corner, so that the colour does not speak alone."""
+def frame(
+    ax: Axes, row: int, column: int, size: tuple[int, int], colour: Any, mark: str = ""
+) -> None:
+    """Frame one cell, with an optional mark in its corner, so that the colour does not
+    speak alone.
+    """
     y, x = _cell(row, column, *size)
-    ax.add_patch(Rectangle((x - 1, y - 1), size[1] + 1, size[0] + 1, fill=False, edgecolor=colour, linewidth=2.6))
+    ax.add_patch(
+        Rectangle(
+            (x - 1, y - 1),
+            size[1] + 1,
+            size[0] + 1,
+            fill=False,
+            edgecolor=colour,
+            linewidth=2.6,
+        )
+    )
     if mark:
         dark = np.dot(to_rgb(colour), (0.3, 0.59, 0.11)) < 0.62
         ax.text(
@@ -92,34 +118,64 @@ def _side(ax: Axes, row: int, size: tuple[int, int], text: str) -> None:
     ax.text(x - 0.15 * size[1], y + size[0] / 2, text, ha="right", va="center", fontsize=9)
 
 
-def _sheet(rows: int, columns: int, size: tuple[int, int], *, title: str, note: str = "", side: float = 0.8) -> Figure:
-    """A figure fit for a mosaic: at most 9.5 in wide, thumbnails at most 0.7 in, room of `side` in for row labels."""
+def _sheet(
+    rows: int,
+    columns: int,
+    size: tuple[int, int],
+    *,
+    title: str,
+    note: str = "",
+    side: float = 0.8,
+) -> Figure:
+    """A figure fit for a mosaic: at most 9.5 in wide, thumbnails at most 0.7 in, room
+    of `side` in for row labels.
+    """
     cell = min(0.7, (9.5 - side) / (columns * (1 + _GAP) + _GAP))
     width = max(cell * (columns * (1 + _GAP) + _GAP) + side, 6.0)
     height = cell * (rows * (size[0] / size[1] + _GAP) + _GAP)
-    return new_figure(width, height + 0.45 + 0.3 * bool(title) + 0.35 * bool(note), title=title, note=note)
+    return new_figure(
+        width, height + 0.45 + 0.3 * bool(title) + 0.35 * bool(note), title=title, note=note
+    )
 
 
 @styled
 def contact_sheet(
-    pictures: Any, *, rows: Any = None, columns: Any = None, row_name: str = "identity", column_name: str = "camera",
-    frames: Sequence[Any] | None = None, per_cell: int = 1, max_rows: int = 8, max_columns: int = 12,
+    pictures: Any,
+    *,
+    rows: Any = None,
+    columns: Any = None,
+    row_name: str = "identity",
+    column_name: str = "camera",
+    frames: Sequence[Any] | None = None,
+    per_cell: int = 1,
+    max_rows: int = 8,
+    max_columns: int = 12,
     title: str | None = None,
 ) -> Figure:
-    """A grid of thumbnails: one row a value of `rows` (n,), usually pids; one column a value of `columns` (n,), camids.
+    """A grid of thumbnails: one row a value of `rows` (n,), usually pids; one column a
+    value of `columns` (n,), camids.
 
-    `rows=None`: identities unknown, pictures in their order. `columns=None`: as they come. `frames`: a colour (or None)
-    a picture. Up to `per_cell` pictures stand side by side in a cell. Cameras count from 1, as in the file names.
+    `rows=None`: identities unknown, pictures in their order. `columns=None`: as they
+    come. `frames`: a colour (or None) a picture. Up to `per_cell` pictures stand side
+    by side in a cell. Cameras count from 1, as in the file names.
     """
     same_length(pictures=pictures, rows=rows, columns=columns, frames=frames)
     row_of = np.arange(len(pictures)) // max_columns if rows is None else np.asarray(rows)
     column_of = None if rows is None or columns is None else np.asarray(columns)
     values = np.unique(row_of)[:max_rows]
-    heads = [] if column_of is None else np.unique(column_of)[: max(max_columns // per_cell, 1)].tolist()
-    places = _places(row_of, values, column_of, heads, max_columns if column_of is None else per_cell)
+    heads = (
+        []
+        if column_of is None
+        else np.unique(column_of)[: max(max_columns // per_cell, 1)].tolist()
+    )
+    places = _places(
+        row_of, values, column_of, heads, max_columns if column_of is None else per_cell
+    )
     note = "" if rows is not None else f"{UNKNOWN}: they stand in file order."
     if title is None:
-        title = f"Each row is one {row_name}" * (rows is not None) + f", each column one {column_name}" * bool(heads)
+        title = f"Each row is one {row_name}" * (
+            rows is not None
+        ) + f", each column one {column_name}" * bool(heads)
     width = len(heads) * per_cell or max((c + 1 for _, c, _ in places), default=1)
     shown = as_pictures(pictures, [i for *_, i in places])
     size = shown.shape[1:3]
@@ -132,51 +188,89 @@ def contact_sheet(
     for (r, c, _), picture in zip(places, shown):
         cells[r][c] = picture
     mosaic(ax, cells, size)
-    _label_sheet(ax, values if rows is not None else [], heads, per_cell, (row_name, column_name), size)
+    _label_sheet(
+        ax, values if rows is not None else [], heads, per_cell, (row_name, column_name), size
+    )
     for r, c, i in places:
         if frames is not None and frames[i] is not None:
             frame(ax, r, c, size, frames[i])
     return figure
 
 
-def _places(row_of: Any, values: Any, column_of: Any, heads: Sequence, room: int) -> list[tuple[int, int, int]]:
-    """(row, column, index) of each picture shown; at most `room` in a cell, or in a row where there are no columns."""
+def _places(
+    row_of: Any, values: Any, column_of: Any, heads: Sequence, room: int
+) -> list[tuple[int, int, int]]:
+    """(row, column, index) of each picture shown; at most `room` in a cell, or in a row
+    where there are no columns.
+    """
     places = []
     for r, value in enumerate(values):
         members = np.flatnonzero(row_of == value)
-        groups = [members] if column_of is None else [members[column_of[members] == head] for head in heads]
+        groups = (
+            [members]
+            if column_of is None
+            else [members[column_of[members] == head] for head in heads]
+        )
         for c, group in enumerate(groups):
             places += [(r, c * room + j, int(i)) for j, i in enumerate(group[:room])]
     return places
 
 
 def _label_sheet(
-    ax: Axes, values: Sequence, heads: Sequence, per_cell: int, names: tuple[str, str], size: tuple[int, int]
+    ax: Axes,
+    values: Sequence,
+    heads: Sequence,
+    per_cell: int,
+    names: tuple[str, str],
+    size: tuple[int, int],
 ) -> None:
-    """Row names at the left, column names on top; cameras count from 1 and cluster -1 is called by its name."""
+    """Row names at the left, column names on top; cameras count from 1 and cluster -1
+    is called by its name.
+    """
     for r, value in enumerate(values):
-        _side(ax, r, size, "outliers" if names[0] == "cluster" and value == -1 else f"{names[0]}\n{value}")
+        _side(
+            ax,
+            r,
+            size,
+            "outliers" if names[0] == "cluster" and value == -1 else f"{names[0]}\n{value}",
+        )
     for c, head in enumerate(heads):
         y, x = _cell(0, c * per_cell, *size)
         right = _cell(0, (c + 1) * per_cell - 1, *size)[1] + size[1]
         text = f"{head + 1}" if names[1] == "camera" and int(head) >= 0 else f"{head}"
-        ax.text((x + right) / 2, y - 0.12 * size[1], f"{names[1]} {text}", ha="center", va="bottom", fontsize=9)
+        ax.text(
+            (x + right) / 2,
+            y - 0.12 * size[1],
+            f"{names[1]} {text}",
+            ha="center",
+            va="bottom",
+            fontsize=9,
+        )
 
 
 @styled
 def ranking_grid(
-    query_pictures: Any, gallery_pictures: Any, matches: Any, junk: Any = None, *, titles: Sequence[str] | None = None,
+    query_pictures: Any,
+    gallery_pictures: Any,
+    matches: Any,
+    junk: Any = None,
+    *,
+    titles: Sequence[str] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Each query and its ranked gallery pictures, right ones ticked in green, wrong ones crossed in vermillion.
+    """Each query and its ranked gallery pictures, right ones ticked in green, wrong
+    ones crossed in vermillion.
 
-    query_pictures (Q, ...), gallery_pictures (Q, top, ...) best first, matches (Q, top) bool, junk (Q, top) bool or
-    None: same identity and same camera as the query, which the protocol leaves out. `matches=None`: identities unknown.
-    `titles`: a label a row.
+    query_pictures (Q, ...), gallery_pictures (Q, top, ...) best first, matches (Q, top)
+    bool, junk (Q, top) bool or None: same identity and same camera as the query, which
+    the protocol leaves out. `matches=None`: identities unknown. `titles`: a label a
+    row.
     """
     queries = as_pictures(query_pictures)
     ranked = [as_pictures(row) for row in gallery_pictures]
-    same_length(queries=queries, gallery_pictures=ranked, matches=matches, junk=junk, titles=titles)
+    same_length(
+        queries=queries, gallery_pictures=ranked, matches=matches, junk=junk, titles=titles
+    )
     top = max((len(row) for row in ranked), default=0)
     size = queries.shape[1:3]
     kinds = _judgements(matches, junk, len(queries), top)
@@ -184,10 +278,25 @@ def ranking_grid(
     if kinds is not None:
         note = f"✓ same identity, ✗ another one{', – same identity and camera: not counted' * ('junk' in kinds)}."
     if title is None:
-        first = [] if kinds is None or not top else [kind for kind in kinds[:, 0] if kind != "junk"]
+        first = (
+            []
+            if kinds is None or not top
+            else [kind for kind in kinds[:, 0] if kind != "junk"]
+        )
         title = f"The {top} nearest gallery pictures of each query"
-        title += f": {first.count('right')} of {len(first)} first places are right" if first else ""
-    figure = _sheet(max(len(queries), 1), top + 1, size, title=title, note=note, side=0.9 if titles else 0.3)
+        title += (
+            f": {first.count('right')} of {len(first)} first places are right"
+            if first
+            else ""
+        )
+    figure = _sheet(
+        max(len(queries), 1),
+        top + 1,
+        size,
+        title=title,
+        note=note,
+        side=0.9 if titles else 0.3,
+    )
     ax = figure.subplots()
     if not len(queries):
         say(ax, "No queries to show.")
@@ -199,7 +308,7 @@ def ranking_grid(
         frame(ax, r, 0, size, PALETTE["query"])
         if titles:
             _side(ax, r, size, titles[r])
-        for c, kind in enumerate([] if kinds is None else kinds[r, :len(ranked[r])]):
+        for c, kind in enumerate([] if kinds is None else kinds[r, : len(ranked[r])]):
             frame(ax, r, c + 1, size, PALETTE[kind], _MARKS[kind])
     return figure
 
@@ -210,7 +319,10 @@ def _judgements(matches: Any, junk: Any, queries: int, top: int) -> np.ndarray |
         return None
     for name, values in (("matches", matches), ("junk", junk)):
         if values is not None and np.shape(values) != (queries, top):
-            raise KitError(f"ranking_grid: {name} has shape {np.shape(values)}, expected ({queries}, {top}).")
+            raise KitError(
+                f"ranking_grid: {name} has shape {np.shape(values)}, expected "
+                f"({queries}, {top})."
+            )
     kinds = np.where(np.asarray(matches, bool), "right", "wrong")
     return kinds if junk is None else np.where(np.asarray(junk, bool), "junk", kinds)
 
@@ -224,32 +336,48 @@ def _compactness(features: np.ndarray, members: np.ndarray) -> float:
 def _purity(pids: np.ndarray) -> float:
     """Share of the most frequent identity among those known; 0 where none is."""
     seen = pids[pids >= 0]
-    return float(np.unique(seen, return_counts=True)[1].max() / len(seen)) if len(seen) else 0.0
+    return (
+        float(np.unique(seen, return_counts=True)[1].max() / len(seen)) if len(seen) else 0.0
+    )
 
 
-def _order(clusters: dict[Any, np.ndarray], pids: Any, features: Any) -> tuple[dict[Any, float], tuple[str, str], str]:
+def _order(
+    clusters: dict[Any, np.ndarray], pids: Any, features: Any
+) -> tuple[dict[Any, float], tuple[str, str], str]:
     """A score a cluster, what its best and its worst are called, and the score's name."""
     if pids is not None:
-        return {k: _purity(pids[m]) for k, m in clusters.items()}, ("purest", "most mixed"), "purity"
+        return (
+            {k: _purity(pids[m]) for k, m in clusters.items()},
+            ("purest", "most mixed"),
+            "purity",
+        )
     if features is not None:
         scores = {k: _compactness(np.asarray(features), m) for k, m in clusters.items()}
         return scores, ("most compact", "loosest"), "compactness"
     return {k: float(len(m)) for k, m in clusters.items()}, ("largest", "smallest"), "size"
 
 
-def _gallery_rows(labels: np.ndarray, pids: Any, features: Any, each: int) -> tuple[list[tuple[str, np.ndarray]], str]:
-    """Rows (name, members): best clusters, worst ones, outliers (named so); and by what they were ordered."""
-    clusters = {k: np.flatnonzero(labels == k) for k in np.unique(labels[labels >= 0]).tolist()}
+def _gallery_rows(
+    labels: np.ndarray, pids: Any, features: Any, each: int
+) -> tuple[list[tuple[str, np.ndarray]], str]:
+    """Rows (name, members): best clusters, worst ones, outliers (named so); and by what
+    they were ordered.
+    """
+    clusters = {
+        k: np.flatnonzero(labels == k) for k in np.unique(labels[labels >= 0]).tolist()
+    }
     score, heads, how = _order(clusters, pids, features)
     ordered = sorted(clusters, key=lambda k: (-score[k], -len(clusters[k]), k))
-    best = ordered[:each] if len(ordered) > each else ordered[:(len(ordered) + 1) // 2]
-    rest = sorted(ordered[len(best):], key=lambda k: (score[k], -len(clusters[k]), k))[:each]
+    best = ordered[:each] if len(ordered) > each else ordered[: (len(ordered) + 1) // 2]
+    rest = sorted(ordered[len(best) :], key=lambda k: (score[k], -len(clusters[k]), k))[:each]
     rows = []
     for head, k in [(heads[0], k) for k in best] + [(heads[1], k) for k in rest]:
         name = f"{head}:\ncluster {k}\n{count(len(clusters[k]), 'picture')}"
         name += f"\n{how} {score[k]:.2f}" if how != "size" else ""
         if pids is not None:
-            name += "\n" + count(len(_by_frequency(pids[clusters[k]])), "identity", "identities")
+            name += "\n" + count(
+                len(_by_frequency(pids[clusters[k]])), "identity", "identities"
+            )
         rows.append((name, clusters[k]))
     outliers = np.flatnonzero(labels < 0)
     if outliers.size:
@@ -259,40 +387,79 @@ def _gallery_rows(labels: np.ndarray, pids: Any, features: Any, each: int) -> tu
 
 @styled
 def cluster_gallery(
-    pictures: Any, labels: Any, pids: Any = None, *, features: Any = None, clusters_each: int = 2,
-    per_cluster: int = 10, title: str | None = None,
+    pictures: Any,
+    labels: Any,
+    pids: Any = None,
+    *,
+    features: Any = None,
+    clusters_each: int = 2,
+    per_cluster: int = 10,
+    title: str | None = None,
 ) -> Figure:
-    """Thumbnails of the purest clusters, the most mixed ones, and the outliers; one cluster a row.
+    """Thumbnails of the purest clusters, the most mixed ones, and the outliers; one
+    cluster a row.
 
-    labels (n,) with -1 for outliers. pids (n,) true identities (-1 unknown): frames in one colour (and letter) an
-    identity within the row, A the most frequent. Without pids, clusters are ordered by compactness if `features` (n, d)
-    are given, else by size.
+    labels (n,) with -1 for outliers. pids (n,) true identities (-1 unknown): frames in
+    one colour (and letter) an identity within the row, A the most frequent. Without
+    pids, clusters are ordered by compactness if `features` (n, d) are given, else by
+    size.
     """
-    labels, pids = np.asarray(labels), known(pids)
+    labels = np.asarray(labels)
+    pids = known(pids)
     same_length(pictures=pictures, labels=labels, pids=pids, features=features)
     rows, how = _gallery_rows(labels, pids, features, clusters_each)
     if (labels < 0).all():
-        found, note = "No clusters: every picture is an outlier", "Raise eps or lower min_samples to get clusters."
+        found = "No clusters: every picture is an outlier"
+        note = "Raise eps or lower min_samples to get clusters."
     elif pids is None:
-        found, note = "What the clustering put together", f"{UNKNOWN}: clusters are ordered by {how}."
+        found = "What the clustering put together"
+        note = f"{UNKNOWN}: clusters are ordered by {how}."
     else:
         found = "What the clustering put together: frames show the true identity"
         note = "Frame colour and letter: true identity within the row, A the most frequent, ? unknown; outliers grey."
-    chosen = [_spread(members, None if pids is None else pids[members], per_cluster) for _, members in rows]
+    chosen = [
+        _spread(members, None if pids is None else pids[members], per_cluster)
+        for _, members in rows
+    ]
     size = as_pictures(pictures, []).shape[1:3]
-    figure = _sheet(max(len(rows), 1), per_cluster, size, title=found if title is None else title, note=note, side=1.3)
+    figure = _sheet(
+        max(len(rows), 1),
+        per_cluster,
+        size,
+        title=found if title is None else title,
+        note=note,
+        side=1.3,
+    )
     ax = figure.subplots()
     if not rows:
         say(ax, "No pictures to show.")
         return figure
-    mosaic(ax, [[*as_pictures(pictures, members), *[None] * (per_cluster - len(members))] for members in chosen], size)
+    mosaic(
+        ax,
+        [
+            [*as_pictures(pictures, members), *[None] * (per_cluster - len(members))]
+            for members in chosen
+        ],
+        size,
+    )
     for r, ((name, members), few) in enumerate(zip(rows, chosen)):
         _side(ax, r, size, name)
-        names = [] if pids is None or name.startswith("outliers") else _by_frequency(pids[members])
+        names = (
+            []
+            if pids is None or name.startswith("outliers")
+            else _by_frequency(pids[members])
+        )
         for c, i in enumerate(few):
             place = names.index(pids[i]) if names and pids[i] in names else None
             colour = PALETTE["outlier"] if place is None else CYCLE[place % len(CYCLE)]
-            frame(ax, r, c, size, colour, "?" * bool(names) if place is None else chr(ord("A") + place % 26))
+            frame(
+                ax,
+                r,
+                c,
+                size,
+                colour,
+                "?" * bool(names) if place is None else chr(ord("A") + place % 26),
+            )
     return figure
 
 
@@ -303,8 +470,14 @@ def _by_frequency(pids: np.ndarray) -> list[int]:
 
 
 def _spread(members: np.ndarray, pids: np.ndarray | None, limit: int) -> np.ndarray:
-    """`limit` members spread over the row's identities, the most frequent first: a fair sample of a mixed cluster."""
+    """`limit` members spread over the row's identities, the most frequent first: a fair
+    sample of a mixed cluster.
+    """
     if pids is not None:
         rank = {pid: place for place, pid in enumerate(_by_frequency(pids))}
-        members = members[np.argsort([rank.get(pid, len(rank)) for pid in pids.tolist()], kind="stable")]
-    return members[np.unique(np.linspace(0, len(members) - 1, min(limit, len(members))).astype(int))]
+        members = members[
+            np.argsort([rank.get(pid, len(rank)) for pid in pids.tolist()], kind="stable")
+        ]
+    return members[
+        np.unique(np.linspace(0, len(members) - 1, min(limit, len(members))).astype(int))
+    ]

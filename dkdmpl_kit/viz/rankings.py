@@ -1,4 +1,7 @@
-"""One query under several encoders: its distances among all others', and where the encoders look."""
+"""One query under several encoders: its distances among all others', and where the
+encoders look.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -11,28 +14,46 @@ from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.viz.pictures import as_pictures
 from dkdmpl_kit.viz.style import PALETTE, UNKNOWN, new_figure, say, styled
 
-GROUPS = (("same identity, same camera", "sky", ":"), ("same identity, other camera", "green", "-"),
-          ("different identities", "vermillion", "--"))
+GROUPS = (
+    ("same identity, same camera", "sky", ":"),
+    ("same identity, other camera", "green", "-"),
+    ("different identities", "vermillion", "--"),
+)
 MARKS = {"right": "green", "wrong": "vermillion", "junk": "junk"}
 
 
 @styled
-def query_distances(views: Mapping[str, tuple[Sequence[Any], Any, Any]], *, title: str | None = None) -> Figure:
-    """Distances of all pairs, and below them one query's first places; one panel a view, the same axis for all.
+def query_distances(
+    views: Mapping[str, tuple[Sequence[Any], Any, Any]], *, title: str | None = None
+) -> Figure:
+    """Distances of all pairs, and below them one query's first places; one panel a
+    view, the same axis for all.
 
-    views: {name: (groups, distances (top,), kinds (top,))}; groups are `distance_groups`' three, or None where identities
-    are unknown; kinds are "right", "wrong", "junk" or "unknown", nearest first.
+    views: {name: (groups, distances (top,), kinds (top,))}; groups are
+    `distance_groups`' three, or None where identities are unknown; kinds are "right",
+    "wrong", "junk" or "unknown", nearest first.
     """
     if not views:
         raise KitError("query_distances: no views given; give at least one encoder's.")
-    figure = new_figure(9.5, 3.2, title=title or "Cosine distances of all pairs (curves) and of this query's list (ticks)")
+    figure = new_figure(
+        9.5,
+        3.2,
+        title=title
+        or "Cosine distances of all pairs (curves) and of this query's list (ticks)",
+    )
     axes = np.atleast_1d(figure.subplots(1, len(views), sharex=True))
     for ax, (name, (groups, distances, kinds)) in zip(axes, views.items()):
         ax.set_title(name)
         _draw_groups(ax, groups)
         _draw_ticks(ax, np.asarray(distances, float), np.asarray(kinds))
-        ax.set(xlabel="cosine distance, 1 − similarity", yticks=[], ylabel="density of pairs" if ax is axes[0] else "")
-    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels())}
+        ax.set(
+            xlabel="cosine distance, 1 − similarity",
+            yticks=[],
+            ylabel="density of pairs" if ax is axes[0] else "",
+        )
+    handles = {
+        label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels())
+    }
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=3)
     return figure
@@ -46,7 +67,14 @@ def _draw_groups(ax, groups: Sequence[Any] | None) -> None:
     for values, (label, colour, dashes) in zip(groups, GROUPS):
         if len(values):
             density = np.histogram(values, edges, density=True)[0]
-            ax.stairs(density, edges, color=PALETTE[colour], linestyle=dashes, linewidth=1.6, label=label)
+            ax.stairs(
+                density,
+                edges,
+                color=PALETTE[colour],
+                linestyle=dashes,
+                linewidth=1.6,
+                label=label,
+            )
             ax.stairs(density, edges, color=PALETTE[colour], fill=True, alpha=0.15)
 
 
@@ -58,34 +86,58 @@ def _draw_ticks(ax, distances: np.ndarray, kinds: np.ndarray) -> None:
         here = distances[kinds == kind]
         if len(here):
             y = low - (min(row, 2) + 1) * step
-            ax.plot(here, np.full(len(here), y), linestyle="", marker="|", markersize=9, markeredgewidth=1.8,
-                    color=PALETTE[colour], label=f"in this list: {kind}" if kind != "unknown" else "in this list")
+            ax.plot(
+                here,
+                np.full(len(here), y),
+                linestyle="",
+                marker="|",
+                markersize=9,
+                markeredgewidth=1.8,
+                color=PALETTE[colour],
+                label=f"in this list: {kind}" if kind != "unknown" else "in this list",
+            )
     ax.set_ylim(low - 3.8 * step, high)
 
 
 @styled
-def activation_pairs(query: Any, other: Any, maps: Mapping[str, tuple[Any, Any]], *, scores: Mapping[str, float] | None = None,
-                     title: str | None = None) -> Figure:
-    """A query and one gallery picture, as they are and with what each place adds to their similarity, one row a view.
+def activation_pairs(
+    query: Any,
+    other: Any,
+    maps: Mapping[str, tuple[Any, Any]],
+    *,
+    scores: Mapping[str, float] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """A query and one gallery picture, as they are and with what each place adds to
+    their similarity, one row a view.
 
-    query, other: uint8 pictures (3, H, W) or (H, W, 3). maps: {view: (map of the query (h, w), map of the other)}, as
-    `occlusion_map` or `similarity_map` make them; what is negative is left dark. The maps of a view share one scale.
-    scores: {view: similarity}.
+    query, other: uint8 pictures (3, H, W) or (H, W, 3). maps: {view: (map of the query
+    (h, w), map of the other)}, as `occlusion_map` or `similarity_map` make them; what
+    is negative is left dark. The maps of a view share one scale. scores: {view:
+    similarity}.
     """
     pair = [as_pictures(np.asarray(picture)[None])[0] for picture in (query, other)]
     tall = pair[0].shape[0] / pair[0].shape[1]
     width = 1.35 if tall > 1.3 else 1.9
-    figure = new_figure(1.9 + 4 * width, 1.0 + len(maps) * (width * tall + 0.35),
-                        title=title or "Where the encoder finds the two alike",
-                        note="Yellow: this place makes the two alike most. Grey: it does nothing, or makes them differ.")
+    figure = new_figure(
+        1.9 + 4 * width,
+        1.0 + len(maps) * (width * tall + 0.35),
+        title=title or "Where the encoder finds the two alike",
+        note="Yellow: this place makes the two alike most. Grey: it does nothing, or "
+        "makes them differ.",
+    )
     axes = figure.subplots(len(maps), 4, squeeze=False)
     for row, (name, both) in zip(axes, maps.items()):
         highest = max(float(np.max(m)) for m in both) or 1.0
-        for ax, picture, heat, what in zip(row.reshape(2, 2), pair, both, ("query", "gallery")):
+        for ax, picture, heat, what in zip(
+            row.reshape(2, 2), pair, both, ("query", "gallery")
+        ):
             ax[0].imshow(picture)
             share = _upsampled(heat, picture.shape[:2]) / highest
             ax[1].imshow(picture.mean(2) * 0.75, cmap="gray", vmin=0, vmax=255)
-            ax[1].imshow(share, cmap="inferno", vmin=0, vmax=1, alpha=np.minimum(0.8, 1.6 * share))
+            ax[1].imshow(
+                share, cmap="inferno", vmin=0, vmax=1, alpha=np.minimum(0.8, 1.6 * share)
+            )
             ax[0].set_title(what)
             ax[1].set_title("its map")
             for one in ax:
@@ -101,4 +153,6 @@ def _upsampled(heat: Any, size: tuple[int, int]) -> np.ndarray:
     from PIL import Image
 
     positive = np.clip(np.asarray(heat, np.float32), 0, None)
-    return np.asarray(Image.fromarray(positive).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    return np.asarray(
+        Image.fromarray(positive).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    )

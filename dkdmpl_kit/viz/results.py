@@ -1,4 +1,6 @@
-"""Results over seeds, how labels go wrong over epochs, and what methods teach, side by side."""
+"""Results over seeds, how labels go wrong over epochs, and what methods teach, side by
+side.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,12 @@ from dkdmpl_kit.viz.style import (
     styled,
 )
 
-_STACK = {"right": "", "split": "//", "merged": "xx", "outlier": ""}      # from the bottom up, with hatches
+_STACK = {
+    "right": "",
+    "split": "//",
+    "merged": "xx",
+    "outlier": "",
+}  # from the bottom up, with hatches
 
 
 def _per_seed(values: Any) -> np.ndarray:
@@ -36,14 +43,23 @@ def _per_seed(values: Any) -> np.ndarray:
 
 @styled
 def result_bars(
-    rows: Mapping[str, Any], *, metric: str = "mAP (0 to 1)", paired: bool = True, title: str = "", note: str = "",
+    rows: Mapping[str, Any],
+    *,
+    metric: str = "mAP (0 to 1)",
+    paired: bool = True,
+    title: str = "",
+    note: str = "",
 ) -> Figure:
-    """One bar a method (mean), one dot a seed; thin lines join the same seed in neighbouring bars.
+    """One bar a method (mean), one dot a seed; thin lines join the same seed in
+    neighbouring bars.
 
-    rows: {method: values per seed (S,), a number, or None where not measured (an empty place that says so)}.
+    rows: {method: values per seed (S,), a number, or None where not measured (an empty
+    place that says so)}.
     """
     many = len(rows) > 7  # their names then need more room, and several lines
-    figure = new_figure(1.15 * len(rows) if many else 9, 4.2 + 0.5 * many, title=title, note=note)
+    figure = new_figure(
+        1.15 * len(rows) if many else 9, 4.2 + 0.5 * many, title=title, note=note
+    )
     ax = figure.subplots()
     if not rows:
         say(ax, "No results to show.")
@@ -58,7 +74,15 @@ def result_bars(
         if not len(seen):
             continue
         ax.bar(x, seen.mean(), 0.62, color=colour, alpha=0.4, edgecolor=colour, linewidth=1.2)
-        ax.scatter([x] * len(seen), seen, color=colour, edgecolors="white", s=36, marker=marker, zorder=4)
+        ax.scatter(
+            [x] * len(seen),
+            seen,
+            color=colour,
+            edgecolors="white",
+            s=36,
+            marker=marker,
+            zorder=4,
+        )
         text = f"{seen.mean():.3f}" if seen.max() <= 1.5 else f"{seen.mean():.1f}"
         ax.annotate(text, (x, seen.max()), (0, 6), textcoords="offset points", ha="center")
     arrays = list(data.values())
@@ -73,11 +97,17 @@ def result_bars(
 
 @styled
 def paired_differences(
-    diffs: Mapping[str, Any], *, baseline: str = "cluster contrast", unit: str = "mAP points", title: str | None = None,
+    diffs: Mapping[str, Any],
+    *,
+    baseline: str = "cluster contrast",
+    unit: str = "mAP points",
+    title: str | None = None,
 ) -> Figure:
-    """Differences to the baseline: a dot a seed, the mean, its 95 % t interval from three seeds on, and zero.
+    """Differences to the baseline: a dot a seed, the mean, its 95 % t interval from
+    three seeds on, and zero.
 
-    diffs: {method: differences per seed (S,)}, in `unit`, method minus baseline with the same seed.
+    diffs: {method: differences per seed (S,)}, in `unit`, method minus baseline with
+    the same seed.
     """
     title = f"Change against {baseline}, seed by seed" if title is None else title
     figure = new_figure(9, 1.5 + 0.62 * max(len(diffs), 1), title=title)
@@ -88,21 +118,44 @@ def paired_differences(
     ax.axvline(0, color="black", linewidth=1.2)
     for y, (name, values) in enumerate(diffs.items()):
         values = _per_seed(values)
-        text = _draw_differences(ax, y, values[~np.isnan(values)], method_look(name, list(diffs)))
-        ax.text(1.01, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=9, color="#555555")
+        text = _draw_differences(
+            ax, y, values[~np.isnan(values)], method_look(name, list(diffs))
+        )
+        ax.text(
+            1.01,
+            y,
+            text,
+            transform=ax.get_yaxis_transform(),
+            va="center",
+            fontsize=9,
+            color="#555555",
+        )
     ax.set_yticks(range(len(diffs)), [method_look(name, list(diffs))[2] for name in diffs])
-    ax.set(xlabel=f"difference ({unit}; right of zero is better)", ylim=(len(diffs) - 0.5, -0.5))
+    ax.set(
+        xlabel=f"difference ({unit}; right of zero is better)", ylim=(len(diffs) - 0.5, -0.5)
+    )
     ax.grid(axis="x")
     return figure
 
 
-def _draw_differences(ax: Axes, y: int, values: np.ndarray, look: tuple[str, str, str]) -> str:
+def _draw_differences(
+    ax: Axes, y: int, values: np.ndarray, look: tuple[str, str, str]
+) -> str:
     """One method's dots, mean and interval on row `y`; the sentence beside them."""
     if not len(values):
         return "no pairs"
     colour, marker, _ = look
     mean = float(values.mean())
-    ax.scatter(values, [y] * len(values), color=colour, marker=marker, s=40, alpha=0.85, edgecolors="white", zorder=3)
+    ax.scatter(
+        values,
+        [y] * len(values),
+        color=colour,
+        marker=marker,
+        s=40,
+        alpha=0.85,
+        edgecolors="white",
+        zorder=3,
+    )
     ax.plot([mean] * 2, (y - 0.28, y + 0.28), color=colour, linewidth=3)
     text = f"mean {mean:+.2f}, above 0 in {int((values > 0).sum())} of {len(values)}"
     if len(values) >= 3:
@@ -121,16 +174,28 @@ def _t_interval(values: np.ndarray) -> float:
 
 @styled
 def error_kinds_bars(
-    kinds: Sequence[Any] | None, *, epochs: Sequence[int] | None = None, title: str | None = None,
+    kinds: Sequence[Any] | None,
+    *,
+    epochs: Sequence[int] | None = None,
+    title: str | None = None,
 ) -> Figure:
-    """Right, merged, split and outlier pictures as shares of all, one stacked bar an epoch.
+    """Right, merged, split and outlier pictures as shares of all, one stacked bar an
+    epoch.
 
-    kinds: for each epoch an array (N,) of those words, or a mapping {word: count}; None: identities unknown.
+    kinds: for each epoch an array (N,) of those words, or a mapping {word: count};
+    None: identities unknown.
     """
-    figure = new_figure(9, 3.9, title="How pseudo labels go wrong, epoch by epoch" if title is None else title)
+    figure = new_figure(
+        9, 3.9, title="How pseudo labels go wrong, epoch by epoch" if title is None else title
+    )
     ax = figure.subplots()
     if not kinds:
-        say(ax, f"{UNKNOWN}, so errors cannot be told." if kinds is None else "No epochs to show.")
+        say(
+            ax,
+            f"{UNKNOWN}, so errors cannot be told."
+            if kinds is None
+            else "No epochs to show.",
+        )
         return figure
     same_length(kinds=kinds, epochs=epochs)
     counts = np.array([_kind_counts(kind) for kind in kinds])
@@ -138,8 +203,17 @@ def error_kinds_bars(
     x = np.arange(len(kinds)) if epochs is None else np.asarray(epochs)
     below = np.zeros(len(x))
     for (name, hatch), share in zip(_STACK.items(), shares.T):
-        ax.bar(x, share, 0.85, bottom=below, color=PALETTE[name], hatch=hatch, edgecolor="white", linewidth=0.3,
-               label=ERROR_LABELS[name])
+        ax.bar(
+            x,
+            share,
+            0.85,
+            bottom=below,
+            color=PALETTE[name],
+            hatch=hatch,
+            edgecolor="white",
+            linewidth=0.3,
+            label=ERROR_LABELS[name],
+        )
         below += share
     ax.set(xlabel="epoch", ylabel="share of the pictures (0 to 1)", ylim=(0, 1))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -148,7 +222,9 @@ def error_kinds_bars(
 
 
 def _kind_counts(kinds: Any) -> list[int]:
-    """Pictures of each kind in `_STACK`'s order; those of unknown identity are not counted."""
+    """Pictures of each kind in `_STACK`'s order; those of unknown identity are not
+    counted.
+    """
     if isinstance(kinds, Mapping):
         return [int(kinds.get(name, 0)) for name in _STACK]
     return [int((np.asarray(kinds) == name).sum()) for name in _STACK]
@@ -156,31 +232,51 @@ def _kind_counts(kinds: Any) -> list[int]:
 
 @styled
 def label_targets(
-    targets: Mapping[str, Any], hard: int, *, truth: int | None = None, top: int = 5, picture: Any = None, title: str = "",
+    targets: Mapping[str, Any],
+    hard: int,
+    *,
+    truth: int | None = None,
+    top: int = 5,
+    picture: Any = None,
+    title: str = "",
 ) -> Figure:
-    """What each method trains one picture on, a panel each, over the `top` clusters that any of them likes best.
+    """What each method trains one picture on, a panel each, over the `top` clusters
+    that any of them likes best.
 
-    targets: {name: (K,) probabilities}. hard: the cluster of the hard label, framed in every panel, or -1. truth: the
-    cluster of the true identity, starred. The last bar holds all other clusters. `picture` as in `label_views`.
+    targets: {name: (K,) probabilities}. hard: the cluster of the hard label, framed in
+    every panel, or -1. truth: the cluster of the true identity, starred. The last bar
+    holds all other clusters. `picture` as in `label_views`.
     """
     values = {name: np.asarray(target, float) for name, target in targets.items()}
     if not values or not same_length(**values):
-        raise KitError("label_targets: no target given; give at least one, with one probability a cluster.")
-    clusters, columns = same_length(**values), min(len(values), 3)
+        raise KitError(
+            "label_targets: no target given; give at least one, with one probability a "
+            "cluster."
+        )
+    clusters = same_length(**values)
+    columns = min(len(values), 3)
     one_hot = _hard_vector(hard, clusters)
-    likes = np.max(list(values.values()), 0) + 2 * one_hot                # hard label and truth always among them
+    likes = (
+        np.max(list(values.values()), 0) + 2 * one_hot
+    )  # hard label and truth always among them
     if truth is not None:
         likes = likes + 2 * _hard_vector(truth, clusters)
     shown = np.argsort(-likes, kind="stable")[:top]
-    names = [f"{k}*" if k == truth else f"{k}" for k in shown] + ["others"] * (clusters > len(shown))
+    names = [f"{k}*" if k == truth else f"{k}" for k in shown] + ["others"] * (
+        clusters > len(shown)
+    )
     rows = -(-len(values) // columns)
     figure = new_figure(9.5, 2.2 * rows + 0.9, title=title)
-    grid = figure.add_gridspec(rows, columns + 1, width_ratios=(0.7 if picture is not None else 0.01, *[1.5] * columns))
+    grid = figure.add_gridspec(
+        rows,
+        columns + 1,
+        width_ratios=(0.7 if picture is not None else 0.01, *[1.5] * columns),
+    )
     if picture is not None:
         _show_picture(figure.add_subplot(grid[:, 0]), picture)
     for j, (name, target) in enumerate(values.items()):
         ax = figure.add_subplot(grid[j // columns, j % columns + 1])
-        heights = np.append(target[shown], np.delete(target, shown).sum())[:len(names)]
+        heights = np.append(target[shown], np.delete(target, shown).sum())[: len(names)]
         ax.bar(range(len(names)), heights, 0.8, color=PALETTE["blue"], alpha=0.75)
         for x, height in enumerate(heights):
             if height >= 0.005:
@@ -189,23 +285,53 @@ def label_targets(
             ax.bar(x, 1, 0.9, fill=False, edgecolor=PALETTE["black"], linewidth=1.2)
         ax.set_xticks(range(len(names)), names)
         ax.set(ylim=(0, 1.14), title=name, ylabel="probability" if j % columns == 0 else "")
-    add_note(figure, "x axis: cluster. Frame: the hard label." + " Star: the true identity's cluster." * (truth is not None))
+    add_note(
+        figure,
+        "x axis: cluster. Frame: the hard label."
+        + " Star: the true identity's cluster." * (truth is not None),
+    )
     return figure
 
 
 @styled
-def cosine_table(values: Any, rows: Sequence[str], columns: Sequence[str], *, title: str = "", note: str = "") -> Figure:
-    """Cosines (n, m) from -1 to 1 as a coloured table with the numbers in it; a NaN stays white and says "none"."""
+def cosine_table(
+    values: Any,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    title: str = "",
+    note: str = "",
+) -> Figure:
+    """Cosines (n, m) from -1 to 1 as a coloured table with the numbers in it; a NaN
+    stays white and says "none".
+    """
     values = np.asarray(values, float)
     if values.shape != (len(rows), len(columns)) or not values.size:
-        raise KitError(f"cosine_table: values {values.shape} do not fit {len(rows)} rows and {len(columns)} columns.")
-    figure = new_figure(3.4 + 0.9 * len(columns), 1.7 + 0.42 * len(rows), title=title, note=note)
+        raise KitError(
+            f"cosine_table: values {values.shape} do not fit {len(rows)} rows and "
+            f"{len(columns)} columns."
+        )
+    figure = new_figure(
+        3.4 + 0.9 * len(columns), 1.7 + 0.42 * len(rows), title=title, note=note
+    )
     ax = figure.subplots()
-    image = ax.imshow(values, cmap="PuOr", vmin=-1, vmax=1, aspect="auto")  # told apart by colour-blind people, too
+    image = ax.imshow(
+        values, cmap="PuOr", vmin=-1, vmax=1, aspect="auto"
+    )  # told apart by colour-blind people, too
     for (i, j), cosine in np.ndenumerate(values):
-        ax.text(j, i, "none" if np.isnan(cosine) else f"{round(cosine, 2) + 0.0:.2f}", ha="center", va="center", fontsize=9,
-                color="white" if abs(cosine) > 0.65 else "black")
-    ax.set_xticks(range(len(columns)), [textwrap.fill(name, 13, break_long_words=False) for name in columns])
+        ax.text(
+            j,
+            i,
+            "none" if np.isnan(cosine) else f"{round(cosine, 2) + 0.0:.2f}",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if abs(cosine) > 0.65 else "black",
+        )
+    ax.set_xticks(
+        range(len(columns)),
+        [textwrap.fill(name, 13, break_long_words=False) for name in columns],
+    )
     ax.set_yticks(range(len(rows)), list(rows))
     ax.grid(visible=False)
     figure.colorbar(image, ax=ax, label="cosine (no unit)", shrink=0.9)

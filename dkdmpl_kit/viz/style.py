@@ -1,4 +1,6 @@
-"""One look for all pictures: the palette and its meanings, the figure that displays itself, saving with its record."""
+"""One look for all pictures: the palette and its meanings, the figure that displays
+itself, saving with its record.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from matplotlib.figure import Figure
 
 from dkdmpl_kit.errors import KitError
 
-# Okabe and Ito's colours: told apart by people with any of the common colour-vision deficiencies.
+# Okabe and Ito's colours: told apart by people with any of the common colour-vision
+# deficiencies.
 PALETTE: dict[str, str] = {
     "blue": "#0072B2",
     "orange": "#E69F00",
@@ -40,7 +43,9 @@ PALETTE: dict[str, str] = {
     "split": "#E69F00",
     "query": "#000000",
 }
-CYCLE = tuple(PALETTE[c] for c in ("blue", "orange", "green", "vermillion", "purple", "sky", "black"))
+CYCLE = tuple(
+    PALETTE[c] for c in ("blue", "orange", "green", "vermillion", "purple", "sky", "black")
+)
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 METHOD_COLOURS: dict[str, str] = {
     "untrained": "#999999",
@@ -50,7 +55,9 @@ METHOD_COLOURS: dict[str, str] = {
     "dkdmpl": "#D55E00",
     "supervised": "#666666",
     **dict.fromkeys(("cluster_contrast_mean", "cluster_contrast_hardest"), "#0072B2"),
-    **dict.fromkeys(("label_smoothing", "mmt", "rlcc", "hdcpd", "ice", "spcl"), "#56B4E9"),  # the neighbours: one colour
+    **dict.fromkeys(
+        ("label_smoothing", "mmt", "rlcc", "hdcpd", "ice", "spcl"), "#56B4E9"
+    ),  # the neighbours: one colour
 }
 METHOD_LABELS: dict[str, str] = {
     "untrained": "untrained",
@@ -68,7 +75,13 @@ METHOD_LABELS: dict[str, str] = {
     "ice": "instance consistency (ICE)",
     "spcl": "hybrid memory (SpCL)",
 }
-VIEW_COLOURS: dict[str, str] = {"hard": "#000000", "e": "#E69F00", "q": "#0072B2", "a": "#009E73", "r3": "#CC79A7"}
+VIEW_COLOURS: dict[str, str] = {
+    "hard": "#000000",
+    "e": "#E69F00",
+    "q": "#0072B2",
+    "a": "#009E73",
+    "r3": "#CC79A7",
+}
 VIEW_LABELS: dict[str, str] = {
     "hard": "hard label",
     "e": "e: epoch view (teacher)",
@@ -78,7 +91,9 @@ VIEW_LABELS: dict[str, str] = {
 }
 UNKNOWN = "True identities are not known for these pictures"
 DPI = 110
-_DRAWING = threading.RLock()  # matplotlib's settings are the process's: one thread at a time may hold the kit's
+_DRAWING = (
+    threading.RLock()
+)  # matplotlib's settings are the process's: one thread at a time may hold the kit's
 _INK = "#222222"
 STYLE: dict[str, Any] = {
     "figure.facecolor": "white",
@@ -117,13 +132,17 @@ STYLE: dict[str, Any] = {
 
 
 class KitFigure(Figure):
-    """A `Figure` that Jupyter shows by itself, once: pyplot never hears of it, so nothing is drawn a second time.
+    """A `Figure` that Jupyter shows by itself, once: pyplot never hears of it, so
+    nothing is drawn a second time.
 
-    IPython finds `_repr_png_` where nobody imported pyplot; where somebody did, its formatter for `Figure` takes over.
+    IPython finds `_repr_png_` where nobody imported pyplot; where somebody did, its
+    formatter for `Figure` takes over.
     """
 
     def draw(self, renderer: Any) -> None:
-        """Draw in the kit's style: ticks are made late, and would otherwise take the notebook's (dark) theme."""
+        """Draw in the kit's style: ticks are made late, and would otherwise take the
+        notebook's (dark) theme.
+        """
         with _DRAWING, matplotlib.rc_context(STYLE):
             super().draw(renderer)
 
@@ -143,7 +162,9 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def new_figure(width: float, height: float, *, title: str = "", note: str = "") -> KitFigure:
-    """An empty figure, sizes in inches, with its message as title and a grey remark below."""
+    """An empty figure, sizes in inches, with its message as title and a grey remark
+    below.
+    """
     figure = KitFigure(figsize=(width, height), layout="constrained", facecolor="white")
     if title:
         figure.suptitle(textwrap.fill(title, max(int(width * 10.5), 20)), x=0.01, ha="left")
@@ -155,14 +176,24 @@ def new_figure(width: float, height: float, *, title: str = "", note: str = "") 
 def add_note(figure: Figure, note: str) -> None:
     """A grey remark under the picture; several are joined."""
     before = figure.get_supxlabel().replace("\n", " ") if figure.get_supxlabel() else ""
-    text = textwrap.fill(f"{before} {note}".strip(), max(int(figure.get_figwidth() * 13.5), 20))
+    text = textwrap.fill(
+        f"{before} {note}".strip(), max(int(figure.get_figwidth() * 13.5), 20)
+    )
     figure.supxlabel(text, x=0.01, ha="left", fontsize=9, color="#555555")
 
 
 def say(ax: Axes, sentence: str) -> None:
     """Put a sentence where a picture would have been."""
     ax.set_axis_off()
-    ax.text(0.5, 0.5, textwrap.fill(sentence, 36), ha="center", va="center", transform=ax.transAxes, color="#555555")
+    ax.text(
+        0.5,
+        0.5,
+        textwrap.fill(sentence, 36),
+        ha="center",
+        va="center",
+        transform=ax.transAxes,
+        color="#555555",
+    )
 
 
 def sentence_figure(sentence: str) -> Figure:
@@ -173,12 +204,24 @@ def sentence_figure(sentence: str) -> Figure:
 
 
 def method_look(name: str, unknown: Sequence[str] = ()) -> tuple[str, str, str]:
-    """(colour, marker, label) of a method; names outside the kit take the free colours in the order of `unknown`."""
+    """(colour, marker, label) of a method; names outside the kit take the free colours
+    in the order of `unknown`.
+    """
     if name in METHOD_COLOURS:
-        return METHOD_COLOURS[name], MARKERS[list(METHOD_COLOURS).index(name) % len(MARKERS)], METHOD_LABELS[name]
-    place = [n for n in unknown if n not in METHOD_COLOURS].index(name) if name in unknown else 0
+        return (
+            METHOD_COLOURS[name],
+            MARKERS[list(METHOD_COLOURS).index(name) % len(MARKERS)],
+            METHOD_LABELS[name],
+        )
+    place = (
+        [n for n in unknown if n not in METHOD_COLOURS].index(name) if name in unknown else 0
+    )
     free = [PALETTE[c] for c in ("purple", "sky", "black", "yellow")]
-    return free[place % len(free)], MARKERS[(place + 6) % len(MARKERS)], name.replace("_", " ")
+    return (
+        free[place % len(free)],
+        MARKERS[(place + 6) % len(MARKERS)],
+        name.replace("_", " "),
+    )
 
 
 def count(n: int, one: str, many: str = "") -> str:
@@ -187,17 +230,23 @@ def count(n: int, one: str, many: str = "") -> str:
 
 
 def same_length(**arrays: Any) -> int:
-    """The common length of the named arrays (None is skipped); `KitError` when they differ."""
+    """The common length of the named arrays (None is skipped); `KitError` when they
+    differ.
+    """
     lengths = {name: len(values) for name, values in arrays.items() if values is not None}
     if len(set(lengths.values())) > 1:
         raise KitError(
-            f"viz: lengths differ ({', '.join(f'{k} {v}' for k, v in lengths.items())}); give one value a picture."
+            f"viz: lengths differ "
+            f"({', '.join(f'{k} {v}' for k, v in lengths.items())}); give one value a "
+            "picture."
         )
     return next(iter(lengths.values()), 0)
 
 
 def known(pids: Any) -> np.ndarray | None:
-    """True identities as an array, or None where there are none at all (None, or -1 throughout)."""
+    """True identities as an array, or None where there are none at all (None, or -1
+    throughout).
+    """
     if pids is None:
         return None
     pids = np.asarray(pids)
@@ -205,7 +254,9 @@ def known(pids: Any) -> np.ndarray | None:
 
 
 def figure_png(figure: Figure) -> bytes:
-    """The figure as PNG bytes, on white, at the kit's resolution; the same bytes for the same figure."""
+    """The figure as PNG bytes, on white, at the kit's resolution; the same bytes for
+    the same figure.
+    """
     buffer = io.BytesIO()
     figure.savefig(
         buffer,
@@ -239,17 +290,24 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def save_figure(figure: Figure, path: str | Path, *, metadata: Mapping[str, Any]) -> Path:
-    """Write `figure` to `path` (.png) and `metadata` to the .json beside it; neither is ever seen half written.
+    """Write `figure` to `path` (.png) and `metadata` to the .json beside it; neither is
+    ever seen half written.
 
-    `metadata` is what made the picture: parameters, seed, versions, the data's fingerprint. Returns the PNG's path.
+    `metadata` is what made the picture: parameters, seed, versions, the data's
+    fingerprint. Returns the PNG's path.
     """
     path = Path(path)
     if path.suffix != ".png":
-        raise KitError(f"save_figure: {path.name} must end in .png; the record goes to the .json of the same name.")
+        raise KitError(
+            f"save_figure: {path.name} must end in .png; the record goes to the .json "
+            "of the same name."
+        )
     try:
         record = json.dumps(dict(metadata), indent=1, sort_keys=True, default=_plain) + "\n"
     except (TypeError, ValueError) as error:
-        raise KitError(f"save_figure: the metadata of {path.name} cannot be written as JSON ({error}).") from error
+        raise KitError(
+            f"save_figure: the metadata of {path.name} cannot be written as JSON ({error})."
+        ) from error
     png = figure_png(figure)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -257,6 +315,7 @@ def save_figure(figure: Figure, path: str | Path, *, metadata: Mapping[str, Any]
         _replace(path, png)
     except OSError as error:
         raise KitError(
-            f"save_figure: cannot write {path} ({error.strerror}); choose a folder you may write to."
+            f"save_figure: cannot write {path} ({error.strerror}); choose a folder you "
+            "may write to."
         ) from error
     return path

@@ -1,9 +1,12 @@
-"""One server and one browser for all; `notebook` is the module's NOTEBOOK, opened, its cells run.
+"""One server and one browser for all; `notebook` is the module's NOTEBOOK, opened, its
+cells run.
 
-`make test-browser` sets DKDMPL_BROWSER=1; without it these tests are skipped, as they take minutes. Further settings:
-DKDMPL_BROWSER_PRESET (smoke), DKDMPL_BROWSER_OUT (a folder whose finished runs are used; else a temporary one) and
-DKDMPL_BROWSER_SHOTS (a folder for pictures of the widgets; else none are taken).
+`make test-browser` sets DKDMPL_BROWSER=1; without it these tests are skipped, as they
+take minutes. Further settings: DKDMPL_BROWSER_PRESET (smoke), DKDMPL_BROWSER_OUT (a
+folder whose finished runs are used; else a temporary one) and DKDMPL_BROWSER_SHOTS (a
+folder for pictures of the widgets; else none are taken).
 """
+
 from __future__ import annotations
 
 import os
@@ -19,17 +22,30 @@ OUT = os.environ.get("DKDMPL_BROWSER_OUT", "")
 
 @pytest.fixture(scope="session")
 def desk(tmp_path_factory):
-    """The browser over its own server; at the end, no request may have gone to another machine."""
+    """The browser over its own server; at the end, no request may have gone to another
+    machine.
+    """
     if os.environ.get("DKDMPL_BROWSER") != "1":
-        pytest.skip("the tests in a real browser take minutes: run them with `make test-browser`")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'dkdmpl-kit[browser]'")
+        pytest.skip(
+            "the tests in a real browser take minutes: run them with `make test-browser`"
+        )
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="needs playwright: pip install 'dkdmpl-kit[browser]'"
+    )
     if chromium() is None:
         pytest.skip("needs Chromium: apt-get install chromium")
     folder, token = tmp_path_factory.mktemp("lab"), secrets.token_hex(16)
     root = folder / "notebooks"
     root.mkdir()
-    parameters = {"preset": PRESET, "out_dir": str(Path(OUT).resolve() if OUT else folder / "out"), "interactive": True}
-    with serve(folder / "server", root, token) as address, sync_api.sync_playwright() as playwright:
+    parameters = {
+        "preset": PRESET,
+        "out_dir": str(Path(OUT).resolve() if OUT else folder / "out"),
+        "interactive": True,
+    }
+    with (
+        serve(folder / "server", root, token) as address,
+        sync_api.sync_playwright() as playwright,
+    ):
         desk = Desk(playwright, address, token, root, parameters)
         try:
             yield desk
@@ -45,7 +61,9 @@ def seconds() -> float:
 
 @pytest.fixture(scope="module")
 def notebook(request, desk, seconds):
-    """The notebook named NOTEBOOK in the test's module, with all its cells run without an error."""
+    """The notebook named NOTEBOOK in the test's module, with all its cells run without
+    an error.
+    """
     with desk.open(request.module.NOTEBOOK) as notebook:
         notebook.run_all(seconds)
         yield notebook
@@ -53,6 +71,8 @@ def notebook(request, desk, seconds):
 
 @pytest.fixture(autouse=True)
 def nothing_leaves_the_machine(desk):
-    """After each test: no request was made to another machine, not even one that was refused."""
+    """After each test: no request was made to another machine, not even one that was
+    refused.
+    """
     yield
     assert not desk.outside, f"a request left the machine: {desk.outside[0]}"

@@ -1,4 +1,7 @@
-"""Notebook 05 in the lab: the epoch player, and the monitor's buttons on a run that trains meanwhile."""
+"""Notebook 05 in the lab: the epoch player, and the monitor's buttons on a run that
+trains meanwhile.
+"""
+
 from __future__ import annotations
 
 NOTEBOOK = "05_training"
@@ -8,7 +11,12 @@ AT = "[one.control.progress.epoch, one.control.progress.batch, one.line.value]"
 def test_every_control_of_the_epoch_player_changes_the_frame(notebook):
     player = notebook.bench("dkdmpl-player")
     changed = player.move_all()
-    assert changed["epoch"] and changed["colour by"] and changed["follow"] and "go to the newest epoch" in changed
+    assert (
+        changed["epoch"]
+        and changed["colour by"]
+        and changed["follow"]
+        and "go to the newest epoch" in changed
+    )
     player.shot("player")
     player.box.locator("input[type=checkbox]").uncheck()
     player.press("Refresh")
@@ -19,11 +27,17 @@ def test_every_control_of_the_epoch_player_changes_the_frame(notebook):
     notebook.until(lambda: player.ask("one.epoch.value") > 0, 60, "the player to play")
 
 
-def test_the_monitor_pauses_stops_and_resumes_the_real_loop_and_the_notebook_stays_responsive(notebook):
+def test_the_monitor_pauses_stops_and_resumes_the_real_loop_and_the_notebook_stays_responsive(
+    notebook,
+):
     monitor = notebook.bench("dkdmpl-monitor")
     monitor.press("Start")
     monitor.press("Pause")
-    notebook.until(lambda: monitor.ask("one.phase == 'paused' and one.control.waiting"), 60, "the loop to wait")
+    notebook.until(
+        lambda: monitor.ask("one.phase == 'paused' and one.control.waiting"),
+        60,
+        "the loop to wait",
+    )
     still = monitor.ask(AT)
     assert notebook.cell("print(6 * 7)") == "42"
     notebook.page.wait_for_timeout(1500)
@@ -41,4 +55,8 @@ def test_the_monitor_pauses_stops_and_resumes_the_real_loop_and_the_notebook_sta
     assert len(monitor.settled()[0]) == 2
     monitor.shot("monitor")
     live = notebook.bench("dkdmpl-player", 1)
-    notebook.until(lambda: live.ask("one.epoch.value") == monitor.ask("one.config.epochs") - 1, 60, "the player to follow")
+    notebook.until(
+        lambda: live.ask("one.epoch.value") == monitor.ask("one.config.epochs") - 1,
+        60,
+        "the player to follow",
+    )

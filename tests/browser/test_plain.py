@@ -1,4 +1,5 @@
 """The notebooks without a widget run in the lab as well."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,7 @@
-"""The command line: what a user sees when all is well, and one sentence with exit code 2 when it is not."""
+"""The command line: what a user sees when all is well, and one sentence with exit code
+2 when it is not.
+"""
+
 from __future__ import annotations
 
 import contextlib
@@ -23,7 +26,9 @@ def crops(tmp_path):
     folder.mkdir()
     for i in range(12):
         colour = [(200, 40, 40), (40, 200, 40), (40, 40, 200)][i % 3]
-        Image.new("RGB", (32, 64), tuple(c + i for c in colour)).save(folder / f"{i % 3}_c{i % 2}_{i:03d}.png")
+        Image.new("RGB", (32, 64), tuple(c + i for c in colour)).save(
+            folder / f"{i % 3}_c{i % 2}_{i:03d}.png"
+        )
     return folder
 
 
@@ -42,7 +47,15 @@ def parsed(*argv: str):
 
 
 def train(tmp_path, *more: str) -> list[str]:
-    return ["train", "--preset", "smoke", "--out-dir", str(tmp_path / "out"), "--quiet", *map(str, more)]
+    return [
+        "train",
+        "--preset",
+        "smoke",
+        "--out-dir",
+        str(tmp_path / "out"),
+        "--quiet",
+        *map(str, more),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +63,14 @@ def layouts(tmp_path_factory):
     """{data set: a small render in its official layout}."""
     from dkdmpl_kit.data import render_layout
 
-    root, size = tmp_path_factory.mktemp("layouts"), {"n_train_ids": 8, "n_test_ids": 4, "n_cameras": 2, "images_per_camera": 2}
-    return {name: render_layout(root / name, name, **size, difficulty="easy", progress=False).root
-            for name in ("market1501", "dukemtmcreid", "msmt17", "veri776")}
+    root, size = (
+        tmp_path_factory.mktemp("layouts"),
+        {"n_train_ids": 8, "n_test_ids": 4, "n_cameras": 2, "images_per_camera": 2},
+    )
+    return {
+        name: render_layout(root / name, name, **size, difficulty="easy", progress=False).root
+        for name in ("market1501", "dukemtmcreid", "msmt17", "veri776")
+    }
 
 
 def market(tiny_dataset, tmp_path):
@@ -64,26 +82,50 @@ def test_help_lists_every_command(capsys):
         main(["--help"])
     text = capsys.readouterr().out
     assert end.value.code == 0
-    assert all(c in text for c in ("demo", "train", "cluster", "evaluate", "rank", "export", "recipe", "cost", "data",
-                                   "notebooks", "player", "grid", "report"))
+    assert all(
+        c in text
+        for c in (
+            "demo",
+            "train",
+            "cluster",
+            "evaluate",
+            "rank",
+            "export",
+            "recipe",
+            "cost",
+            "data",
+            "notebooks",
+            "player",
+            "grid",
+            "report",
+        )
+    )
 
 
 def test_a_missing_folder(capsys, tmp_path):
-    assert "nowhere" in refused(capsys, *train(tmp_path, "--data", "market1501", "--data-root", tmp_path / "nowhere"))
+    assert "nowhere" in refused(
+        capsys, *train(tmp_path, "--data", "market1501", "--data-root", tmp_path / "nowhere")
+    )
 
 
 def test_a_folder_of_another_layout(capsys, tmp_path, crops):
-    assert "bounding_box_train" in refused(capsys, *train(tmp_path, "--data", "market1501", "--data-root", crops))
+    assert "bounding_box_train" in refused(
+        capsys, *train(tmp_path, "--data", "market1501", "--data-root", crops)
+    )
 
 
 def test_an_empty_split(capsys, tmp_path, tiny_dataset):
     root = market(tiny_dataset, tmp_path)
     for picture in (root / "query").iterdir():
         picture.unlink()
-    assert "query" in refused(capsys, *train(tmp_path, "--data", "market1501", "--data-root", root))
+    assert "query" in refused(
+        capsys, *train(tmp_path, "--data", "market1501", "--data-root", root)
+    )
 
 
-def test_a_corrupt_picture_is_named_and_can_be_skipped_and_counted(capsys, tmp_path, tiny_dataset):
+def test_a_corrupt_picture_is_named_and_can_be_skipped_and_counted(
+    capsys, tmp_path, tiny_dataset
+):
     root = market(tiny_dataset, tmp_path)
     broken = sorted((root / "bounding_box_train").iterdir())[3]
     broken.write_bytes(b"no picture")
@@ -95,13 +137,29 @@ def test_a_corrupt_picture_is_named_and_can_be_skipped_and_counted(capsys, tmp_p
 
 
 def test_all_outliers_says_which_knob_to_turn(capsys, tmp_path, tiny_config, tiny_dataset):
-    error = refused(capsys, *train(tmp_path, "--data-root", tiny_config.data_root, "--min-samples", "60"))
+    error = refused(
+        capsys, *train(tmp_path, "--data-root", tiny_config.data_root, "--min-samples", "60")
+    )
     assert "eps" in error and "min_samples" in error
 
 
 def test_one_cluster_says_which_knob_to_turn(capsys, tmp_path, tiny_config, tiny_dataset):
-    error = refused(capsys, *train(tmp_path, "--data-root", tiny_config.data_root, "--eps", "0.99", "--max-distance", "0.995",
-                                   "--k1", "60", "--k2", "40"))
+    error = refused(
+        capsys,
+        *train(
+            tmp_path,
+            "--data-root",
+            tiny_config.data_root,
+            "--eps",
+            "0.99",
+            "--max-distance",
+            "0.995",
+            "--k1",
+            "60",
+            "--k2",
+            "40",
+        ),
+    )
     assert "lower eps" in error
 
 
@@ -111,21 +169,39 @@ def test_one_camera_only_cannot_be_evaluated(capsys, tmp_path, crops):
     (crops.parent / "own").mkdir()
     crops.rename(crops.parent / "own" / "test")
     shutil.copytree(crops.parent / "own" / "test", crops.parent / "own" / "train")
-    error = refused(capsys, "evaluate", "--preset", "smoke", "--data", "folder", "--data-root", crops.parent / "own",
-                    "--pattern", PATTERN, "--quiet")
+    error = refused(
+        capsys,
+        "evaluate",
+        "--preset",
+        "smoke",
+        "--data",
+        "folder",
+        "--data-root",
+        crops.parent / "own",
+        "--pattern",
+        PATTERN,
+        "--quiet",
+    )
     assert "Nothing can be matched" in error
 
 
-@pytest.mark.parametrize(("flags", "words"), [
-    (("--skd-divergence", "l2"), "kl, symmetric_kl, js"),
-    (("--eps", "wide"), "should be a float"),
-    (("--device", "abacus"), "no torch device"),
-    (("--weights", "nowhere.safetensors"), "nowhere.safetensors"),
-    (("--data", "imagenet"), "market1501"),
-    (("--data", "dukemtmcreid"), "withdrawn"),
-])
-def test_unknown_values_name_the_valid_ones(capsys, tmp_path, tiny_config, tiny_dataset, flags, words):
-    assert words in refused(capsys, *train(tmp_path, "--data-root", tiny_config.data_root, *flags))
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--skd-divergence", "l2"), "kl, symmetric_kl, js"),
+        (("--eps", "wide"), "should be a float"),
+        (("--device", "abacus"), "no torch device"),
+        (("--weights", "nowhere.safetensors"), "nowhere.safetensors"),
+        (("--data", "imagenet"), "market1501"),
+        (("--data", "dukemtmcreid"), "withdrawn"),
+    ],
+)
+def test_unknown_values_name_the_valid_ones(
+    capsys, tmp_path, tiny_config, tiny_dataset, flags, words
+):
+    assert words in refused(
+        capsys, *train(tmp_path, "--data-root", tiny_config.data_root, *flags)
+    )
 
 
 def test_weights_that_do_not_fit(capsys, tmp_path, tiny_config, tiny_dataset):
@@ -133,8 +209,16 @@ def test_weights_that_do_not_fit(capsys, tmp_path, tiny_config, tiny_dataset):
     from safetensors.torch import save_file
 
     save_file({"conv_stem.weight": torch.zeros(3, 3)}, tmp_path / "odd.safetensors")
-    error = refused(capsys, *train(tmp_path, "--data-root", tiny_config.data_root,
-                                   "--weights", tmp_path / "odd.safetensors"))
+    error = refused(
+        capsys,
+        *train(
+            tmp_path,
+            "--data-root",
+            tiny_config.data_root,
+            "--weights",
+            tmp_path / "odd.safetensors",
+        ),
+    )
     assert "odd.safetensors" in error and "does not fit" in error
 
 
@@ -144,7 +228,9 @@ def test_an_out_dir_that_cannot_be_written(capsys, tmp_path, tiny_config, tiny_d
     assert "out_dir" in error
 
 
-def test_a_second_run_into_the_same_folder_is_refused_and_a_resume_reads_it(capsys, tmp_path, tiny_config, tiny_dataset):
+def test_a_second_run_into_the_same_folder_is_refused_and_a_resume_reads_it(
+    capsys, tmp_path, tiny_config, tiny_dataset
+):
     command = train(tmp_path, "--data-root", tiny_config.data_root, "--epochs", "1")
     assert main(command) == 0
     first = capsys.readouterr().out
@@ -153,7 +239,9 @@ def test_a_second_run_into_the_same_folder_is_refused_and_a_resume_reads_it(caps
     assert capsys.readouterr().out == first
 
 
-def test_cluster_evaluate_and_rank_use_a_run(capsys, tmp_path, tiny_config, tiny_dataset, crops):
+def test_cluster_evaluate_and_rank_use_a_run(
+    capsys, tmp_path, tiny_config, tiny_dataset, crops
+):
     assert main(train(tmp_path, "--data-root", tiny_config.data_root, "--epochs", "1")) == 0
     run = str(tmp_path / "out" / "runs" / "dkdmpl-seed0")
     capsys.readouterr()
@@ -161,52 +249,129 @@ def test_cluster_evaluate_and_rank_use_a_run(capsys, tmp_path, tiny_config, tiny
     table = capsys.readouterr().out.splitlines()
     assert len(table) == 5 and "ARI" in table[0]
     assert main(["evaluate", "--run", run, "--quiet"]) == 0
-    final = json.loads((tmp_path / "out" / "runs" / "dkdmpl-seed0" / "result.json").read_text())["final"]
+    final = json.loads(
+        (tmp_path / "out" / "runs" / "dkdmpl-seed0" / "result.json").read_text()
+    )["final"]
     assert f"mAP {final['mAP']:.1%}" in capsys.readouterr().out
     query = next(iter(sorted(crops.iterdir())))
-    assert main(["rank", "--run", run, "--query", str(query), "--gallery", str(crops), "--top", "4", "--quiet",
-                 "--sheet", str(tmp_path / "sheet.png")]) == 0
+    assert (
+        main(
+            [
+                "rank",
+                "--run",
+                run,
+                "--query",
+                str(query),
+                "--gallery",
+                str(crops),
+                "--top",
+                "4",
+                "--quiet",
+                "--sheet",
+                str(tmp_path / "sheet.png"),
+            ]
+        )
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:4]] == ["1", "2", "3", "4"] and (tmp_path / "sheet.png").stat().st_size > 1000
+    assert [line.split()[0] for line in lines[:4]] == ["1", "2", "3", "4"] and (
+        tmp_path / "sheet.png"
+    ).stat().st_size > 1000
 
 
 @pytest.mark.parametrize("name", ["market1501", "dukemtmcreid", "msmt17", "veri776"])
-def test_each_paper_preset_runs_dry_on_its_layout_and_is_evaluated(capsys, tmp_path, layouts, name):
-    command = ["--preset", f"paper-{name}", "--smoke", "--data-root", str(layouts[name]), "--quiet"]
+def test_each_paper_preset_runs_dry_on_its_layout_and_is_evaluated(
+    capsys, tmp_path, layouts, name
+):
+    command = [
+        "--preset",
+        f"paper-{name}",
+        "--smoke",
+        "--data-root",
+        str(layouts[name]),
+        "--quiet",
+    ]
     command += ["--allow-withdrawn"] if name == "dukemtmcreid" else []
-    command += [] if name == "market1501" else ["--precision", "fp32", "--memory-format", "channels_last"]  # measured once
-    with pytest.warns(UserWarning, match="withdrawn") if name == "dukemtmcreid" else contextlib.nullcontext():
-        assert main(["train", *command, "--weights", "random", "--out-dir", str(tmp_path)]) == 0
+    command += (
+        []
+        if name == "market1501"
+        else ["--precision", "fp32", "--memory-format", "channels_last"]
+    )  # measured once
+    with (
+        pytest.warns(UserWarning, match="withdrawn")
+        if name == "dukemtmcreid"
+        else contextlib.nullcontext()
+    ):
+        assert (
+            main(["train", *command, "--weights", "random", "--out-dir", str(tmp_path)]) == 0
+        )
         assert "smoke-dkdmpl-seed0: mAP" in capsys.readouterr().out
         run = tmp_path / "runs" / "smoke-dkdmpl-seed0"
         assert main(["evaluate", *command, "--run", str(run)]) == 0
     result = json.loads((run / "result.json").read_text())
-    assert f"mAP {result['final']['mAP']:.1%}" in capsys.readouterr().out and result["sampler"] == "camera"
+    assert (
+        f"mAP {result['final']['mAP']:.1%}" in capsys.readouterr().out
+        and result["sampler"] == "camera"
+    )
     settings = json.loads((run / "config.json").read_text())["settings"]
-    assert settings["backbone"] == "resnet50.tv_in1k" and settings["width"] == (64 if name == "veri776" else 32)
+    assert settings["backbone"] == "resnet50.tv_in1k" and settings["width"] == (
+        64 if name == "veri776" else 32
+    )
 
 
-def test_a_dry_run_takes_random_weights_where_the_hub_has_none_and_keeps_its_name(capsys, tmp_path, monkeypatch, layouts):
+def test_a_dry_run_takes_random_weights_where_the_hub_has_none_and_keeps_its_name(
+    capsys, tmp_path, monkeypatch, layouts
+):
     from dkdmpl_kit.cli.shared import config_of
 
     def no_hub(backbone):
         raise KitError("no hub today")
 
     monkeypatch.setattr("dkdmpl_kit.models.encoder._hub_backbone", no_hub)
-    args = parsed("train", "--preset", "paper-msmt17", "--smoke", "--run-name", "mine", "--iterations", "3")
+    args = parsed(
+        "train",
+        "--preset",
+        "paper-msmt17",
+        "--smoke",
+        "--run-name",
+        "mine",
+        "--iterations",
+        "3",
+    )
     config = config_of(args)
-    assert (config.weights, config.name, config.iterations, config.epochs) == ("random", "smoke-mine", 3, 1)
+    assert (config.weights, config.name, config.iterations, config.epochs) == (
+        "random",
+        "smoke-mine",
+        3,
+        1,
+    )
     assert "no hub today" in capsys.readouterr().err
-    assert config_of(parsed("train", "--preset", "paper-msmt17")).weights == "imagenet"  # a full run never falls back
-    assert "no hub today" in refused(capsys, "train", "--preset", "paper-market1501", "--data-root", layouts["market1501"],
-                                     "--out-dir", tmp_path, "--precision", "fp32", "--memory-format", "contiguous")
+    assert (
+        config_of(parsed("train", "--preset", "paper-msmt17")).weights == "imagenet"
+    )  # a full run never falls back
+    assert "no hub today" in refused(
+        capsys,
+        "train",
+        "--preset",
+        "paper-market1501",
+        "--data-root",
+        layouts["market1501"],
+        "--out-dir",
+        tmp_path,
+        "--precision",
+        "fp32",
+        "--memory-format",
+        "contiguous",
+    )
 
 
 def test_recipe_and_cost_print_a_table_and_know_only_paper_presets(capsys):
     assert main(["recipe", "paper-veri776"]) == 0
     assert "| iterations | 400 | 400 |" in capsys.readouterr().out
     assert main(["cost", "paper-veri776"]) == 0
-    assert "| paper-veri776 | resnet50_ibn_a | 224x224 | 5,120,000 |" in capsys.readouterr().out
+    assert (
+        "| paper-veri776 | resnet50_ibn_a | 224x224 | 5,120,000 |" in capsys.readouterr().out
+    )
     for command in ("recipe", "cost"):
         assert "paper-market1501" in refused(capsys, command, "demo")
 
@@ -215,20 +380,47 @@ def test_rankings_of_nothing_and_exports_of_nothing_are_refused(capsys, tmp_path
     query, alone = sorted(crops.iterdir())[0], tmp_path / "alone"
     alone.mkdir()
     shutil.copy(query, alone)
-    rank = ["rank", "--preset", "smoke", "--quiet", "--sheet", tmp_path / "sheet.png", "--query"]
+    rank = [
+        "rank",
+        "--preset",
+        "smoke",
+        "--quiet",
+        "--sheet",
+        tmp_path / "sheet.png",
+        "--query",
+    ]
     assert "at least 1" in refused(capsys, *rank, query, "--gallery", crops, "--top", "0")
-    assert "no picture but the query" in refused(capsys, *rank, alone / query.name, "--gallery", alone)
-    assert "nowhere.png" in refused(capsys, *rank, tmp_path / "nowhere.png", "--gallery", crops)
-    assert "config.json" in refused(capsys, "export", "--run", tmp_path, "--out", tmp_path / "model")
+    assert "no picture but the query" in refused(
+        capsys, *rank, alone / query.name, "--gallery", alone
+    )
+    assert "nowhere.png" in refused(
+        capsys, *rank, tmp_path / "nowhere.png", "--gallery", crops
+    )
+    assert "config.json" in refused(
+        capsys, "export", "--run", tmp_path, "--out", tmp_path / "model"
+    )
 
 
 def test_an_unreadable_picture_of_a_gallery_can_be_left_out(capsys, tmp_path, crops):
     (crops / "broken.jpg").write_bytes(b"no picture")
-    rank = ["rank", "--preset", "smoke", "--quiet", "--sheet", str(tmp_path / "sheet.png"), "--gallery", str(crops), "--query",
-            str(sorted(crops.iterdir())[0])]
+    rank = [
+        "rank",
+        "--preset",
+        "smoke",
+        "--quiet",
+        "--sheet",
+        str(tmp_path / "sheet.png"),
+        "--gallery",
+        str(crops),
+        "--query",
+        str(sorted(crops.iterdir())[0]),
+    ]
     assert "broken.jpg" in refused(capsys, *rank)
     assert main([*rank, "--skip-corrupt"]) == 0
-    assert len([line for line in capsys.readouterr().out.splitlines() if ".png" in line]) == 10 + 1  # and the sheet
+    assert (
+        len([line for line in capsys.readouterr().out.splitlines() if ".png" in line])
+        == 10 + 1
+    )  # and the sheet
 
 
 def test_a_folder_without_identities_and_cameras_trains(capsys, tmp_path, tiny_dataset):
@@ -236,7 +428,12 @@ def test_a_folder_without_identities_and_cameras_trains(capsys, tmp_path, tiny_d
     folder.mkdir()
     for i, image in enumerate(tiny_dataset.train):
         shutil.copy(image.path, folder / f"{i:04d}.png")
-    assert main(train(tmp_path, "--data", "folder", "--data-root", folder, "--sampler", "random")) == 0
+    assert (
+        main(
+            train(tmp_path, "--data", "folder", "--data-root", folder, "--sampler", "random")
+        )
+        == 0
+    )
     assert "not measurable here: mAP" in capsys.readouterr().out
 
 
@@ -251,43 +448,77 @@ def test_a_misspelt_flag_names_the_close_one(capsys, tmp_path):
 
 def test_data_check_counts_and_names(capsys, tmp_path, tiny_dataset):
     root = market(tiny_dataset, tmp_path)
-    assert main(["data", "check", "--data", "market1501", "--data-root", str(root), "--quiet"]) == 0
+    assert (
+        main(["data", "check", "--data", "market1501", "--data-root", str(root), "--quiet"])
+        == 0
+    )
     assert "every picture can be read" in capsys.readouterr().out
     (root / "query" / sorted(p.name for p in (root / "query").iterdir())[0]).write_bytes(b"")
-    assert "unreadable" in refused(capsys, "data", "check", "--data", "market1501", "--data-root", root, "--quiet")
+    assert "unreadable" in refused(
+        capsys, "data", "check", "--data", "market1501", "--data-root", root, "--quiet"
+    )
 
 
-def test_a_grid_runs_every_cell_and_is_read_when_repeated(capsys, tmp_path, tiny_config, tiny_dataset):
+def test_a_grid_runs_every_cell_and_is_read_when_repeated(
+    capsys, tmp_path, tiny_config, tiny_dataset
+):
     grid = tmp_path / "grid.yml"
-    grid.write_text(f"preset: smoke\nsettings: {{epochs: 1, data_root: '{tiny_config.data_root}'}}\n"
-                    "axes: {seed: [0], method: [dkdmpl]}\n")
+    grid.write_text(
+        f"preset: smoke\nsettings: {{epochs: 1, data_root: "
+        f"'{tiny_config.data_root}'}}\n"
+        "axes: {seed: [0], method: [dkdmpl]}\n"
+    )
     command = ["grid", str(grid), "--out", str(tmp_path / "grid-out")]
     assert main(command) == 0
     table = capsys.readouterr().out
     assert "untrained features" in table and "DKD-MPL" in table
-    stamp = (tmp_path / "grid-out" / "runs" / "dkdmpl-seed0" / "checkpoint.json").stat().st_mtime_ns
+    stamp = (
+        (tmp_path / "grid-out" / "runs" / "dkdmpl-seed0" / "checkpoint.json")
+        .stat()
+        .st_mtime_ns
+    )
     assert main(command) == 0
-    assert (tmp_path / "grid-out" / "runs" / "dkdmpl-seed0" / "checkpoint.json").stat().st_mtime_ns == stamp
-    assert main(["report", str(tmp_path / "grid-out"), "--publish", str(tmp_path / "figures")]) == 0
+    assert (
+        tmp_path / "grid-out" / "runs" / "dkdmpl-seed0" / "checkpoint.json"
+    ).stat().st_mtime_ns == stamp
+    assert (
+        main(["report", str(tmp_path / "grid-out"), "--publish", str(tmp_path / "figures")])
+        == 0
+    )
     assert json.loads((tmp_path / "figures" / "records.json").read_text())
 
 
 def test_grids_that_make_no_sense_are_refused(capsys, tmp_path):
     grid = tmp_path / "grid.yml"
-    for text, words in (("axes: [1]", "axes"), ("axes: {method: [magic]}", "cluster_contrast"), ("axes: {}\nfoo: 1", "foo")):
+    for text, words in (
+        ("axes: [1]", "axes"),
+        ("axes: {method: [magic]}", "cluster_contrast"),
+        ("axes: {}\nfoo: 1", "foo"),
+    ):
         grid.write_text(text)
         assert words in refused(capsys, "grid", grid, "--out", tmp_path / "o")
 
 
 def test_importing_the_kit_is_light():
-    code = ("import sys, dkdmpl_kit, dkdmpl_kit.cli; "
-            "print([m for m in ('umap', 'faiss', 'matplotlib', 'ipywidgets', 'papermill', 'torch') if m in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code = (
+        "import sys, dkdmpl_kit, dkdmpl_kit.cli; "
+        "print([m for m in ('umap', 'faiss', 'matplotlib', 'ipywidgets', 'papermill', "
+        "'torch') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
 def test_the_library_modules_do_not_load_heavy_packages_either():
-    code = ("import sys, dkdmpl_kit.training, dkdmpl_kit.experiment, dkdmpl_kit.noise, dkdmpl_kit.studies.grid; "
-            "print([m for m in ('umap', 'faiss', 'matplotlib', 'ipywidgets', 'papermill') if m in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code = (
+        "import sys, dkdmpl_kit.training, dkdmpl_kit.experiment, dkdmpl_kit.noise, "
+        "dkdmpl_kit.studies.grid; "
+        "print([m for m in ('umap', 'faiss', 'matplotlib', 'ipywidgets', 'papermill') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"

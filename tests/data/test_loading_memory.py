@@ -1,4 +1,7 @@
-"""Memory of the loader over many epochs, as the system sees it: torch's tensors are invisible to tracemalloc."""
+"""Memory of the loader over many epochs, as the system sees it: torch's tensors are
+invisible to tracemalloc.
+"""
+
 from __future__ import annotations
 
 import json
@@ -7,7 +10,10 @@ import sys
 
 import pytest
 
-EPOCHS, BATCH_MB = 20, 16 * 4 * 3 * 64 * 32 * 4 / 2**20  # P x K pictures of 64 x 32 as float32: 1.5 MB
+EPOCHS, BATCH_MB = (
+    20,
+    16 * 4 * 3 * 64 * 32 * 4 / 2**20,
+)  # P x K pictures of 64 x 32 as float32: 1.5 MB
 LOOP = """
 import ctypes, gc, json, sys
 import numpy as np, torch
@@ -46,8 +52,15 @@ print(json.dumps([growth(held, False), growth(mapped, False), growth(held, True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
-def test_memory_does_not_grow_with_epochs_where_one_leaked_batch_an_epoch_would_show(tmp_path):
-    done = subprocess.run([sys.executable, "-c", LOOP, str(tmp_path), str(EPOCHS)], capture_output=True, text=True, check=True)
+def test_memory_does_not_grow_with_epochs_where_one_leaked_batch_an_epoch_would_show(
+    tmp_path,
+):
+    done = subprocess.run(
+        [sys.executable, "-c", LOOP, str(tmp_path), str(EPOCHS)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     held, mapped, leaking = json.loads(done.stdout)
     bound = EPOCHS * BATCH_MB / 3  # 10 MB
     assert leaking > 2 * bound, "the measurement sees a leak"

@@ -1,4 +1,7 @@
-"""Copies of data sets as they come: other line ends, other cases, a file too few or too many: read, or one sentence."""
+"""Copies of data sets as they come: other line ends, other cases, a file too few or too
+many: read, or one sentence.
+"""
+
 from __future__ import annotations
 
 import shutil
@@ -21,7 +24,15 @@ def rendered(tmp_path_factory):
     """{layout: folder} of two identities a split, two cameras, two pictures each."""
     root = tmp_path_factory.mktemp("layouts")
     for layout in PUBLISHED:
-        render_layout(root / layout, layout, n_train_ids=2, n_test_ids=2, n_cameras=2, images_per_camera=2, progress=False)
+        render_layout(
+            root / layout,
+            layout,
+            n_train_ids=2,
+            n_test_ids=2,
+            n_cameras=2,
+            images_per_camera=2,
+            progress=False,
+        )
     return {layout: root / layout for layout in PUBLISHED}
 
 
@@ -36,8 +47,10 @@ def read(root: Path, layout: str | None = None):
 
 def rows(dataset) -> list[list[tuple]]:
     """(name without its ending, pid, camid) of each split."""
-    return [[(image.path.stem, image.pid, image.camid) for image in split]
-            for split in (dataset.train, dataset.query, dataset.gallery)]
+    return [
+        [(image.path.stem, image.pid, image.camid) for image in split]
+        for split in (dataset.train, dataset.query, dataset.gallery)
+    ]
 
 
 def refusal(root: Path, layout: str | None = None) -> str:
@@ -60,19 +73,39 @@ def test_upper_case_endings_are_read(copy, rendered, layout):
 
 
 @pytest.mark.parametrize("layout", OF_LISTS)
-@pytest.mark.parametrize("change", [
-    lambda text: text.replace("\n", "\r\n"), lambda text: "\n\n" + text.replace("\n", "\n \n"), lambda text: text.rstrip(),
-    lambda text: text.replace(" ", "\t"), lambda text: text.replace(".jpg", ".JPG"),
-    lambda text: text.replace("/", "\\"), lambda text: "\ufeff" + text.replace("\n", "  \r\n"),
-], ids=["Windows line ends", "blank lines", "no last line end", "tabs", "upper case", "backslashes", "a BOM and spaces"])
-def test_list_files_that_passed_through_another_editor_are_read_as_before(copy, rendered, layout, change):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: "\n\n" + text.replace("\n", "\n \n"),
+        lambda text: text.rstrip(),
+        lambda text: text.replace(" ", "\t"),
+        lambda text: text.replace(".jpg", ".JPG"),
+        lambda text: text.replace("/", "\\"),
+        lambda text: "\ufeff" + text.replace("\n", "  \r\n"),
+    ],
+    ids=[
+        "Windows line ends",
+        "blank lines",
+        "no last line end",
+        "tabs",
+        "upper case",
+        "backslashes",
+        "a BOM and spaces",
+    ],
+)
+def test_list_files_that_passed_through_another_editor_are_read_as_before(
+    copy, rendered, layout, change
+):
     root = copy(layout)
     for part in LISTS:
         path = root / f"list_{part}.txt"
         path.write_bytes(change(path.read_text()).encode())
     dataset = read(root)
     assert rows(dataset) == rows(read(rendered[layout]))
-    assert all(image.path.is_file() for image in dataset.train + dataset.query + dataset.gallery)
+    assert all(
+        image.path.is_file() for image in dataset.train + dataset.query + dataset.gallery
+    )
 
 
 @pytest.mark.parametrize("layout", OF_LISTS)
@@ -90,29 +123,45 @@ def test_a_picture_that_two_lists_name_is_refused(copy):
     with (root / "list_train.txt").open("a") as file:
         file.write(line + "\n")
     sentence = refusal(root)
-    assert "were named before" in sentence and line.split()[0] in sentence and "list_val.txt" in sentence
+    assert (
+        "were named before" in sentence
+        and line.split()[0] in sentence
+        and "list_val.txt" in sentence
+    )
 
 
 @pytest.mark.parametrize("layout", OF_LISTS)
-def test_a_picture_too_many_beside_the_lists_is_ignored_and_can_be_listed(copy, rendered, layout):
+def test_a_picture_too_many_beside_the_lists_is_ignored_and_can_be_listed(
+    copy, rendered, layout
+):
     root = copy(layout)
     extra = read(root).train[0].path
     shutil.copy(extra, extra.with_name("0000_099_01_0303morning_0001_0.jpg"))
     dataset = read(root)
     assert rows(dataset) == rows(read(rendered[layout]))
-    assert [Path(name).name for name in ignored_pictures(dataset)] == ["0000_099_01_0303morning_0001_0.jpg"]
+    assert [Path(name).name for name in ignored_pictures(dataset)] == [
+        "0000_099_01_0303morning_0001_0.jpg"
+    ]
     assert ignored_pictures(read(rendered[layout])) == []
 
 
-@pytest.mark.parametrize(("layout", "name"), [
-    ("market1501", "0001_c2s1_000001_09.jpg"), ("dukemtmcreid", "0001_c2_f0000001.jpg"),
-    ("msmt17_reorganised", "0001_c2_0099.jpg"), ("veri776", "0001_c002_00000001_0.jpg")])
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        ("market1501", "0001_c2s1_000001_09.jpg"),
+        ("dukemtmcreid", "0001_c2_f0000001.jpg"),
+        ("msmt17_reorganised", "0001_c2_0099.jpg"),
+        ("veri776", "0001_c002_00000001_0.jpg"),
+    ],
+)
 def test_a_picture_too_many_in_a_folder_belongs_to_it_when_its_name_fits(copy, layout, name):
     root = copy(layout)
     before = read(root).train
     shutil.copy(before[0].path, before[0].path.with_name(name))
     after = read(root).train
-    assert {image.path.name for image in after} - {image.path.name for image in before} == {name}
+    assert {image.path.name for image in after} - {image.path.name for image in before} == {
+        name
+    }
     assert next(image for image in after if image.path.name == name).camid == 1
 
 
@@ -123,17 +172,30 @@ def test_a_wrong_name_is_named_beside_a_right_one(copy, layout, wrong):
     path = read(root).query[0].path
     path.rename(path.with_name(wrong))
     sentence = refusal(root)
-    assert wrong in sentence and LAYOUTS[layout].example in sentence and "rename it" in sentence
+    assert (
+        wrong in sentence and LAYOUTS[layout].example in sentence and "rename it" in sentence
+    )
 
 
-@pytest.mark.parametrize("line", ["0000/0000_000_00_0303morning_0001_0.jpg 0", "0000/0000_000_01_0303morning_0001_0.jpg",
-                                  "0000_0.jpg 0", "0000/0000_000_01_0303morning_0001_0.jpg -1"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "0000/0000_000_00_0303morning_0001_0.jpg 0",
+        "0000/0000_000_01_0303morning_0001_0.jpg",
+        "0000_0.jpg 0",
+        "0000/0000_000_01_0303morning_0001_0.jpg -1",
+    ],
+)
 def test_a_line_of_another_form_is_shown_with_the_right_form(copy, line):
     root = copy("msmt17")
     with (root / "list_query.txt").open("a") as file:
         file.write(line + "\n")
     sentence = refusal(root)
-    assert "list_query.txt" in sentence and line in sentence and "0000/0000_000_01_0303morning_0015_0.jpg 0" in sentence
+    assert (
+        "list_query.txt" in sentence
+        and line in sentence
+        and "0000/0000_000_01_0303morning_0015_0.jpg 0" in sentence
+    )
 
 
 def test_a_list_that_is_no_text_is_one_sentence(copy):
@@ -143,16 +205,22 @@ def test_a_list_that_is_no_text_is_one_sentence(copy):
     assert "list_query.txt" in refusal(root)
 
 
-@pytest.mark.parametrize(("layout", "part"), [(layout, part) for layout in OF_LISTS for part in LISTS])
+@pytest.mark.parametrize(
+    ("layout", "part"), [(layout, part) for layout in OF_LISTS for part in LISTS]
+)
 def test_a_missing_list_is_named(copy, layout, part):
     root = copy(layout)
     (root / f"list_{part}.txt").unlink()
     assert f"expected the file list_{part}.txt" in refusal(root)
 
 
-@pytest.mark.parametrize(("layout", "folder"), [
-    *((layout, folder) for layout in OF_FOLDERS for folder in LAYOUTS[layout].folders),
-    *((layout, folder) for layout in OF_LISTS for folder in MSMT17[layout])])
+@pytest.mark.parametrize(
+    ("layout", "folder"),
+    [
+        *((layout, folder) for layout in OF_FOLDERS for folder in LAYOUTS[layout].folders),
+        *((layout, folder) for layout in OF_LISTS for folder in MSMT17[layout]),
+    ],
+)
 def test_a_missing_folder_is_named(copy, layout, folder):
     root = copy(layout)
     shutil.rmtree(root / folder)
@@ -169,9 +237,15 @@ def test_an_empty_list_is_an_empty_split_but_for_val(copy):
 
 def test_each_copy_of_msmt17_is_recognised_and_can_be_asked_for(rendered):
     for layout in ("msmt17", "msmt17_v2", "msmt17_reorganised"):
-        assert read(rendered[layout], "msmt17").name == read(rendered[layout], layout).name == layout
+        assert (
+            read(rendered[layout], "msmt17").name
+            == read(rendered[layout], layout).name
+            == layout
+        )
     assert "expected the folder mask_train_v2" in refusal(rendered["msmt17"], "msmt17_v2")
-    assert "expected the folder train or mask_train_v2 or bounding_box_train" in refusal(rendered["veri776"], "msmt17")
+    assert "expected the folder train or mask_train_v2 or bounding_box_train" in refusal(
+        rendered["veri776"], "msmt17"
+    )
 
 
 def test_two_copies_of_msmt17_in_one_folder_are_not_guessed_between(copy, rendered):
@@ -186,13 +260,19 @@ def test_test_identities_of_msmt17_follow_those_of_train(rendered, layout):
     """On disk both start at 0, in every copy."""
     dataset = read(rendered[layout])
     assert {image.pid for image in dataset.train} == {0, 1}
-    assert {image.pid for image in dataset.query} == {image.pid for image in dataset.gallery} == {2, 3}
+    assert (
+        {image.pid for image in dataset.query}
+        == {image.pid for image in dataset.gallery}
+        == {2, 3}
+    )
 
 
 def test_the_fingerprint_knows_which_list_named_a_picture(copy):
     root = copy("msmt17")
     before = read(root).fingerprint()
-    query, gallery = ((root / f"list_{part}.txt").read_text().splitlines() for part in ("query", "gallery"))
+    query, gallery = (
+        (root / f"list_{part}.txt").read_text().splitlines() for part in ("query", "gallery")
+    )
     query[0], gallery[0] = gallery[0], query[0]  # the same identity, in the same camera
     for part, lines in (("query", query), ("gallery", gallery)):
         (root / f"list_{part}.txt").write_text("\n".join(lines))

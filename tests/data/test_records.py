@@ -1,4 +1,5 @@
 """Records: counts, the table of them, the fingerprint, and what a trainer can reach."""
+
 from __future__ import annotations
 
 import gc
@@ -21,7 +22,9 @@ def made(root: Path, ids=((1, 0), (1, 1), (2, 0))) -> ReIDDataset:
         return ReIDImage(path, pid, camid)
 
     train = tuple(image("train", i, *pair) for i, pair in enumerate(ids))
-    return ReIDDataset("own", root, train, (image("query", 0, 7, 0),), (image("gallery", 0, 7, 1),))
+    return ReIDDataset(
+        "own", root, train, (image("query", 0, 7, 0),), (image("gallery", 0, 7, 1),)
+    )
 
 
 def test_statistics_count_images_identities_and_cameras_of_each_split(tmp_path):
@@ -31,7 +34,9 @@ def test_statistics_count_images_identities_and_cameras_of_each_split(tmp_path):
     assert list(statistics) == ["train", "query", "gallery"]
 
 
-def test_unknown_identities_and_cameras_are_none_in_statistics_and_a_dash_in_the_summary(tmp_path):
+def test_unknown_identities_and_cameras_are_none_in_statistics_and_a_dash_in_the_summary(
+    tmp_path,
+):
     dataset = made(tmp_path, ids=((None, None), (None, None)))
     assert dataset.statistics()["train"] == {"images": 2, "identities": None, "cameras": None}
     row = next(line for line in dataset.summary().splitlines() if line.startswith("train"))
@@ -57,7 +62,11 @@ def test_the_fingerprint_changes_with_a_byte_an_identity_or_a_camera(tmp_path):
     dataset = made(tmp_path)
     prints = {dataset.fingerprint()}
     for change in ({"pid": 9}, {"camid": 5}, {"pid": None}):
-        prints.add(replace(dataset, train=(replace(dataset.train[0], **change), *dataset.train[1:])).fingerprint())
+        prints.add(
+            replace(
+                dataset, train=(replace(dataset.train[0], **change), *dataset.train[1:])
+            ).fingerprint()
+        )
     dataset.train[0].path.write_bytes(b"longer")
     prints.add(dataset.fingerprint())
     assert len(prints) == 5
@@ -95,7 +104,10 @@ def test_no_reference_leads_from_training_images_to_an_identity(tmp_path):
 
 def test_shuffled_identities_give_the_same_training_images(tmp_path):
     dataset = made(tmp_path)
-    shuffled = replace(dataset, train=tuple(replace(image, pid=99 - i) for i, image in enumerate(dataset.train)))
+    shuffled = replace(
+        dataset,
+        train=tuple(replace(image, pid=99 - i) for i, image in enumerate(dataset.train)),
+    )
     one, other = dataset.unlabelled(), shuffled.unlabelled()
     assert one.paths == other.paths and np.array_equal(one.camids, other.camids)
     assert isinstance(one, TrainingImages)
@@ -107,7 +119,9 @@ def test_a_data_set_without_training_pictures_has_nothing_to_train_on(tmp_path):
 
 
 def test_arrays_of_writes_minus_one_for_the_unknown():
-    paths, pids, camids = arrays_of([ReIDImage(Path("a"), None, 2), ReIDImage(Path("b"), 5, None)])
+    paths, pids, camids = arrays_of(
+        [ReIDImage(Path("a"), None, 2), ReIDImage(Path("b"), 5, None)]
+    )
     assert paths == (Path("a"), Path("b"))
     assert pids.tolist() == [-1, 5] and camids.tolist() == [2, -1]
     assert pids.dtype == camids.dtype == np.int64

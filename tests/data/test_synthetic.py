@@ -1,4 +1,7 @@
-"""The rendered data set: the same pictures whatever is asked for beside them, all factors told, no folder spoilt."""
+"""The rendered data set: the same pictures whatever is asked for beside them, all
+factors told, no folder spoilt.
+"""
+
 from __future__ import annotations
 
 import json
@@ -23,11 +26,17 @@ SMALL = {"n_train_ids": 2, "n_test_ids": 3, "n_cameras": 2, "images_per_camera":
 
 
 def settings(**changes) -> RenderSettings:
-    return RenderSettings(**({**SMALL, "kind": "person", "difficulty": "medium", "seed": 0} | changes))
+    return RenderSettings(
+        **({**SMALL, "kind": "person", "difficulty": "medium", "seed": 0} | changes)
+    )
 
 
 def contents(root) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +59,11 @@ def test_a_picture_does_not_depend_on_how_many_others_are_rendered_or_when():
     assert np.array_equal(alone, draw_shot(many, shot))
     assert not np.array_equal(alone, draw_shot(settings(seed=1), shot))
     names = {shot.relative_path() for shot in planned_shots(many)}
-    assert {shot.relative_path() for shot in planned_shots(settings()) if shot.pid > 0 and shot.index == 0} <= names
+    assert {
+        shot.relative_path()
+        for shot in planned_shots(settings())
+        if shot.pid > 0 and shot.index == 0
+    } <= names
 
 
 def test_layout_and_counts_are_those_of_market1501(rendered):
@@ -58,9 +71,13 @@ def test_layout_and_counts_are_those_of_market1501(rendered):
     assert len(dataset.train) == 2 * 2 * 2 and len(dataset.query) == 3 * 2
     matches = [image for image in dataset.gallery if image.pid and image.pid > 0]
     assert len(matches) == 3 * 2 and any(image.pid == 0 for image in dataset.gallery)
-    train, test = ({image.pid for image in images} for images in (dataset.train, dataset.query))
+    train, test = (
+        {image.pid for image in images} for images in (dataset.train, dataset.query)
+    )
     assert len(train) == 2 and len(test) == 3 and not train & test
-    assert {(image.pid, image.camid) for image in dataset.query} == {(pid, camera) for pid in test for camera in (0, 1)}
+    assert {(image.pid, image.camid) for image in dataset.query} == {
+        (pid, camera) for pid in test for camera in (0, 1)
+    }
     assert list((root / "bounding_box_test").glob("-1_*.png")), "no junk was rendered"
     with Image.open(dataset.train[0].path) as picture:
         assert picture.size == (64, 128) and picture.mode == "RGB"
@@ -78,9 +95,27 @@ def test_the_manifest_tells_every_factor_of_every_picture(rendered):
     assert set(factors) == {name for name in contents(root) if name.endswith(".png")}
     keys = {frozenset(record) for record in factors.values()}
     assert len(keys) == 1
-    assert {"pid", "camera", "split", "id_skin", "id_hair_length", "id_top_colour", "id_top_pattern", "id_bottom_kind",
-            "id_shoes_colour", "id_bag_kind", "id_lookalike_of", "cam_gain", "cam_cast", "cam_wall", "cam_yaw",
-            "pic_view", "pic_pose_phase", "pic_occluder", "pic_light"} <= next(iter(keys))
+    assert {
+        "pid",
+        "camera",
+        "split",
+        "id_skin",
+        "id_hair_length",
+        "id_top_colour",
+        "id_top_pattern",
+        "id_bottom_kind",
+        "id_shoes_colour",
+        "id_bag_kind",
+        "id_lookalike_of",
+        "cam_gain",
+        "cam_cast",
+        "cam_wall",
+        "cam_yaw",
+        "pic_view",
+        "pic_pose_phase",
+        "pic_occluder",
+        "pic_light",
+    } <= next(iter(keys))
     for path, record in factors.items():
         pid = f"{record['pid']:04d}" if record["pid"] >= 0 else "-1"
         assert path.split("/")[1].startswith(f"{pid}_c{record['camera']}s1_")
@@ -93,8 +128,13 @@ def test_pictures_of_different_cameras_grow_apart_with_difficulty():
     shift = []
     for difficulty in ("easy", "medium", "hard"):
         chosen = settings(difficulty=difficulty, n_cameras=6)
-        means = [np.mean([draw_shot(chosen, Shot("train", pid, pid, camera, 0)) for pid in (1, 3, 5)], axis=(0, 1, 2))
-                 for camera in range(1, 7)]
+        means = [
+            np.mean(
+                [draw_shot(chosen, Shot("train", pid, pid, camera, 0)) for pid in (1, 3, 5)],
+                axis=(0, 1, 2),
+            )
+            for camera in range(1, 7)
+        ]
         shift.append(float(np.std(means, axis=0).mean()))
     assert shift[0] * 1.3 < shift[1] and shift[1] * 1.2 < shift[2], shift
 
@@ -102,22 +142,43 @@ def test_pictures_of_different_cameras_grow_apart_with_difficulty():
 def test_lookalikes_and_occluders_grow_with_difficulty():
     shares = []
     for difficulty in ("easy", "medium", "hard"):
-        people = [synthetic.identity_factors(0, "person", pid, difficulty) for pid in range(1, 400)]
-        pictures = [synthetic.picture_factors(0, "person", pid, 1, 0, difficulty, 0.0) for pid in range(1, 400)]
-        shares.append((sum(person["lookalike_of"] is not None for person in people),
-                       sum(picture["occluder"] != "none" for picture in pictures)))
-    assert all(low < high for before, after in zip(shares, shares[1:]) for low, high in zip(before, after))
+        people = [
+            synthetic.identity_factors(0, "person", pid, difficulty) for pid in range(1, 400)
+        ]
+        pictures = [
+            synthetic.picture_factors(0, "person", pid, 1, 0, difficulty, 0.0)
+            for pid in range(1, 400)
+        ]
+        shares.append(
+            (
+                sum(person["lookalike_of"] is not None for person in people),
+                sum(picture["occluder"] != "none" for picture in pictures),
+            )
+        )
+    assert all(
+        low < high
+        for before, after in zip(shares, shares[1:])
+        for low, high in zip(before, after)
+    )
 
 
 def test_a_lookalike_wears_the_clothes_of_another_of_its_split_with_one_difference():
-    people = {pid: synthetic.identity_factors(0, "person", pid, "hard") for pid in range(1, 80)}
-    pairs = [(person, people[person["lookalike_of"]], pid - person["lookalike_of"])
-             for pid, person in people.items() if person["lookalike_of"]]
+    people = {
+        pid: synthetic.identity_factors(0, "person", pid, "hard") for pid in range(1, 80)
+    }
+    pairs = [
+        (person, people[person["lookalike_of"]], pid - person["lookalike_of"])
+        for pid, person in people.items()
+        if person["lookalike_of"]
+    ]
     assert pairs
     for person, model, distance in pairs:
         groups = ("top_", "bottom_", "shoes_", "bag_")
-        differ = [group for group in groups
-                  if any(person[key] != model[key] for key in person if key.startswith(group))]
+        differ = [
+            group
+            for group in groups
+            if any(person[key] != model[key] for key in person if key.startswith(group))
+        ]
         assert distance % 2 == 0 and len(differ) == 1
 
 
@@ -127,7 +188,9 @@ def test_a_finished_render_is_read_and_not_drawn_again(rendered, monkeypatch):
     assert synthetic_dataset(root, **SMALL).fingerprint() == dataset.fingerprint()
 
 
-def test_an_interrupted_render_goes_on_and_ends_like_an_uninterrupted_one(rendered, tmp_path, monkeypatch):
+def test_an_interrupted_render_goes_on_and_ends_like_an_uninterrupted_one(
+    rendered, tmp_path, monkeypatch
+):
     root, drawn, draw = tmp_path / "broken", [], synthetic.draw_shot
 
     def stop_after_five(chosen, shot):
@@ -140,10 +203,14 @@ def test_an_interrupted_render_goes_on_and_ends_like_an_uninterrupted_one(render
     with pytest.raises(KeyboardInterrupt):
         synthetic_dataset(root, **SMALL)
     assert not (root / "dataset.json").exists()
-    monkeypatch.setattr(synthetic, "draw_shot", lambda *shot: drawn.append(shot) or draw(*shot))
+    monkeypatch.setattr(
+        synthetic, "draw_shot", lambda *shot: drawn.append(shot) or draw(*shot)
+    )
     synthetic_dataset(root, **SMALL)
     assert contents(root) == contents(rendered[0])
-    assert len(drawn) == len(list(planned_shots(settings()))), "a finished picture was drawn twice"
+    assert len(drawn) == len(list(planned_shots(settings()))), (
+        "a finished picture was drawn twice"
+    )
 
 
 def test_a_picture_that_was_deleted_is_drawn_again(tmp_path):
@@ -174,10 +241,18 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"kind": "horse"}, "person, vehicle"), ({"difficulty": "mad"}, "easy, medium, hard"), ({"seed": -1}, "seed"),
-    ({"n_train_ids": 0}, "n_train_ids"), ({"images_per_camera": 1}, "images_per_camera"),
-    ({"n_test_ids": 5000}, "4999"), ({"n_cameras": 2.5}, "n_cameras")])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kind": "horse"}, "person, vehicle"),
+        ({"difficulty": "mad"}, "easy, medium, hard"),
+        ({"seed": -1}, "seed"),
+        ({"n_train_ids": 0}, "n_train_ids"),
+        ({"images_per_camera": 1}, "images_per_camera"),
+        ({"n_test_ids": 5000}, "4999"),
+        ({"n_cameras": 2.5}, "n_cameras"),
+    ],
+)
 def test_settings_that_cannot_be_rendered_are_named(tmp_path, changes, words):
     with pytest.raises(KitError, match=words):
         synthetic_dataset(tmp_path / "none", **(SMALL | changes))
@@ -190,7 +265,9 @@ def test_factors_of_a_folder_without_manifest_are_an_error(tmp_path):
 
 
 def test_vehicles_are_square_and_told_by_their_own_factors(tmp_path):
-    dataset = synthetic_dataset(tmp_path / "cars", **(SMALL | {"n_train_ids": 1, "n_test_ids": 1}), kind="vehicle")
+    dataset = synthetic_dataset(
+        tmp_path / "cars", **(SMALL | {"n_train_ids": 1, "n_test_ids": 1}), kind="vehicle"
+    )
     with Image.open(dataset.train[0].path) as picture:
         assert picture.size == (128, 128)
     factors = load_factors(tmp_path / "cars")
@@ -204,14 +281,21 @@ def test_vehicles_are_square_and_told_by_their_own_factors(tmp_path):
 def test_figures_fill_their_box_from_every_side(kind, yaw):
     from dkdmpl_kit.data.rendering import persons as rendering
     from dkdmpl_kit.data.rendering import vehicles as rendering_vehicles
+
     chosen = settings(kind=kind)
     identity, camera, picture = synthetic.shot_factors(chosen, Shot("train", 1, 1, 1, 0))
     height, width = (2 * side for side in synthetic.SIZES[kind])
-    grey, smooth = np.full((height, width, 3), 0.5, np.float32), np.ones((height, width), np.float32)
+    grey, smooth = (
+        np.full((height, width, 3), 0.5, np.float32),
+        np.ones((height, width), np.float32),
+    )
     canvas = rendering.Canvas(grey, camera["light"], smooth)
     draw = rendering.draw_person if kind == "person" else rendering_vehicles.draw_vehicle
     draw(canvas, identity, picture | {"yaw": yaw, "x": 0.0, "y": 0.0, "scale": 1.0}, camera)
     assert 0.15 < canvas.mask.mean() < 0.9
-    rows, columns = np.flatnonzero(canvas.mask.max(1) > 0.5), np.flatnonzero(canvas.mask.max(0) > 0.5)
+    rows, columns = (
+        np.flatnonzero(canvas.mask.max(1) > 0.5),
+        np.flatnonzero(canvas.mask.max(0) > 0.5),
+    )
     assert max(np.ptp(rows) / height, np.ptp(columns) / width) > 0.75
     assert np.isfinite(canvas.pixels).all() and canvas.pixels.max() < 2

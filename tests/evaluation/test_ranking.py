@@ -24,21 +24,42 @@ def ids(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 
 
-def case(seed: int, n_queries: int = 12, n_gallery: int = 60, n_pids: int = 8, n_cameras: int = 3, ties: bool = True):
-    """Random queries and gallery with junk (-1), distractors (0), unknown cameras; products exact, so ties are ties."""
+def case(
+    seed: int,
+    n_queries: int = 12,
+    n_gallery: int = 60,
+    n_pids: int = 8,
+    n_cameras: int = 3,
+    ties: bool = True,
+):
+    """Random queries and gallery with junk (-1), distractors (0), unknown cameras;
+    products exact, so ties are ties.
+    """
     rng = np.random.default_rng(seed)
     exact = np.concatenate([np.eye(4), -np.eye(4), rng.choice([-0.5, 0.5], (12, 4))])
     pool = exact if ties else rng.standard_normal((200, 16))
     pool = (pool / np.linalg.norm(pool, axis=1, keepdims=True)).astype(np.float32)
-    query, gallery = pool[rng.integers(0, len(pool), n_queries)], pool[rng.integers(0, len(pool), n_gallery)]
-    return (query, gallery, rng.integers(1, n_pids + 2, n_queries), rng.integers(-1, n_pids, n_gallery),
-            rng.integers(-1, n_cameras, n_queries), rng.integers(-1, n_cameras, n_gallery))
+    query, gallery = (
+        pool[rng.integers(0, len(pool), n_queries)],
+        pool[rng.integers(0, len(pool), n_gallery)],
+    )
+    return (
+        query,
+        gallery,
+        rng.integers(1, n_pids + 2, n_queries),
+        rng.integers(-1, n_pids, n_gallery),
+        rng.integers(-1, n_cameras, n_queries),
+        rng.integers(-1, n_cameras, n_gallery),
+    )
 
 
 def test_average_precision_cmc_and_minp_worked_by_hand():
-    # ranking: right, wrong, right, wrong, wrong, right, wrong -> AP = (1/1 + 2/3 + 3/6) / 3, last match at rank 6 of 3
+    # ranking: right, wrong, right, wrong, wrong, right, wrong -> AP = (1/1 + 2/3 + 3/6)
+    # / 3, last match at rank 6 of 3
     gallery_pids = ids(1, 2, 1, 3, 2, 1, 4)
-    result = evaluate_ranking(at(0), at(10, 20, 30, 40, 50, 60, 70), ids(1), gallery_pids, ids(0), ids(*[1] * 7))
+    result = evaluate_ranking(
+        at(0), at(10, 20, 30, 40, 50, 60, 70), ids(1), gallery_pids, ids(0), ids(*[1] * 7)
+    )
     assert result.mAP == pytest.approx((1 + 2 / 3 + 3 / 6) / 3)
     assert result.mINP == pytest.approx(3 / 6)
     assert result.cmc == {1: 1.0, 5: 1.0, 10: 1.0}
@@ -47,15 +68,26 @@ def test_average_precision_cmc_and_minp_worked_by_hand():
 
 def test_means_over_two_queries_and_cmc_between_zero_and_one_worked_by_hand():
     # query at 0: wrong, right; query at 90: right first
-    result = evaluate_ranking(at(0, 90), at(10, 40, 80), ids(1, 2), ids(3, 1, 2), ids(0, 0), ids(1, 1, 1), topk=(1, 2))
+    result = evaluate_ranking(
+        at(0, 90),
+        at(10, 40, 80),
+        ids(1, 2),
+        ids(3, 1, 2),
+        ids(0, 0),
+        ids(1, 1, 1),
+        topk=(1, 2),
+    )
     assert result.average_precision.tolist() == pytest.approx([1 / 2, 1.0])
     assert result.mAP == pytest.approx(0.75) and result.mINP == pytest.approx(0.75)
     assert result.cmc == {1: 0.5, 2: 1.0}
 
 
 def test_the_same_identity_in_the_same_camera_is_taken_out_of_the_ranking():
-    # the best image is the query's own camera: dropped; another identity in that camera stays and counts as wrong
-    result = evaluate_ranking(at(0), at(5, 10, 20), ids(1), ids(1, 2, 1), ids(0), ids(0, 0, 1))
+    # the best image is the query's own camera: dropped; another identity in that camera
+    # stays and counts as wrong
+    result = evaluate_ranking(
+        at(0), at(5, 10, 20), ids(1), ids(1, 2, 1), ids(0), ids(0, 0, 1)
+    )
     assert result.average_precision.tolist() == pytest.approx([1 / 2])
 
 
@@ -66,7 +98,9 @@ def test_junk_is_dropped_and_distractors_are_wrong():
 
 
 def test_queries_without_a_match_or_of_unknown_identity_are_skipped():
-    result = evaluate_ranking(at(0, 0, 0), at(10, 20), ids(1, 9, -1), ids(2, 1), ids(0, 0, 0), ids(1, 1))
+    result = evaluate_ranking(
+        at(0, 0, 0), at(10, 20), ids(1, 9, -1), ids(2, 1), ids(0, 0, 0), ids(1, 1)
+    )
     assert result.n_valid_queries == 1 and result.mAP == pytest.approx(0.5)
     assert np.isnan(result.average_precision).tolist() == [False, True, True]
 
@@ -83,16 +117,26 @@ def test_of_equal_similarities_the_smaller_gallery_index_ranks_first():
 
 
 @settings(deadline=None, max_examples=80)
-@given(seed=st.integers(0, 10**6), n_gallery=st.integers(1, 40), n_pids=st.integers(1, 8), n_cameras=st.integers(1, 3),
-       ties=st.booleans())
+@given(
+    seed=st.integers(0, 10**6),
+    n_gallery=st.integers(1, 40),
+    n_pids=st.integers(1, 8),
+    n_cameras=st.integers(1, 3),
+    ties=st.booleans(),
+)
 def test_every_figure_equals_the_brute_force_oracle(seed, n_gallery, n_pids, n_cameras, ties):
     arrays = case(seed, 6, n_gallery, n_pids, n_cameras, ties)
     expected = brute_force_ranking(*arrays)
     assume(expected["n_valid"] > 0)
     result = evaluate_ranking(*arrays)
     np.testing.assert_allclose(result.average_precision, expected["ap"], atol=1e-12)
-    assert result.mAP == pytest.approx(expected["mAP"]) and result.mINP == pytest.approx(expected["mINP"])
-    assert result.cmc == pytest.approx(expected["cmc"]) and result.n_valid_queries == expected["n_valid"]
+    assert result.mAP == pytest.approx(expected["mAP"]) and result.mINP == pytest.approx(
+        expected["mINP"]
+    )
+    assert (
+        result.cmc == pytest.approx(expected["cmc"])
+        and result.n_valid_queries == expected["n_valid"]
+    )
 
 
 @pytest.mark.parametrize("entries, threads", [(1, 1), (500, 2), (2**24, 2)])
@@ -106,26 +150,40 @@ def test_blocks_threads_and_torch_input_change_nothing(entries, threads, monkeyp
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(result.average_precision, expected.average_precision)
-    assert (result.mAP, result.mINP, result.cmc) == (expected.mAP, expected.mINP, expected.cmc)
+    assert (result.mAP, result.mINP, result.cmc) == (
+        expected.mAP,
+        expected.mINP,
+        expected.cmc,
+    )
 
 
 def test_the_top_of_a_ranking_worked_by_hand():
     # by rising angle: junk, own camera, wrong, right, distractor
     gallery_pids, gallery_camids = ids(0, 1, 2, 1, -1), ids(1, 1, 0, 0, 1)
-    indices, matches = top_matches(at(0), at(50, 40, 30, 20, 10), ids(1), gallery_pids, ids(0), gallery_camids, top=4)
+    indices, matches = top_matches(
+        at(0), at(50, 40, 30, 20, 10), ids(1), gallery_pids, ids(0), gallery_camids, top=4
+    )
     assert indices.tolist() == [[2, 1, 0, -1]]
     assert matches.tolist() == [[False, True, False, False]]
 
 
 def test_the_top_of_a_ranking_equals_the_sorted_gallery_with_ties(monkeypatch):
-    query, gallery, query_pids, gallery_pids, query_camids, gallery_camids = arrays = case(11, 20, 50)
+    query, gallery, query_pids, gallery_pids, query_camids, gallery_camids = arrays = case(
+        11, 20, 50
+    )
     monkeypatch.setattr(evaluation, "BLOCK_ENTRIES", 7 * 50)
     indices, matches = top_matches(*arrays, top=60)
     for i in range(20):
-        expected = ranked_gallery(query[i] @ gallery.T, query_pids[i], query_camids[i], gallery_pids, gallery_camids)
-        assert indices[i, :len(expected)].tolist() == expected
-        assert (indices[i, len(expected):] == -1).all() and not matches[i, len(expected):].any()
-        np.testing.assert_array_equal(matches[i, :len(expected)], gallery_pids[expected] == query_pids[i])
+        expected = ranked_gallery(
+            query[i] @ gallery.T, query_pids[i], query_camids[i], gallery_pids, gallery_camids
+        )
+        assert indices[i, : len(expected)].tolist() == expected
+        assert (indices[i, len(expected) :] == -1).all() and not matches[
+            i, len(expected) :
+        ].any()
+        np.testing.assert_array_equal(
+            matches[i, : len(expected)], gallery_pids[expected] == query_pids[i]
+        )
 
 
 def test_one_camera_only_is_told_apart_from_identities_that_are_not_there():
@@ -135,18 +193,23 @@ def test_one_camera_only_is_told_apart_from_identities_that_are_not_there():
         evaluate_ranking(at(0, 5), at(10, 20), ids(1, 2), ids(3, -1), ids(0, 0), ids(1, 1))
 
 
-@pytest.mark.parametrize("change, message", [
-    ({0: at(0) * np.nan}, "query_features must be finite"),
-    ({1: at(10, 20) * 2}, "gallery_features must be finite with rows of norm 1"),
-    ({1: np.eye(3, dtype=np.float32)[:2]}, "2 columns but gallery_features 3"),
-    ({2: ids(1, 1)}, "query_pids must be 1 integers"),
-    ({3: ids(1)}, "gallery_pids must be 2 integers"),
-    ({4: np.array([0.5])}, "query_camids must be 1 integers"),
-    ({5: np.array([[1, 1]])}, "gallery_camids must be 2 integers"),
-    ({0: at()}, "query_features must be numbers of shape"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({0: at(0) * np.nan}, "query_features must be finite"),
+        ({1: at(10, 20) * 2}, "gallery_features must be finite with rows of norm 1"),
+        ({1: np.eye(3, dtype=np.float32)[:2]}, "2 columns but gallery_features 3"),
+        ({2: ids(1, 1)}, "query_pids must be 1 integers"),
+        ({3: ids(1)}, "gallery_pids must be 2 integers"),
+        ({4: np.array([0.5])}, "query_camids must be 1 integers"),
+        ({5: np.array([[1, 1]])}, "gallery_camids must be 2 integers"),
+        ({0: at()}, "query_features must be numbers of shape"),
+    ],
+)
 def test_input_that_does_not_fit_together_is_refused_in_a_sentence(change, message):
-    arrays = dict(enumerate([at(0), at(10, 20), ids(1), ids(1, 2), ids(0), ids(1, 1)])) | change
+    arrays = (
+        dict(enumerate([at(0), at(10, 20), ids(1), ids(1, 2), ids(0), ids(1, 1)])) | change
+    )
     with pytest.raises(KitError, match=message):
         evaluate_ranking(*arrays.values())
 

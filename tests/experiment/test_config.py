@@ -1,4 +1,5 @@
 """Settings: one frozen object, strict names and values, fingerprints, atomic files."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -25,14 +26,30 @@ from dkdmpl_kit.experiment import (
 def test_every_preset_is_a_complete_configuration_of_flat_scalars(name):
     config = preset(name)
     assert config.preset == name
-    assert all(isinstance(v, (str, int, float, bool)) for v in dataclasses.asdict(config).values())
+    assert all(
+        isinstance(v, (str, int, float, bool)) for v in dataclasses.asdict(config).values()
+    )
 
 
 def test_paper_presets_state_the_recipe_of_cluster_contrast():
     config = preset("paper-msmt17")
-    assert (config.backbone, config.weights, config.height, config.width) == ("resnet50.tv_in1k", "imagenet", 256, 128)
-    assert (config.epochs, config.iterations, config.samples_per_bn, config.precision) == (50, 400, 64, "auto")
-    assert (config.batch_clusters * config.batch_images, config.learning_rate, config.weight_decay) == (256, 3.5e-4, 5e-4)
+    assert (config.backbone, config.weights, config.height, config.width) == (
+        "resnet50.tv_in1k",
+        "imagenet",
+        256,
+        128,
+    )
+    assert (config.epochs, config.iterations, config.samples_per_bn, config.precision) == (
+        50,
+        400,
+        64,
+        "auto",
+    )
+    assert (
+        config.batch_clusters * config.batch_images,
+        config.learning_rate,
+        config.weight_decay,
+    ) == (256, 3.5e-4, 5e-4)
     assert (config.k1, config.k2, config.eps, config.min_samples) == (30, 6, 0.6, 4)
     assert preset("paper-veri776").height == preset("paper-veri776").width == 224
 
@@ -42,63 +59,105 @@ def test_a_configuration_cannot_be_changed():
         Config().eps = 0.1
 
 
-@pytest.mark.parametrize(("change", "sentence"), [
-    ({"skd_divergence": "l2"}, "kl, symmetric_kl, js"),
-    ({"precision": "fp16"}, "auto, fp32, bf16"),
-    ({"memory_format": "nhwc"}, "auto, contiguous, channels_last"),
-    ({"extraction_precision": "int8"}, "same, auto, fp32, bf16"),
-    ({"epoch": 3}, "epochs"),
-    ({"eps": 0.9}, "max_distance"),
-    ({"epochs": 0}, "at least 1"),
-    ({"learning_rate": "fast"}, "should be a float"),
-    ({"epochs": "2.5"}, "should be a int"),
-    ({"temperature": 0.0}, "above 0"),
-    ({"flip": 1.5}, "between 0 and 1"),
-    ({"gkd_weight": -1.0}, "negative"),
-    ({"samples_per_bn": 1}, "must be 2 or more and divide"),
-    ({"samples_per_bn": 24}, "divide batch_clusters x batch_images = 64"),
-])
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"skd_divergence": "l2"}, "kl, symmetric_kl, js"),
+        ({"precision": "fp16"}, "auto, fp32, bf16"),
+        ({"memory_format": "nhwc"}, "auto, contiguous, channels_last"),
+        ({"extraction_precision": "int8"}, "same, auto, fp32, bf16"),
+        ({"epoch": 3}, "epochs"),
+        ({"eps": 0.9}, "max_distance"),
+        ({"epochs": 0}, "at least 1"),
+        ({"learning_rate": "fast"}, "should be a float"),
+        ({"epochs": "2.5"}, "should be a int"),
+        ({"temperature": 0.0}, "above 0"),
+        ({"flip": 1.5}, "between 0 and 1"),
+        ({"gkd_weight": -1.0}, "negative"),
+        ({"samples_per_bn": 1}, "must be 2 or more and divide"),
+        ({"samples_per_bn": 24}, "divide batch_clusters x batch_images = 64"),
+    ],
+)
 def test_bad_settings_are_one_sentence_that_names_the_remedy(change, sentence):
     with pytest.raises(KitError, match=sentence):
         Config().replace(**change)
 
 
 def test_settings_given_as_text_reach_their_types():
-    config = Config().with_settings("eps=0.5 min_samples=2 centre_cameras=true sampler=random")
-    assert (config.eps, config.min_samples, config.centre_cameras, config.sampler) == (0.5, 2, True, "random")
+    config = Config().with_settings(
+        "eps=0.5 min_samples=2 centre_cameras=true sampler=random"
+    )
+    assert (config.eps, config.min_samples, config.centre_cameras, config.sampler) == (
+        0.5,
+        2,
+        True,
+        "random",
+    )
     with pytest.raises(KitError, match="name=value"):
         Config().with_settings("eps 0.5")
 
 
 def test_the_fingerprint_follows_what_decides_a_result_and_nothing_else():
     config = Config()
-    assert config.fingerprint() == config.replace(out_dir="elsewhere", run_name="other").fingerprint()
+    assert (
+        config.fingerprint()
+        == config.replace(out_dir="elsewhere", run_name="other").fingerprint()
+    )
     assert config.fingerprint() != config.replace(eps=0.55).fingerprint()
 
 
 def test_settings_that_came_later_leave_the_fingerprints_of_published_records_as_they_are():
     records = read_json(Path(__file__).parents[2] / "figures" / "reproduce" / "records.json")
     trained = [record for record in records if record["run"] != "untrained"]
-    assert trained and all(Config().replace(**r["settings"]).fingerprint() == r["fingerprint"] for r in trained)
-    for change in ({"memory_format": "contiguous"}, {"extraction_precision": "fp32"}, {"precision": "auto"}):
+    assert trained and all(
+        Config().replace(**r["settings"]).fingerprint() == r["fingerprint"] for r in trained
+    )
+    for change in (
+        {"memory_format": "contiguous"},
+        {"extraction_precision": "fp32"},
+        {"precision": "auto"},
+    ):
         assert Config().replace(**change).fingerprint() != Config().fingerprint()
 
 
 def test_results_that_are_shown_come_from_fp32_and_long_runs_measure_what_is_fast():
     for name in ("smoke", "demo", "teach"):
-        assert (preset(name).precision, preset(name).memory_format, preset(name).extraction_precision) == (
-            "fp32", "channels_last", "same")
-    assert preset("paper-market1501").precision == preset("paper-msmt17").memory_format == "auto"
+        assert (
+            preset(name).precision,
+            preset(name).memory_format,
+            preset(name).extraction_precision,
+        ) == ("fp32", "channels_last", "same")
+    assert (
+        preset("paper-market1501").precision == preset("paper-msmt17").memory_format == "auto"
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("paper-")])
 def test_a_dry_run_is_short_and_small_keeps_the_recipe_and_bears_another_name(name):
     full, dry = preset(name), smoke(preset(name))
-    assert (dry.epochs, dry.iterations, dry.batch_clusters * dry.batch_images) == (1, 2, 16) and dry.height == 64
+    assert (dry.epochs, dry.iterations, dry.batch_clusters * dry.batch_images) == (
+        1,
+        2,
+        16,
+    ) and dry.height == 64
     assert dry.width / dry.height == full.width / full.height
-    kept = ("backbone", "method", "sampler", "learning_rate", "schedule", "eps", "temperature", "last_stride", "data")
+    kept = (
+        "backbone",
+        "method",
+        "sampler",
+        "learning_rate",
+        "schedule",
+        "eps",
+        "temperature",
+        "last_stride",
+        "data",
+    )
     assert all(getattr(dry, field) == getattr(full, field) for field in kept)
-    assert dry.samples_per_bn > 1 and dry.name == "smoke-dkdmpl-seed0" and dry.fingerprint() != full.fingerprint()
+    assert (
+        dry.samples_per_bn > 1
+        and dry.name == "smoke-dkdmpl-seed0"
+        and dry.fingerprint() != full.fingerprint()
+    )
     assert smoke(dry).name == dry.name
 
 
@@ -112,7 +171,9 @@ def test_loss_weights_follow_the_method_and_the_warm_up():
 
 def test_a_run_folder_is_never_taken_over_by_another_run(tmp_path):
     config = preset("smoke", out_dir=str(tmp_path))
-    (open_run(config, "data-a", resume=False) / "checkpoint.json").write_text("{}")  # an epoch became whole
+    (open_run(config, "data-a", resume=False) / "checkpoint.json").write_text(
+        "{}"
+    )  # an epoch became whole
     with pytest.raises(KitError, match="--resume"):
         open_run(config, "data-a", resume=False)
     assert open_run(config, "data-a", resume=True) == config.run_dir
@@ -161,7 +222,9 @@ def test_a_folder_in_which_no_epoch_became_whole_is_free_for_the_corrected_setti
     open_run(config.replace(weights="imagenet"), "data-a", resume=False)
     run_dir = open_run(config, "data-a", resume=False)
     assert read_json(run_dir / "config.json")["settings"]["weights"] == "bundled"
-    assert open_run(config, "data-a", resume=False) == run_dir  # the same run, cut before its first epoch was done
+    assert (
+        open_run(config, "data-a", resume=False) == run_dir
+    )  # the same run, cut before its first epoch was done
 
 
 def test_a_run_may_go_on_with_another_device(tmp_path):

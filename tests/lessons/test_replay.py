@@ -1,4 +1,5 @@
 """The epochs of a run as a film: what is read, followed, measured and written."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -30,7 +31,11 @@ def test_epochs_come_back_as_saved_with_rows_of_norm_one(tmp_path):
     np.testing.assert_allclose(features, features_of(1), atol=2e-3)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-6)
     assert load_epoch(tmp_path / "epochs" / "epoch_001.npz", with_features=False)[1] is None
-    assert [record["epoch"] for record in load_history(tmp_path)] == [0, 1, 2] and load_history(tmp_path / "none") == []
+    assert [record["epoch"] for record in load_history(tmp_path)] == [
+        0,
+        1,
+        2,
+    ] and load_history(tmp_path / "none") == []
 
 
 def test_damaged_files_are_one_sentence(tmp_path):
@@ -73,7 +78,9 @@ def test_colours_need_what_they_show(tmp_path, flat):
     assert opened(tmp_path, pids=np.full(24, -1)).colours == ["followed"]
     film = opened(tmp_path, pids=PIDS, camids=np.zeros(24, int))
     assert film.colours == ["followed", "error", "identity", "camera"]
-    with pytest.raises(KitError, match="colour='camera' cannot be shown here; there are: followed"):
+    with pytest.raises(
+        KitError, match="colour='camera' cannot be shown here; there are: followed"
+    ):
         opened(tmp_path).frame(0, "camera")
     with pytest.raises(KitError, match="no epoch 3"):
         film.frame(3)
@@ -83,7 +90,9 @@ def test_the_title_and_the_table_hold_the_records(tmp_path):
     film = opened(small_run(tmp_path))
     assert film.title(1) == "Epoch 1: 3 clusters, 0% outliers, ARI 0.70, mAP 25.0%"
     rows = film.table(2).split("<tr>")[2:]
-    cells = [[c.split("<")[0] for c in row.replace("<b>", "").split('8px">')[1:]] for row in rows]
+    cells = [
+        [c.split("<")[0] for c in row.replace("<b>", "").split('8px">')[1:]] for row in rows
+    ]
     assert cells[0] == ["0", "3.000", "–", "0.500", "3", "16.7", "–", "–", "–", "–", "–"]
     assert cells[2] == ["▶ 2", "1.000", "50.0", "1.000", "4", "0.0", "1", "0", "6", "1", "0"]
 
@@ -109,7 +118,9 @@ def test_folders_that_hold_no_run_and_epochs_that_do_not_fit_are_refused(tmp_pat
         Film(tmp_path, pids=PIDS[:5]).refresh()
     film = opened(tmp_path)
     add_epoch(tmp_path, 1, PIDS[:20])
-    with pytest.raises(KitError, match="epoch_001 of .* labels 20 pictures, and the run's first epoch 24"):
+    with pytest.raises(
+        KitError, match="epoch_001 of .* labels 20 pictures, and the run's first epoch 24"
+    ):
         film.refresh()
     assert len(film) == 1
 
@@ -124,34 +135,54 @@ def test_a_gif_has_every_epoch_the_ways_between_and_the_kits_colours(tmp_path, f
             times.append(gif.info["duration"])
         colours = {colour for _, colour in gif.convert("RGB").getcolors(10**6)}
     assert times == [1000, 80, 80, 1000, 80, 80, 3000]
-    assert (0, 114, 178) in colours                                           # CYCLE's blue, as it is
+    assert (0, 114, 178) in colours  # CYCLE's blue, as it is
 
 
-def test_the_command_writes_a_gif_and_a_strip_and_refuses_what_it_cannot(tmp_path, flat, capsys):
+def test_the_command_writes_a_gif_and_a_strip_and_refuses_what_it_cannot(
+    tmp_path, flat, capsys
+):
     run = small_run(tmp_path / "run")
-    assert main(["player", str(run), "--out", str(tmp_path / "a.gif"), str(tmp_path / "b.png")]) == 0
-    assert (tmp_path / "a.gif").stat().st_size > 1000 and Image.open(tmp_path / "b.png").size[0] > 500
-    for argv, words in ((["player", str(tmp_path / "no"), "--out", "a.gif"], "no run folder"),
-                        (["player", str(run), "--out", "a.jpg"], "a.jpg must end in"),
-                        (["player", str(run), "--top", "0", "--out", "a.gif"], "at least one")):
+    assert (
+        main(["player", str(run), "--out", str(tmp_path / "a.gif"), str(tmp_path / "b.png")])
+        == 0
+    )
+    assert (tmp_path / "a.gif").stat().st_size > 1000 and Image.open(tmp_path / "b.png").size[
+        0
+    ] > 500
+    for argv, words in (
+        (["player", str(tmp_path / "no"), "--out", "a.gif"], "no run folder"),
+        (["player", str(run), "--out", "a.jpg"], "a.jpg must end in"),
+        (["player", str(run), "--top", "0", "--out", "a.gif"], "at least one"),
+    ):
         assert main(argv) == 2 and words in capsys.readouterr().err
 
 
 def test_the_teachers_line_by_hand():
-    """Two clusters on two axes; the third picture lies on the other cluster's side, and its label is wrong."""
+    """Two clusters on two axes; the third picture lies on the other cluster's side, and
+    its label is wrong.
+    """
     v = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0, 1]], np.float32)
     labels, pids = np.array([0, 0, 0, 1, 1]), np.array([5, 5, 6, 6, 6])
     tau, centre = 0.5, np.array([2, 1]) / np.sqrt(5)
-    e = [1 / (1 + np.exp((x[1] - x @ centre) / tau)) for x in v]              # mass on cluster 0
+    e = [1 / (1 + np.exp((x[1] - x @ centre) / tau)) for x in v]  # mass on cluster 0
     mass = np.mean([e[0], e[1], 1 - e[2], 1 - e[3], 1 - e[4]])
     found = teacher_line(labels, v, pids, tau)
-    assert np.isclose(found["hard_accuracy"], 0.8) and np.isclose(found["teacher_mass"], mass, atol=1e-6)
-    assert teacher_line(np.zeros(5, int), v, pids, tau) == {} and teacher_line(np.full(5, -1), v, pids, tau) == {}
+    assert np.isclose(found["hard_accuracy"], 0.8) and np.isclose(
+        found["teacher_mass"], mass, atol=1e-6
+    )
+    assert (
+        teacher_line(np.zeros(5, int), v, pids, tau) == {}
+        and teacher_line(np.full(5, -1), v, pids, tau) == {}
+    )
 
 
 def test_records_carry_the_teachers_line_where_everybody_is_known(tmp_path):
     records = opened(small_run(tmp_path), pids=PIDS).records(0.05)
-    assert records[2]["hard_accuracy"] == 1 and 0.9 < records[2]["teacher_mass"] <= 1 and records[2]["ari"] == 1
+    assert (
+        records[2]["hard_accuracy"] == 1
+        and 0.9 < records[2]["teacher_mass"] <= 1
+        and records[2]["ari"] == 1
+    )
     partly = np.where(np.arange(24) == 0, -1, PIDS)
     assert "hard_accuracy" not in opened(tmp_path, pids=partly).records(0.05)[2]
 
@@ -159,7 +190,12 @@ def test_records_carry_the_teachers_line_where_everybody_is_known(tmp_path):
 def test_the_hardest_pictures_lie_nearest_to_another_cluster():
     features = features_of(2)
     labels = PIDS.copy()
-    labels[[3, 20]] = [2, -1]                                                 # a wrong label, and an outlier
+    labels[[3, 20]] = [2, -1]  # a wrong label, and an outlier
     worst, scores = hardest(labels, features, 5)
-    assert worst[0] == 3 and scores[0] < 0 and 20 not in worst and (np.diff(scores) >= 0).all()
-    assert len(hardest(labels, features, 99)[0]) == 23 and len(hardest(np.full(24, -1), features, 5)[0]) == 0
+    assert (
+        worst[0] == 3 and scores[0] < 0 and 20 not in worst and (np.diff(scores) >= 0).all()
+    )
+    assert (
+        len(hardest(labels, features, 99)[0]) == 23
+        and len(hardest(np.full(24, -1), features, 5)[0]) == 0
+    )

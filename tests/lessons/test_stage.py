@@ -1,4 +1,7 @@
-"""What the notebooks hand to one another: the warm start of the lessons, and the paths that the report reads."""
+"""What the notebooks hand to one another: the warm start of the lessons, and the paths
+that the report reads.
+"""
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,11 +17,22 @@ def out_dir(tmp_path_factory):
 
 
 def stage(out_dir, settings=""):
-    return Stage("03_gkd", preset_name="smoke", seed=0, device="cpu", data="synthetic", data_root="", pattern="",
-                 out_dir=str(out_dir), settings=f"n_train_ids=6 n_test_ids=2 epochs=1 iterations=1 {settings}")
+    return Stage(
+        "03_gkd",
+        preset_name="smoke",
+        seed=0,
+        device="cpu",
+        data="synthetic",
+        data_root="",
+        pattern="",
+        out_dir=str(out_dir),
+        settings=f"n_train_ids=6 n_test_ids=2 epochs=1 iterations=1 {settings}",
+    )
 
 
-def test_the_warm_start_reads_the_finished_run_again_and_gives_the_same_features_and_labels(out_dir):
+def test_the_warm_start_reads_the_finished_run_again_and_gives_the_same_features_and_labels(
+    out_dir,
+):
     _, features, pseudo = stage(out_dir).warm_start()
     record = (out_dir / "runs" / "warm-seed0" / "result.json").stat().st_mtime_ns
     encoder, again, labels = stage(out_dir).warm_start()
@@ -28,15 +42,23 @@ def test_the_warm_start_reads_the_finished_run_again_and_gives_the_same_features
     assert (out_dir / "runs" / "warm-seed0" / "result.json").stat().st_mtime_ns == record
 
 
-def test_the_warm_start_says_that_k_means_stands_in_where_every_picture_is_an_outlier(tmp_path, capsys):
+def test_the_warm_start_says_that_k_means_stands_in_where_every_picture_is_an_outlier(
+    tmp_path, capsys
+):
     _, features, pseudo = stage(tmp_path, "eps=0.0001 min_samples=40").warm_start()
     assert "k-means stands in" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()  # nothing was trained
-    assert pseudo.method == "kmeans" and pseudo.n_clusters >= 2 and pseudo.outlier_fraction == 0
-    assert sorted(set(pseudo.labels)) == list(range(pseudo.n_clusters)) and len(pseudo.labels) == len(features)
+    assert (
+        pseudo.method == "kmeans" and pseudo.n_clusters >= 2 and pseudo.outlier_fraction == 0
+    )
+    assert sorted(set(pseudo.labels)) == list(range(pseudo.n_clusters)) and len(
+        pseudo.labels
+    ) == len(features)
 
 
 def test_metrics_name_their_figures_by_the_paths_that_the_report_reads(out_dir):
     path = stage(out_dir).write_metrics({"answer": 1.0}, figures=["03_batch"])
     content = read_json(path)
-    assert content["figures"] == ["figures/03_batch.png"] and content["metrics"] == {"answer": 1.0}
+    assert content["figures"] == ["figures/03_batch.png"] and content["metrics"] == {
+        "answer": 1.0
+    }

@@ -1,4 +1,7 @@
-"""Cluster memory: centroids and the three updates against loops; M takes no gradient; bad input is named."""
+"""Cluster memory: centroids and the three updates against loops; M takes no gradient;
+bad input is named.
+"""
+
 from __future__ import annotations
 
 import numpy as np
@@ -16,19 +19,25 @@ LABELS = torch.tensor([0, 2, 1, -1, 0, 2, 1, 1])
 
 
 def unit_rows(seed, n, d=5):
-    rows = torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    rows = torch.randn(
+        n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     return torch.nn.functional.normalize(rows, dim=1)
 
 
 def assert_close_to_lists(tensor, rows):
-    torch.testing.assert_close(tensor, torch.tensor(rows, dtype=torch.float64), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        tensor, torch.tensor(rows, dtype=torch.float64), rtol=1e-10, atol=1e-12
+    )
 
 
 def test_centroids_are_the_normalised_cluster_means_and_outliers_have_no_say():
     features = unit_rows(0, 8)
     memory = ClusterMemory(features, LABELS)
     assert memory.n_clusters == 3
-    assert_close_to_lists(memory.centroids, naive.centroids(features.tolist(), LABELS.tolist()))
+    assert_close_to_lists(
+        memory.centroids, naive.centroids(features.tolist(), LABELS.tolist())
+    )
     assert torch.equal(memory.features, memory.centroids)
     changed = features.clone()
     changed[3] = -changed[3]  # the outlier
@@ -43,38 +52,57 @@ def test_an_update_equals_the_loop_one_row_at_a_time(rule, seed, momentum, size)
     expected = memory.features.tolist()
     for step in range(2):  # twice: the second starts from a memory that has moved
         z = unit_rows(seed + step, size)
-        labels = torch.randint(3, (size,), generator=torch.Generator().manual_seed(seed + step))
+        labels = torch.randint(
+            3, (size,), generator=torch.Generator().manual_seed(seed + step)
+        )
         memory.update(z, labels)
         expected = naive.update(expected, z.tolist(), labels.tolist(), momentum, rule)
     assert_close_to_lists(memory.features, expected)
 
 
 def test_by_hand_one_update_with_momentum_one_half_lands_on_the_bisector():
-    memory = ClusterMemory(torch.eye(2, dtype=torch.float64), torch.tensor([0, 1]), momentum=0.5)
+    memory = ClusterMemory(
+        torch.eye(2, dtype=torch.float64), torch.tensor([0, 1]), momentum=0.5
+    )
     memory.update(torch.tensor([[0.0, 1.0]]), torch.tensor([0]))
-    assert_close_to_lists(memory.features, [[0.5 ** 0.5, 0.5 ** 0.5], [0.0, 1.0]])
+    assert_close_to_lists(memory.features, [[0.5**0.5, 0.5**0.5], [0.0, 1.0]])
 
 
 def test_by_hand_the_mean_is_not_normalised_so_members_that_cancel_leave_the_memory_where_it_was():
-    memory = ClusterMemory(torch.eye(2, dtype=torch.float64), torch.tensor([0, 1]), momentum=0.5, update="mean")
+    memory = ClusterMemory(
+        torch.eye(2, dtype=torch.float64), torch.tensor([0, 1]), momentum=0.5, update="mean"
+    )
     memory.update(torch.tensor([[0.0, 1.0], [0.0, -1.0]]), torch.tensor([0, 0]))
     assert_close_to_lists(memory.features, [[1.0, 0.0], [0.0, 1.0]])
 
 
 def test_by_hand_the_hardest_member_alone_moves_the_memory():
-    memory = ClusterMemory(torch.eye(2, dtype=torch.float64), torch.tensor([0, 1]), momentum=0.0, update="hardest")
-    memory.update(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.6, 0.8]]), torch.tensor([0, 0, 0]))
+    memory = ClusterMemory(
+        torch.eye(2, dtype=torch.float64),
+        torch.tensor([0, 1]),
+        momentum=0.0,
+        update="hardest",
+    )
+    memory.update(
+        torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.6, 0.8]]), torch.tensor([0, 0, 0])
+    )
     assert_close_to_lists(memory.features, [[-1.0, 0.0], [0.0, 1.0]])
 
 
 @pytest.mark.parametrize("rule", UPDATES)
-def test_rows_keep_norm_one_the_centroids_stay_and_clusters_outside_the_batch_do_not_move(rule):
+def test_rows_keep_norm_one_the_centroids_stay_and_clusters_outside_the_batch_do_not_move(
+    rule,
+):
     memory = ClusterMemory(unit_rows(0, 8), LABELS, update=rule)
     before, frozen = memory.features.clone(), memory.centroids.clone()
     memory.update(unit_rows(1, 4), torch.tensor([0, 0, 2, 0]))
-    torch.testing.assert_close(memory.features.norm(dim=1), torch.ones(3, dtype=torch.float64))
+    torch.testing.assert_close(
+        memory.features.norm(dim=1), torch.ones(3, dtype=torch.float64)
+    )
     assert torch.equal(memory.centroids, frozen)
-    assert torch.equal(memory.features[1], before[1]) and not torch.allclose(memory.features[0], before[0])
+    assert torch.equal(memory.features[1], before[1]) and not torch.allclose(
+        memory.features[0], before[0]
+    )
 
 
 def test_the_order_of_the_batch_matters_to_instance_and_not_to_the_other_rules():
@@ -103,7 +131,9 @@ def test_features_and_batches_that_carry_a_graph_leave_the_memory_without_one():
 
 
 @pytest.mark.parametrize("rule", UPDATES)
-def test_an_update_before_the_backward_pass_is_refused_by_autograd_instead_of_giving_a_wrong_gradient(rule):
+def test_an_update_before_the_backward_pass_is_refused_by_autograd_instead_of_giving_a_wrong_gradient(
+    rule,
+):
     memory = ClusterMemory(unit_rows(0, 8), LABELS, update=rule)
     z = unit_rows(1, 3).requires_grad_()
     loss = memory.logits(z, 1.0).sum()
@@ -122,17 +152,34 @@ def test_an_update_after_the_backward_pass_leaves_the_gradient_of_the_memory_as_
 
 
 @pytest.mark.parametrize("move", [memory_module._move_in_turn, memory_module._move_in_rounds])
-@pytest.mark.parametrize(("n_clusters", "labels"), [
-    (1, [0, 0, 0]), (1, [0]), (3, [2]), (3, [2, 0, 2, 2, 2, 2, 2, 1]), (40, list(range(40)) * 2), (2, [1] * 200 + [0]),
-])
+@pytest.mark.parametrize(
+    ("n_clusters", "labels"),
+    [
+        (1, [0, 0, 0]),
+        (1, [0]),
+        (3, [2]),
+        (3, [2, 0, 2, 2, 2, 2, 2, 1]),
+        (40, list(range(40)) * 2),
+        (2, [1] * 200 + [0]),
+    ],
+)
 @pytest.mark.parametrize("momentum", [0.0, 0.1, 1.0])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
-def test_both_ways_to_take_the_members_in_turn_equal_the_loop(move, n_clusters, labels, momentum, dtype, tolerance):
-    """On the CPU a compiled loop, elsewhere rounds over the clusters: one cluster, one member, unequal counts."""
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)]
+)
+def test_both_ways_to_take_the_members_in_turn_equal_the_loop(
+    move, n_clusters, labels, momentum, dtype, tolerance
+):
+    """On the CPU a compiled loop, elsewhere rounds over the clusters: one cluster, one
+    member, unequal counts.
+    """
     rows, z = unit_rows(3, n_clusters, d=33), unit_rows(4, len(labels), d=33)
     moved = rows.to(dtype, copy=True)
     move(moved, z.to(dtype), torch.tensor(labels), momentum)
-    expected = torch.tensor(naive.update(rows.tolist(), z.tolist(), labels, momentum, "instance"), dtype=torch.float64)
+    expected = torch.tensor(
+        naive.update(rows.tolist(), z.tolist(), labels, momentum, "instance"),
+        dtype=torch.float64,
+    )
     torch.testing.assert_close(moved.double(), expected, rtol=0, atol=tolerance)
 
 
@@ -148,7 +195,9 @@ def test_views_and_small_integers_update_as_whole_tensors_do():
     z, labels = unit_rows(1, 6).float(), torch.tensor([0, 1, 2, 0, 1, 2])
     one.update(z[::2], labels[::2])
     two.update(z[::2].clone(), labels[::2].clone().to(torch.int16))
-    assert torch.equal(one.features, two.features) and not torch.equal(one.features, one.centroids)
+    assert torch.equal(one.features, two.features) and not torch.equal(
+        one.features, one.centroids
+    )
 
 
 def test_teacher_logits_use_the_frozen_centroids_also_after_an_update():
@@ -183,24 +232,30 @@ def fresh():
     return ClusterMemory(UNIT, torch.tensor([0, 1, 1, 0]))
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: ClusterMemory(UNIT, torch.full((4,), -1)), "every label is -1"),
-    (lambda: ClusterMemory(UNIT, torch.tensor([0, 2, 2, -1])), "cluster 1 has no image"),
-    (lambda: ClusterMemory(UNIT, torch.tensor([0, -2, 0, 0])), "from -1"),
-    (lambda: ClusterMemory(UNIT, torch.tensor([0.0, 1.0, 1.0, 0.0])), "integers"),
-    (lambda: ClusterMemory(UNIT, torch.tensor([0, 1])), "must fit"),
-    (lambda: ClusterMemory(UNIT[:0], torch.zeros(0, dtype=torch.long)), "must fit"),
-    (lambda: ClusterMemory(2 * UNIT, torch.tensor([0, 1, 1, 0])), "norm 1"),
-    (lambda: ClusterMemory(UNIT * float("nan"), torch.tensor([0, 1, 1, 0])), "finite"),
-    (lambda: ClusterMemory(UNIT, torch.tensor([0, 1, 1, 0]), momentum=1.5), "momentum"),
-    (lambda: ClusterMemory(UNIT, torch.tensor([0, 1, 1, 0]), update="median"), "instance, mean, hardest"),
-    (lambda: fresh().update(UNIT, torch.tensor([0, 1, 2, 0])), "from 0 to 1"),
-    (lambda: fresh().update(UNIT, torch.tensor([0, 1, -1, 0])), "from 0 to 1"),
-    (lambda: fresh().update(UNIT[:0], torch.zeros(0, dtype=torch.long)), "must fit"),
-    (lambda: fresh().update(UNIT * float("nan"), torch.tensor([0, 1, 1, 0])), "finite"),
-    (lambda: fresh().logits(UNIT, 0.0), "temperature"),
-    (lambda: fresh().logits(UNIT[:, :3], 0.05), "do not fit"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ClusterMemory(UNIT, torch.full((4,), -1)), "every label is -1"),
+        (lambda: ClusterMemory(UNIT, torch.tensor([0, 2, 2, -1])), "cluster 1 has no image"),
+        (lambda: ClusterMemory(UNIT, torch.tensor([0, -2, 0, 0])), "from -1"),
+        (lambda: ClusterMemory(UNIT, torch.tensor([0.0, 1.0, 1.0, 0.0])), "integers"),
+        (lambda: ClusterMemory(UNIT, torch.tensor([0, 1])), "must fit"),
+        (lambda: ClusterMemory(UNIT[:0], torch.zeros(0, dtype=torch.long)), "must fit"),
+        (lambda: ClusterMemory(2 * UNIT, torch.tensor([0, 1, 1, 0])), "norm 1"),
+        (lambda: ClusterMemory(UNIT * float("nan"), torch.tensor([0, 1, 1, 0])), "finite"),
+        (lambda: ClusterMemory(UNIT, torch.tensor([0, 1, 1, 0]), momentum=1.5), "momentum"),
+        (
+            lambda: ClusterMemory(UNIT, torch.tensor([0, 1, 1, 0]), update="median"),
+            "instance, mean, hardest",
+        ),
+        (lambda: fresh().update(UNIT, torch.tensor([0, 1, 2, 0])), "from 0 to 1"),
+        (lambda: fresh().update(UNIT, torch.tensor([0, 1, -1, 0])), "from 0 to 1"),
+        (lambda: fresh().update(UNIT[:0], torch.zeros(0, dtype=torch.long)), "must fit"),
+        (lambda: fresh().update(UNIT * float("nan"), torch.tensor([0, 1, 1, 0])), "finite"),
+        (lambda: fresh().logits(UNIT, 0.0), "temperature"),
+        (lambda: fresh().logits(UNIT[:, :3], 0.05), "do not fit"),
+    ],
+)
 def test_bad_input_is_told_in_one_sentence(call, message):
     with pytest.raises(KitError, match=message):
         call()

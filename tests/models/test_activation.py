@@ -1,4 +1,7 @@
-"""Activation maps: they add up to the similarity, and they point at what makes two pictures alike."""
+"""Activation maps: they add up to the similarity, and they point at what makes two
+pictures alike.
+"""
+
 from __future__ import annotations
 
 import pytest
@@ -19,7 +22,9 @@ def encoder(request):
     return encoder
 
 
-def test_the_places_of_a_picture_sum_to_its_inner_product_without_the_batch_norms_shift(encoder):
+def test_the_places_of_a_picture_sum_to_its_inner_product_without_the_batch_norms_shift(
+    encoder,
+):
     pictures = torch.rand(3, 3, 64, 32)
     towards = torch.nn.functional.normalize(torch.randn(3, encoder.dim), dim=1)
     found = similarity_map(encoder, pictures, towards)
@@ -40,7 +45,7 @@ def test_what_lies_where_the_other_picture_has_nothing_is_not_where_the_map_is_h
     with torch.no_grad():
         towards = encoder(other)
     rows = similarity_map(encoder, upper, towards)[0].clamp(min=0).sum(1)
-    assert rows[: len(rows) // 2].sum() > rows[len(rows) // 2:].sum()
+    assert rows[: len(rows) // 2].sum() > rows[len(rows) // 2 :].sum()
 
 
 def test_pictures_may_be_bytes_and_the_encoder_is_left_as_it_was(encoder):
@@ -51,7 +56,9 @@ def test_pictures_may_be_bytes_and_the_encoder_is_left_as_it_was(encoder):
     found = similarity_map(encoder, pictures, towards)
     assert encoder.training and torch.equal(before, encoder.bnneck.running_mean)
     assert all(p.grad is None for p in encoder.parameters())
-    torch.testing.assert_close(found, similarity_map(encoder, pictures.float() / 255, towards))
+    torch.testing.assert_close(
+        found, similarity_map(encoder, pictures.float() / 255, towards)
+    )
     encoder.eval()
 
 
@@ -61,7 +68,9 @@ def test_a_feature_too_few_is_one_sentence(encoder):
 
 
 class Corner(torch.nn.Module):
-    """A stand-in that looks at the upper left 8 x 8 pixels alone: its feature is their mean, as an angle."""
+    """A stand-in that looks at the upper left 8 x 8 pixels alone: its feature is their
+    mean, as an angle.
+    """
 
     def __init__(self):
         super().__init__()

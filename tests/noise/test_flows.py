@@ -1,4 +1,5 @@
 """Clusters followed by hand through three epochs."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -7,11 +8,18 @@ import pytest
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.noise.flows import followed_tracks, label_tracks, track_bands, track_changes
 
-# ten pictures: cluster 0 splits in two, cluster 1 goes on under another number, then two merge and one dies
-EPOCHS = [np.array([0, 0, 0, 0, 0, 1, 1, 1, -1, -1]),
-          np.array([1, 1, 1, 2, 2, 0, 0, 0, -1, 3]),
-          np.array([0, 0, 0, 0, 0, -1, -1, -1, -1, 1])]
-TRACKS = [[0, 0, 0, 0, 0, 1, 1, 1, -1, -1], [0, 0, 0, 2, 2, 1, 1, 1, -1, 3], [0, 0, 0, 0, 0, -1, -1, -1, -1, 3]]
+# ten pictures: cluster 0 splits in two, cluster 1 goes on under another number, then
+# two merge and one dies
+EPOCHS = [
+    np.array([0, 0, 0, 0, 0, 1, 1, 1, -1, -1]),
+    np.array([1, 1, 1, 2, 2, 0, 0, 0, -1, 3]),
+    np.array([0, 0, 0, 0, 0, -1, -1, -1, -1, 1]),
+]
+TRACKS = [
+    [0, 0, 0, 0, 0, 1, 1, 1, -1, -1],
+    [0, 0, 0, 2, 2, 1, 1, 1, -1, 3],
+    [0, 0, 0, 0, 0, -1, -1, -1, -1, 3],
+]
 
 
 def test_a_cluster_keeps_its_number_while_it_lives():
@@ -20,18 +28,26 @@ def test_a_cluster_keeps_its_number_while_it_lives():
 
 def test_a_partner_that_shares_too_little_is_another_cluster():
     before, after = np.array([0] * 9 + [1]), np.array([0] + [1] * 9)
-    np.testing.assert_array_equal(label_tracks([before, after])[1], [2] + [0] * 9)      # overlap 8 of 10: the same; 0: born
-    np.testing.assert_array_equal(label_tracks([before, after], least_iou=0.9)[1], [2] + [3] * 9)
+    np.testing.assert_array_equal(
+        label_tracks([before, after])[1], [2] + [0] * 9
+    )  # overlap 8 of 10: the same; 0: born
+    np.testing.assert_array_equal(
+        label_tracks([before, after], least_iou=0.9)[1], [2] + [3] * 9
+    )
 
 
 def test_births_deaths_and_moved_pictures_are_counted_step_by_step():
     found = track_changes(np.array(TRACKS))
-    assert {name: values.tolist() for name, values in found.items()} == {"born": [2, 0], "died": [0, 2], "moved": [2, 2]}
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "born": [2, 0],
+        "died": [0, 2],
+        "moved": [2, 2],
+    }
 
 
 def test_the_tracks_that_exchange_most_are_followed_or_the_largest():
     tracks = np.array(TRACKS)
-    assert sorted(followed_tracks(tracks, 2)) == [0, 2]                                   # the split and the merge
+    assert sorted(followed_tracks(tracks, 2)) == [0, 2]  # the split and the merge
     assert sorted(followed_tracks(tracks, 2, by="size")) == [0, 1]
     assert sorted(followed_tracks(tracks, 99)) == [0, 1, 2, 3]
     with pytest.raises(KitError, match="by='length'"):
@@ -40,9 +56,14 @@ def test_the_tracks_that_exchange_most_are_followed_or_the_largest():
 
 def test_partners_in_exchange_stand_side_by_side():
     one = np.array([0] * 10 + [1] * 10 + [2] * 10 + [3] * 10)
-    two = np.array([0] * 6 + [3] * 4 + [1] * 7 + [2] * 3 + [2] * 10 + [3] * 10)           # 0 gives to 3, 1 gives to 2
+    two = np.array(
+        [0] * 6 + [3] * 4 + [1] * 7 + [2] * 3 + [2] * 10 + [3] * 10
+    )  # 0 gives to 3, 1 gives to 2
     order = followed_tracks(np.stack([one, two]), 4).tolist()
-    assert abs(order.index(0) - order.index(3)) == 1 and abs(order.index(1) - order.index(2)) == 1
+    assert (
+        abs(order.index(0) - order.index(3)) == 1
+        and abs(order.index(1) - order.index(2)) == 1
+    )
 
 
 def test_bands_fold_the_rest_and_keep_outliers_apart():

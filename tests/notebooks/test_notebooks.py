@@ -1,4 +1,7 @@
-"""Every notebook, headless in smoke size: in order, alone, on rendered people, on real photographs, without identities."""
+"""Every notebook, headless in smoke size: in order, alone, on rendered people, on real
+photographs, without identities.
+"""
+
 from __future__ import annotations
 
 import json
@@ -14,12 +17,18 @@ from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.studies.notebooks import default_folder, run_notebook
 
 NAMES = sorted(path.stem for path in default_folder().glob("[0-9][0-9]_*.ipynb"))
-VEHICLES = {"data": "folder", "pattern": r"(?P<pid>[a-z]+_\d+)_cam(?P<camid>\d+)", "settings": "min_samples=2 k1=8 k2=3"}
+VEHICLES = {
+    "data": "folder",
+    "pattern": r"(?P<pid>[a-z]+_\d+)_cam(?P<camid>\d+)",
+    "settings": "min_samples=2 k1=8 k2=3",
+}
 CASES = ("synthetic", "unknown", "pku-reid-market", "vehicles-2cam")
 
 
 def parameters_of(case: str, folder: Path, rendered: Path, train: list[Path]) -> dict:
-    """The notebook parameters of a case; `unknown` is a plain folder without identities and cameras."""
+    """The notebook parameters of a case; `unknown` is a plain folder without identities
+    and cameras.
+    """
     common = {"preset": "smoke", "interactive": False, "out_dir": str(folder)}
     if case == "synthetic":
         return {**common, "data_root": str(rendered)}
@@ -28,17 +37,23 @@ def parameters_of(case: str, folder: Path, rendered: Path, train: list[Path]) ->
         crops.mkdir(parents=True)
         for i, path in enumerate(train):
             shutil.copy(path, crops / f"{i:04d}.png")
-        return {**common, "data": "folder", "data_root": str(crops), "settings": "sampler=random"}
+        return {
+            **common,
+            "data": "folder",
+            "data_root": str(crops),
+            "settings": "sampler=random",
+        }
     special = VEHICLES if case == "vehicles-2cam" else {"data": "market1501"}
     return {**common, **special, "data_root": str(REAL_DATA / case)}
 
 
 @pytest.fixture(scope="module")
 def executed(tiny_config, tiny_dataset, tmp_path_factory):
-    """{(case, notebook): its folder, or the error}; two cases at a time, each in one out_dir.
+    """{(case, notebook): its folder, or the error}; two cases at a time, each in one
+    out_dir.
 
-    The rendered case goes in order, so that a notebook finds what the earlier ones left; the others in reverse, so that
-    each has to make what it needs.
+    The rendered case goes in order, so that a notebook finds what the earlier ones
+    left; the others in reverse, so that each has to make what it needs.
     """
     results: dict[tuple[str, str], Path | KitError] = {}
     train = [image.path for image in tiny_dataset.train]
@@ -48,12 +63,21 @@ def executed(tiny_config, tiny_dataset, tmp_path_factory):
         parameters = parameters_of(case, folder, Path(tiny_config.data_root), train)
         for name in NAMES if case == "synthetic" else reversed(NAMES):
             try:
-                run_notebook(default_folder() / f"{name}.ipynb", folder / "notebooks", parameters, timeout_s=300)
+                run_notebook(
+                    default_folder() / f"{name}.ipynb",
+                    folder / "notebooks",
+                    parameters,
+                    timeout_s=300,
+                )
                 results[case, name] = folder
             except KitError as error:
                 results[case, name] = error
 
-    cases = [case for case in CASES if case in ("synthetic", "unknown") or (REAL_DATA / case).is_dir()]
+    cases = [
+        case
+        for case in CASES
+        if case in ("synthetic", "unknown") or (REAL_DATA / case).is_dir()
+    ]
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"  # two notebooks at a time
     try:
@@ -68,8 +92,18 @@ def executed(tiny_config, tiny_dataset, tmp_path_factory):
 
 
 def test_the_ten_notebooks_are_there():
-    assert NAMES == ["00_start_here", "01_data", "02_clustering", "03_gkd", "04_skd", "05_training", "06_evaluation",
-                     "07_label_noise", "08_theory", "09_neighbours"]
+    assert NAMES == [
+        "00_start_here",
+        "01_data",
+        "02_clustering",
+        "03_gkd",
+        "04_skd",
+        "05_training",
+        "06_evaluation",
+        "07_label_noise",
+        "08_theory",
+        "09_neighbours",
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,12 +116,16 @@ def test_a_notebook_runs_and_leaves_its_figures_and_numbers(executed, case, name
     metrics = json.loads((folder / "metrics" / name / "metrics.json").read_text())
     assert metrics["notebook"] == name and metrics["metrics"]
     for figure in metrics["figures"]:
-        assert (folder / figure).stat().st_size > 1000 and (folder / figure).with_suffix(".json").exists()
+        assert (folder / figure).stat().st_size > 1000 and (folder / figure).with_suffix(
+            ".json"
+        ).exists()
     notebook = json.loads((folder / "notebooks" / f"{name}.ipynb").read_text())
     outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
     assert not [o for o in outputs if o["output_type"] == "error"]
     assert any("image/png" in o.get("data", {}) for o in outputs)
-    assert not [o for o in outputs if "application/vnd.jupyter.widget-view+json" in o.get("data", {})]
+    assert not [
+        o for o in outputs if "application/vnd.jupyter.widget-view+json" in o.get("data", {})
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)

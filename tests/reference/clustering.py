@@ -1,12 +1,19 @@
-"""Naive, dense versions of neighbours, k-reciprocal Jaccard distance and DBSCAN: slow, short, read beside method.md."""
+"""Naive, dense versions of neighbours, k-reciprocal Jaccard distance and DBSCAN: slow,
+short, read beside method.md.
+"""
+
 from __future__ import annotations
 
 import numpy as np
 
 
 def dense_neighbors(features: np.ndarray) -> np.ndarray:
-    """(N, N): row i lists i first, then all others by falling similarity; ties by index."""
-    similarities = (features.astype(np.float64) @ features.astype(np.float64).T).astype(np.float32)
+    """(N, N): row i lists i first, then all others by falling similarity; ties by
+    index.
+    """
+    similarities = (features.astype(np.float64) @ features.astype(np.float64).T).astype(
+        np.float32
+    )
     lists = []
     for i, row in enumerate(similarities):
         order = [int(j) for j in np.argsort(-row, kind="stable") if j != i]
@@ -36,12 +43,16 @@ def dense_jaccard(features: np.ndarray, k1: int, k2: int) -> np.ndarray:
         weights = np.exp(-(2 - 2 * similarities[i, columns]))
         encoding[i, columns] = weights / weights.sum()
     encoding = np.stack([encoding[ranks[i, :k2]].mean(axis=0) for i in range(n)])
-    shared = np.array([[np.minimum(encoding[i], encoding[j]).sum() for j in range(n)] for i in range(n)])
+    shared = np.array(
+        [[np.minimum(encoding[i], encoding[j]).sum() for j in range(n)] for i in range(n)]
+    )
     return np.maximum(0, 1 - shared / (2 - shared))
 
 
 def dense_dbscan(distances: np.ndarray, eps: float, min_samples: int) -> np.ndarray:
-    """DBSCAN as in its paper: start at each core in turn and flood; clusters in order of their first core."""
+    """DBSCAN as in its paper: start at each core in turn and flood; clusters in order
+    of their first core.
+    """
     n = len(distances)
     near = [np.flatnonzero(distances[i] <= eps) for i in range(n)]
     labels, cluster = np.full(n, -1), 0

@@ -1,7 +1,10 @@
-"""Losses as nested loops over numbers: slow, obvious, and written from the formulas alone (method: "Losses").
+"""Losses as nested loops over numbers: slow, obvious, and written from the formulas
+alone (method: "Losses").
 
-They take lists or tensors and work on scalars of a float64 tensor, so that autograd differentiates them too.
+They take lists or tensors and work on scalars of a float64 tensor, so that autograd
+differentiates them too.
 """
+
 from __future__ import annotations
 
 import torch
@@ -32,7 +35,7 @@ def gkd(student, teacher, temperature):
     for s, t in zip(student, teacher, strict=True):
         q = softmax([x / temperature for x in s])
         e = softmax([x.detach() / temperature for x in t])
-        total = total + temperature ** 2 * kl(e, q)
+        total = total + temperature**2 * kl(e, q)
     return total / len(student)
 
 
@@ -64,7 +67,9 @@ def hardest_anchors(z, labels):
 
 
 def mean_anchors(z, labels):
-    """Normalised mean of the batch mates of each row, itself left out (unless it is alone)."""
+    """Normalised mean of the batch mates of each row, itself left out (unless it is
+    alone).
+    """
     rows = []
     for i in range(len(z)):
         mates = [z[j] for j in range(len(z)) if j != i and labels[j] == labels[i]] or [z[i]]
@@ -74,7 +79,10 @@ def mean_anchors(z, labels):
 
 
 def carried_posterior(posterior, previous_labels, labels):
-    """posterior (N, K_prev) carried over by the intersection over union of old and new clusters, with Python sets."""
+    """posterior (N, K_prev) carried over by the intersection over union of old and new
+    clusters, with Python sets.
+    """
+
     def clusters(y):
         return [{i for i, c in enumerate(y) if c == k} for k in range(max(y) + 1)]
 
@@ -84,6 +92,10 @@ def carried_posterior(posterior, previous_labels, labels):
     overlap = [[x / sum(row) if sum(row) else 0.0 for x in row] for row in overlap]
     rows = []
     for p in posterior:
-        carried = [sum(float(p[a]) * overlap[a][b] for a in range(len(old))) for b in range(len(new))]
-        rows.append([x / sum(carried) for x in carried] if sum(carried) else [1 / len(new)] * len(new))
+        carried = [
+            sum(float(p[a]) * overlap[a][b] for a in range(len(old))) for b in range(len(new))
+        ]
+        rows.append(
+            [x / sum(carried) for x in carried] if sum(carried) else [1 / len(new)] * len(new)
+        )
     return torch.tensor(rows, dtype=torch.float64)

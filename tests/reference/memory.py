@@ -1,4 +1,7 @@
-"""The cluster memory one row and one number at a time (method: "Losses", last paragraph)."""
+"""The cluster memory one row and one number at a time (method: "Losses", last
+paragraph).
+"""
+
 from __future__ import annotations
 
 import math
@@ -18,7 +21,10 @@ def mean(rows):
 
 
 def centroids(features, labels):
-    return [unit(mean([f for f, y in zip(features, labels, strict=True) if y == k])) for k in range(max(labels) + 1)]
+    return [
+        unit(mean([f for f, y in zip(features, labels, strict=True) if y == k]))
+        for k in range(max(labels) + 1)
+    ]
 
 
 def move(row, z, momentum):
@@ -34,6 +40,10 @@ def update(memory, z, labels, momentum, rule):
         return memory
     for k in sorted(set(labels)):
         members = [row for row, y in zip(z, labels, strict=True) if y == k]
-        chosen = mean(members) if rule == "mean" else min(members, key=lambda row: dot(memory[k], row))
+        chosen = (
+            mean(members)
+            if rule == "mean"
+            else min(members, key=lambda row: dot(memory[k], row))
+        )
         memory[k] = move(memory[k], chosen, momentum)
     return memory

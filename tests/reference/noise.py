@@ -1,4 +1,7 @@
-"""Measures of noise as nested loops over images and pairs: slow, obvious, written from the definitions alone."""
+"""Measures of noise as nested loops over images and pairs: slow, obvious, written from
+the definitions alone.
+"""
+
 from __future__ import annotations
 
 import math
@@ -29,15 +32,23 @@ def bcubed(labels, pids):
 
 
 def camera_pairs(labels, pids, camids):
-    """{(camera, camera) sorted: [merged, together, split, same]} over pairs of clustered images."""
+    """{(camera, camera) sorted: [merged, together, split, same]} over pairs of
+    clustered images.
+    """
     counts = {}
     for i, j in combinations(range(len(labels)), 2):
         if min(labels[i], labels[j], pids[i], pids[j], camids[i], camids[j]) < 0:
             continue
         cell = counts.setdefault(tuple(sorted((camids[i], camids[j]))), [0, 0, 0, 0])
         one_cluster, one_identity = labels[i] == labels[j], pids[i] == pids[j]
-        for place, holds in enumerate((one_cluster and not one_identity, one_cluster,
-                                       one_identity and not one_cluster, one_identity)):
+        for place, holds in enumerate(
+            (
+                one_cluster and not one_identity,
+                one_cluster,
+                one_identity and not one_cluster,
+                one_identity,
+            )
+        ):
             cell[place] += bool(holds)
     return counts
 
@@ -49,7 +60,9 @@ def entropy(p):
 def disagreement(views):
     """Views of one image, lists of probabilities."""
     mean = [sum(column) / len(views) for column in zip(*views, strict=True)]
-    return (entropy(mean) - sum(entropy(v) for v in views) / len(views)) / math.log(len(views))
+    return (entropy(mean) - sum(entropy(v) for v in views) / len(views)) / math.log(
+        len(views)
+    )
 
 
 def neighbour_entropy(labels, neighbours):
@@ -67,7 +80,10 @@ def centroid_silhouette(features, labels, i):
         centroids[label] = [x / norm for x in mean]
     if len(centroids) < 2 or labels.count(labels[i]) == 1:
         return 0.0
-    away = {label: 1 - sum(x * y for x, y in zip(features[i], c, strict=True)) for label, c in centroids.items()}
+    away = {
+        label: 1 - sum(x * y for x, y in zip(features[i], c, strict=True))
+        for label, c in centroids.items()
+    }
     a = away.pop(labels[i])
     b = min(away.values())
     return (b - a) / max(a, b)
@@ -75,12 +91,19 @@ def centroid_silhouette(features, labels, i):
 
 def auroc(score, wrong):
     """The share of (wrong, right) pairs in which the wrong one scores lower, ties half."""
-    won = [(s < t) + 0.5 * (s == t) for s, w in zip(score, wrong, strict=True) if w
-           for t, v in zip(score, wrong, strict=True) if not v]
+    won = [
+        (s < t) + 0.5 * (s == t)
+        for s, w in zip(score, wrong, strict=True)
+        if w
+        for t, v in zip(score, wrong, strict=True)
+        if not v
+    ]
     return sum(won) / len(won)
 
 
 def odds_ratio(pairs, wrong, factor):
-    """ad / bc of the table of two yes-no properties over pairs; `wrong` and `factor` take a pair."""
+    """ad / bc of the table of two yes-no properties over pairs; `wrong` and `factor`
+    take a pair.
+    """
     table = Counter((bool(wrong(i, j)), bool(factor(i, j))) for i, j in pairs)
     return table[True, True] * table[False, False] / (table[True, False] * table[False, True])

@@ -1,4 +1,7 @@
-"""What a browser would request when it opens a page: written for the tests, with the standard library's parser."""
+"""What a browser would request when it opens a page: written for the tests, with the
+standard library's parser.
+"""
+
 from __future__ import annotations
 
 import re
@@ -14,7 +17,9 @@ class _Loads(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.style = tag == "style"
         for name, value in attrs:
-            if name in ("src", "srcset", "data", "poster") or (tag == "link" and name == "href"):
+            if name in ("src", "srcset", "data", "poster") or (
+                tag == "link" and name == "href"
+            ):
                 if not (value or "").startswith("data:"):
                     self.found.append(f"{tag} {name}={value}")
 
@@ -28,7 +33,9 @@ class _Loads(HTMLParser):
 
 
 def loads(html: str) -> list[str]:
-    """Everything the page would fetch from elsewhere: scripts, style sheets, pictures, frames, CSS urls."""
+    """Everything the page would fetch from elsewhere: scripts, style sheets, pictures,
+    frames, CSS urls.
+    """
     parser = _Loads()
     parser.feed(html)
     return parser.found

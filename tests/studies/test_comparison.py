@@ -1,4 +1,7 @@
-"""Two runs or two trees side by side: what differs, and measures paired by seed where that can be."""
+"""Two runs or two trees side by side: what differs, and measures paired by seed where
+that can be.
+"""
+
 from __future__ import annotations
 
 import json
@@ -12,13 +15,34 @@ from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.studies.comparison import compare, comparison_page, comparison_text
 
 
-def add_run(out: Path, method: str, seed: int, mean: float | None, *, data: str = "d", torch: str = "2.1", **settings) -> Path:
+def add_run(
+    out: Path,
+    method: str,
+    seed: int,
+    mean: float | None,
+    *,
+    data: str = "d",
+    torch: str = "2.1",
+    **settings,
+) -> Path:
     run = out / "runs" / f"{method}-seed{seed}"
     run.mkdir(parents=True)
-    settings = {"method": method, "seed": seed, "memory_update": "instance", "out_dir": str(out), **settings}
-    files = {"config": {"settings": settings, "fingerprint": "f", "data_fingerprint": data},
-             "environment": {"threads": 1, "packages": {"torch": torch}, "compute": {"tried": [seed]}},
-             "result": {"final": {"mAP": mean, "rank1": 0.5, "n_clusters": 40 + seed}}}
+    settings = {
+        "method": method,
+        "seed": seed,
+        "memory_update": "instance",
+        "out_dir": str(out),
+        **settings,
+    }
+    files = {
+        "config": {"settings": settings, "fingerprint": "f", "data_fingerprint": data},
+        "environment": {
+            "threads": 1,
+            "packages": {"torch": torch},
+            "compute": {"tried": [seed]},
+        },
+        "result": {"final": {"mAP": mean, "rank1": 0.5, "n_clusters": 40 + seed}},
+    }
     for name, value in files.items():
         (run / f"{name}.json").write_text(json.dumps(value))
     return run
@@ -36,8 +60,15 @@ def trees(tmp_path) -> tuple[Path, Path]:
 
 def test_settings_and_environments_that_differ_are_listed_and_no_others(trees):
     settings, environment, _ = compare(*trees)
-    assert settings.rows == (("eps", "0.6", "0.5"), ("method", "dkdmpl, gkd", "dkdmpl"), ("evaluate_every", "5", "7"))
-    assert "No result depends on evaluate_every." in settings.sentence and "3 differ" in settings.sentence
+    assert settings.rows == (
+        ("eps", "0.6", "0.5"),
+        ("method", "dkdmpl, gkd", "dkdmpl"),
+        ("evaluate_every", "5", "7"),
+    )
+    assert (
+        "No result depends on evaluate_every." in settings.sentence
+        and "3 differ" in settings.sentence
+    )
     assert environment.rows == (("packages.torch", "2.1", "2.2"),)
 
 
@@ -47,13 +78,19 @@ def test_measures_are_paired_by_method_and_seed_with_an_interval(trees):
     assert measures.rows[0] == ("DKD-MPL", "mAP %", 2, "55.0", "60.0", "+5.0 [-7.7, +17.7]")
     assert ("DKD-MPL", "clusters", 2, "40.5", "40.5", "+0.0 [+0.0, +0.0]") in measures.rows
     assert {row[0] for row in measures.rows} == {"DKD-MPL"}
-    assert "2 pairs; without a partner: 1 in A, 0 in B" in measures.sentence and "other pictures" not in measures.sentence
+    assert (
+        "2 pairs; without a partner: 1 in A, 0 in B" in measures.sentence
+        and "other pictures" not in measures.sentence
+    )
 
 
 def test_two_single_runs_are_compared_whatever_they_are(tmp_path):
     one, two = add_run(tmp_path / "a", "gkd", 0, 0.5), add_run(tmp_path / "b", "skd", 3, None)
     measures = compare(one, two)[2]
-    assert measures.rows == (("B − A", "Rank-1 %", 1, "50.0", "50.0", "+0.0"), ("B − A", "clusters", 1, "40.0", "43.0", "+3.0"))
+    assert measures.rows == (
+        ("B − A", "Rank-1 %", 1, "50.0", "50.0", "+0.0"),
+        ("B − A", "clusters", 1, "40.0", "43.0", "+3.0"),
+    )
     assert "no spread" in measures.sentence
 
 
@@ -64,7 +101,10 @@ def test_other_pictures_are_paired_but_said_to_be_other_pictures(tmp_path):
     settings, _, measures = compare(tmp_path / "a", tmp_path / "b")
     assert settings.rows[0] == ("pictures (fingerprint)", "d", "e")
     assert measures.rows[0][:5] == ("+ GKD", "mAP %", 2, "50.0", "40.0")
-    assert "The pictures differ" in measures.sentence and "hold different pictures" in measures.sentence
+    assert (
+        "The pictures differ" in measures.sentence
+        and "hold different pictures" in measures.sentence
+    )
 
 
 def test_trees_without_a_common_method_and_seed_say_so(tmp_path):
@@ -77,12 +117,33 @@ def test_trees_without_a_common_method_and_seed_say_so(tmp_path):
         compare(tmp_path / "a", tmp_path / "nowhere")
 
 
-def test_the_command_prints_the_tables_and_writes_a_page_that_requests_nothing(trees, tmp_path, capsys):
-    assert main(["report", "--compare", *map(str, trees), "--page", str(tmp_path / "compare.html")]) == 0
+def test_the_command_prints_the_tables_and_writes_a_page_that_requests_nothing(
+    trees, tmp_path, capsys
+):
+    assert (
+        main(
+            [
+                "report",
+                "--compare",
+                *map(str, trees),
+                "--page",
+                str(tmp_path / "compare.html"),
+            ]
+        )
+        == 0
+    )
     text = capsys.readouterr().out
-    assert "| DKD-MPL | mAP % | 2 | 55.0 | 60.0 | +5.0 [-7.7, +17.7] |" in text and "| eps | 0.6 | 0.5 |" in text
+    assert (
+        "| DKD-MPL | mAP % | 2 | 55.0 | 60.0 | +5.0 [-7.7, +17.7] |" in text
+        and "| eps | 0.6 | 0.5 |" in text
+    )
     page = (tmp_path / "compare.html").read_text(encoding="utf-8")
     assert loads(page) == [] and "<td>packages.torch</td><td>2.1</td><td>2.2</td>" in page
     assert comparison_text(compare(*trees)) + "\n" in text
-    assert comparison_page(compare(*trees), *trees, tmp_path / "again.html").read_text(encoding="utf-8") == page
+    assert (
+        comparison_page(compare(*trees), *trees, tmp_path / "again.html").read_text(
+            encoding="utf-8"
+        )
+        == page
+    )
     assert main(["report"]) == 2 and "--compare" in capsys.readouterr().err

@@ -16,14 +16,22 @@ from reference.pages import loads  # noqa: E402
 from dkdmpl_kit.errors import KitError  # noqa: E402
 from dkdmpl_kit.lessons.handouts import learner_copy  # noqa: E402
 from dkdmpl_kit.studies import notebooks  # noqa: E402
-from dkdmpl_kit.studies.notebooks import NotebookFailed, build_notebooks, run_notebook, run_notebooks
+from dkdmpl_kit.studies.notebooks import (
+    NotebookFailed,
+    build_notebooks,
+    run_notebook,
+    run_notebooks,
+)
 
 REAL = Path(__file__).resolve().parents[2] / "notebooks"
 PARAMETERS = '# %% tags=["parameters"]\nseed = 0  # the seed\nsizes = (1, 5)\ntext = "x"\nout_dir = "."\n\n'
-GOOD = """# %% [markdown]
+GOOD = (
+    """# %% [markdown]
 # # A title and $\\eta < 1$
 
-""" + PARAMETERS + """# %%
+"""
+    + PARAMETERS
+    + """# %%
 import json, os, sys
 import matplotlib.pyplot as plt
 told = {"seed": seed, "sizes": sizes, "text": text, "out_dir": out_dir}
@@ -37,7 +45,10 @@ plt.show()
 answer = 42
 print(answer)
 """
-BAD = PARAMETERS + """# %%
+)
+BAD = (
+    PARAMETERS
+    + """# %%
 print("fine")
 
 # %%
@@ -45,13 +56,14 @@ def fail():
     raise ValueError("first line\\nthe last line")
 fail()
 """
+)
 
 
 def folder_with(tmp_path: Path, **sources: str) -> Path:
     folder = tmp_path / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
     for name, source in sources.items():
-        (folder / f"{name[1:]}.py").write_text(source)   # names such as _01_good
+        (folder / f"{name[1:]}.py").write_text(source)  # names such as _01_good
     build_notebooks(folder)
     return folder
 
@@ -62,11 +74,15 @@ def left(folder: Path) -> list[str]:
 
 # --- building ---
 
+
 def test_the_generated_notebooks_of_the_repository_are_in_step_with_their_sources():
     if not list(REAL.glob("[0-9][0-9]_*")):
         pytest.skip("there are no notebooks yet")
     stale = build_notebooks(REAL, check=True)
-    assert stale == [], f"not in step with the .py sources: build them anew, or delete those without a source: {stale}"
+    assert stale == [], (
+        f"not in step with the .py sources: build them anew, or delete those without a "
+        f"source: {stale}"
+    )
 
 
 def test_building_twice_gives_the_same_bytes_and_reports_nothing_the_second_time(tmp_path):
@@ -78,7 +94,9 @@ def test_building_twice_gives_the_same_bytes_and_reports_nothing_the_second_time
     assert (folder / "01_good.ipynb").read_bytes() == first
 
 
-def test_a_changed_source_and_a_notebook_without_source_are_reported_and_left_alone_by_check(tmp_path):
+def test_a_changed_source_and_a_notebook_without_source_are_reported_and_left_alone_by_check(
+    tmp_path,
+):
     folder = folder_with(tmp_path, _01_good=GOOD, _02_gone=GOOD)
     before = (folder / "01_good.ipynb").read_bytes()
     (folder / "01_good.py").write_text(GOOD + "\n# %%\nprint('more')\n")
@@ -88,13 +106,22 @@ def test_a_changed_source_and_a_notebook_without_source_are_reported_and_left_al
     assert build_notebooks(folder) == ["01_good.ipynb"]
 
 
-def test_a_built_notebook_has_language_tags_no_outputs_and_ids_that_survive_an_insertion(tmp_path):
+def test_a_built_notebook_has_language_tags_no_outputs_and_ids_that_survive_an_insertion(
+    tmp_path,
+):
     folder = folder_with(tmp_path, _01_good=GOOD + "\n# %%\nprint(1)\n\n# %%\nprint(1)\n")
     built = nbformat.read(folder / "01_good.ipynb", as_version=4)
     nbformat.validate(built)
-    assert built.metadata.kernelspec == notebooks.KERNELSPEC and notebooks.KERNELSPEC["language"] == "python"
+    assert (
+        built.metadata.kernelspec == notebooks.KERNELSPEC
+        and notebooks.KERNELSPEC["language"] == "python"
+    )
     assert [cell.metadata.get("tags") for cell in built.cells[:2]] == [None, ["parameters"]]
-    assert all(not cell.outputs and cell.execution_count is None for cell in built.cells if cell.cell_type == "code")
+    assert all(
+        not cell.outputs and cell.execution_count is None
+        for cell in built.cells
+        if cell.cell_type == "code"
+    )
     assert len({cell.id for cell in built.cells}) == len(built.cells)
     folder_with(tmp_path, _01_good="# %%\nprint('new first cell')\n\n" + GOOD)
     again = nbformat.read(folder / "01_good.ipynb", as_version=4)
@@ -103,17 +130,30 @@ def test_a_built_notebook_has_language_tags_no_outputs_and_ids_that_survive_an_i
 
 def test_a_parameters_cell_that_derives_a_value_is_refused(tmp_path):
     with pytest.raises(KitError, match="literals only, but its line 2"):
-        folder_with(tmp_path, _01_bad='# %% tags=["parameters"]\nseed = 1\ntwice = 2 * seed\n')
+        folder_with(
+            tmp_path, _01_bad='# %% tags=["parameters"]\nseed = 1\ntwice = 2 * seed\n'
+        )
 
 
-def test_the_learners_copy_has_exercises_for_solutions_runs_and_leaves_the_original_alone(tmp_path):
+def test_the_learners_copy_has_exercises_for_solutions_runs_and_leaves_the_original_alone(
+    tmp_path,
+):
     path = folder_with(tmp_path, _01_good=GOOD) / "01_good.ipynb"
     before, space = path.read_bytes(), {}
     original = nbformat.read(path, as_version=4)
     copy = learner_copy(original)
-    assert [cell.metadata.tags for cell in copy.cells if "exercise" in cell.metadata.get("tags", [])] == [["exercise"]]
-    assert "answer = 42" not in nbformat.writes(copy) and "answer = 42" in nbformat.writes(original)
-    assert nbformat.writes(learner_copy(path)) == nbformat.writes(copy) and path.read_bytes() == before
+    assert [
+        cell.metadata.tags
+        for cell in copy.cells
+        if "exercise" in cell.metadata.get("tags", [])
+    ] == [["exercise"]]
+    assert "answer = 42" not in nbformat.writes(copy) and "answer = 42" in nbformat.writes(
+        original
+    )
+    assert (
+        nbformat.writes(learner_copy(path)) == nbformat.writes(copy)
+        and path.read_bytes() == before
+    )
     for cell in copy.cells:
         if cell.cell_type == "code" and "plt" not in cell.source:
             exec(cell.source, space)
@@ -122,29 +162,44 @@ def test_the_learners_copy_has_exercises_for_solutions_runs_and_leaves_the_origi
 
 # --- running ---
 
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """One notebook, run with overrides by a user whose MPLBACKEND shows nothing and who wants two jobs."""
+    """One notebook, run with overrides by a user whose MPLBACKEND shows nothing and who
+    wants two jobs.
+    """
     base = tmp_path_factory.mktemp("ran with {braces}")
     folder = folder_with(base, _01_good=GOOD)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPLBACKEND", "Agg")
-        runs = run_notebooks(notebooks_dir=folder, out_dir=base / "out", jobs=2, progress=False, timeout_s=300,
-                             parameters={"seed": 7, "sizes": (2, (3, 4)), "text": 'quo"te \\ é'})
+        runs = run_notebooks(
+            notebooks_dir=folder,
+            out_dir=base / "out",
+            jobs=2,
+            progress=False,
+            timeout_s=300,
+            parameters={"seed": 7, "sizes": (2, (3, 4)), "text": 'quo"te \\ é'},
+        )
     executed = nbformat.read(base / "out" / "notebooks" / "01_good.ipynb", as_version=4)
     return base, runs, executed
 
 
 def test_overrides_land_in_the_notebook_and_tuples_arrive_as_lists(ran):
     base, _, executed = ran
-    told = json.loads(next(cell for cell in executed.cells if "json.dumps" in cell.source).outputs[0].text)
+    told = json.loads(
+        next(cell for cell in executed.cells if "json.dumps" in cell.source).outputs[0].text
+    )
     assert (told["seed"], told["sizes"], told["text"]) == (7, [2, [3, 4]], 'quo"te \\ é')
-    assert told["out_dir"] == str((base / "out").resolve()), "out_dir is passed on to a notebook that has it"
+    assert told["out_dir"] == str((base / "out").resolve()), (
+        "out_dir is passed on to a notebook that has it"
+    )
 
 
 def test_the_kernel_is_this_python_in_the_notebooks_folder(ran):
     base, _, executed = ran
-    told = json.loads(next(cell for cell in executed.cells if "json.dumps" in cell.source).outputs[0].text)
+    told = json.loads(
+        next(cell for cell in executed.cells if "json.dumps" in cell.source).outputs[0].text
+    )
     assert told["python"] == sys.executable
     assert told["cwd"] == str((base / "notebooks").resolve())
 
@@ -165,7 +220,11 @@ def test_a_run_records_seconds_and_parameters_and_leaves_only_its_results(ran):
     assert [(record["name"], record["error"]) for record in records] == [("01_good", None)]
     assert records[0]["parameters"]["seed"] == 7
     assert records[0]["seconds"] == runs[0].seconds > 0
-    assert left(base / "out" / "notebooks") == ["01_good.html", "01_good.ipynb", "notebooks.json"]
+    assert left(base / "out" / "notebooks") == [
+        "01_good.html",
+        "01_good.ipynb",
+        "notebooks.json",
+    ]
 
 
 def test_resume_skips_what_is_done_and_runs_what_changed(ran, monkeypatch):
@@ -190,18 +249,31 @@ def test_a_failing_cell_names_notebook_cell_and_error_and_ends_the_rest(tmp_path
     expected = r"01_bad, cell \[4\] `def fail\(\):`: ValueError: the last line"
     with pytest.raises(NotebookFailed, match=expected) as caught:
         run_notebooks(notebooks_dir=folder, out_dir=out, progress=False, timeout_s=300)
-    assert (caught.value.notebook, caught.value.cell) == ("01_bad", 4)   # after the injected parameters
+    assert (caught.value.notebook, caught.value.cell) == (
+        "01_bad",
+        4,
+    )  # after the injected parameters
     assert left(out / "notebooks") == ["01_bad.failed.ipynb", "notebooks.json"]
     failed = nbformat.read(out / "notebooks" / "01_bad.failed.ipynb", as_version=4)
-    assert next(cell for cell in failed.cells if "def fail" in cell.source).execution_count == 4
+    assert (
+        next(cell for cell in failed.cells if "def fail" in cell.source).execution_count == 4
+    )
     records = json.loads((out / "notebooks" / "notebooks.json").read_text())
-    assert [(record["name"], record["error"]) for record in records] == [("01_bad", "ValueError: the last line")]
+    assert [(record["name"], record["error"]) for record in records] == [
+        ("01_bad", "ValueError: the last line")
+    ]
 
 
 def test_a_cell_that_takes_too_long_is_named(tmp_path):
-    folder = folder_with(tmp_path, _01_slow=PARAMETERS + "# %%\nimport time\ntime.sleep(600)\n")
-    with pytest.raises(NotebookFailed, match=r"cell \[2\] `import time`: the cell took more than 1 s"):
-        run_notebook(folder / "01_slow.ipynb", tmp_path / "out", timeout_s=300, cell_timeout_s=1)
+    folder = folder_with(
+        tmp_path, _01_slow=PARAMETERS + "# %%\nimport time\ntime.sleep(600)\n"
+    )
+    with pytest.raises(
+        NotebookFailed, match=r"cell \[2\] `import time`: the cell took more than 1 s"
+    ):
+        run_notebook(
+            folder / "01_slow.ipynb", tmp_path / "out", timeout_s=300, cell_timeout_s=1
+        )
     assert left(tmp_path / "out") == ["01_slow.failed.ipynb"]
 
 
@@ -214,12 +286,21 @@ def test_a_notebook_that_takes_too_long_is_ended_and_leaves_no_half_file(tmp_pat
 
 def test_a_kernel_that_dies_is_reported_as_such(tmp_path):
     folder = folder_with(tmp_path, _01_dies="# %%\nimport os\nos._exit(3)\n")
-    with pytest.raises(NotebookFailed, match=r"cell \[1\] `import os`: its Python died"):
+    with pytest.raises(
+        NotebookFailed,
+        match=r"cell \[1\] `import os`: its Python "
+        r"died",
+    ):
         run_notebook(folder / "01_dies.ipynb", tmp_path / "out", timeout_s=300)
 
 
-def test_an_interruption_and_a_stop_leave_the_failed_copy_only_and_drop_older_results(tmp_path):
-    folder, out = folder_with(tmp_path, _01_slow="# %%\nimport time\ntime.sleep(600)\n"), tmp_path / "out"
+def test_an_interruption_and_a_stop_leave_the_failed_copy_only_and_drop_older_results(
+    tmp_path,
+):
+    folder, out = (
+        folder_with(tmp_path, _01_slow="# %%\nimport time\ntime.sleep(600)\n"),
+        tmp_path / "out",
+    )
     stop = threading.Event()
     out.mkdir()
     (out / "01_slow.ipynb").write_text("an older result")
@@ -238,11 +319,21 @@ def test_an_interruption_and_a_stop_leave_the_failed_copy_only_and_drop_older_re
 
 # --- bad input: all of it is told before anything runs ---
 
+
 def test_an_unknown_parameter_names_the_valid_ones_and_runs_nothing(tmp_path):
-    folder = folder_with(tmp_path, _01_good=GOOD, _02_other='# %% tags=["parameters"]\nother = 1\n')
+    folder = folder_with(
+        tmp_path, _01_good=GOOD, _02_other='# %% tags=["parameters"]\nother = 1\n'
+    )
     with pytest.raises(KitError, match="02_other has no parameter seed; it has: other"):
-        run_notebooks(notebooks_dir=folder, out_dir=tmp_path / "out", parameters={"seed": 1}, progress=False)
-    with pytest.raises(KitError, match="no parameter sed, sied; it has: seed, sizes, text, out_dir"):
+        run_notebooks(
+            notebooks_dir=folder,
+            out_dir=tmp_path / "out",
+            parameters={"seed": 1},
+            progress=False,
+        )
+    with pytest.raises(
+        KitError, match="no parameter sed, sied; it has: seed, sizes, text, out_dir"
+    ):
         run_notebook(folder / "01_good.ipynb", tmp_path / "out", {"sied": 1, "sed": 1})
     assert not (tmp_path / "out").exists()
 
@@ -250,7 +341,11 @@ def test_an_unknown_parameter_names_the_valid_ones_and_runs_nothing(tmp_path):
 def test_names_select_notebooks_in_order_and_unknown_names_list_the_valid_ones(tmp_path):
     folder = folder_with(tmp_path, _01_one=GOOD, _02_two=GOOD)
     selected = [path.stem for path in notebooks.select_notebooks(["02", "01_one"], folder)]
-    assert selected == ["01_one", "02_two"] == [path.stem for path in notebooks.select_notebooks("all", folder)]
+    assert (
+        selected
+        == ["01_one", "02_two"]
+        == [path.stem for path in notebooks.select_notebooks("all", folder)]
+    )
     assert [path.stem for path in notebooks.select_notebooks("02_two", folder)] == ["02_two"]
     with pytest.raises(KitError, match="no notebook '03'; choose from: 01_one, 02_two"):
         notebooks.select_notebooks(["01", "03"], folder)
@@ -258,7 +353,9 @@ def test_names_select_notebooks_in_order_and_unknown_names_list_the_valid_ones(t
         notebooks.select_notebooks("all", tmp_path)
 
 
-def test_a_parameter_that_is_no_literal_and_an_out_dir_that_is_a_file_are_told_in_a_sentence(tmp_path):
+def test_a_parameter_that_is_no_literal_and_an_out_dir_that_is_a_file_are_told_in_a_sentence(
+    tmp_path,
+):
     folder = folder_with(tmp_path, _01_good=GOOD)
     with pytest.raises(KitError, match="parameter seed is a object"):
         run_notebook(folder / "01_good.ipynb", tmp_path / "out", {"seed": object()})
@@ -278,5 +375,9 @@ def test_a_path_is_passed_as_an_absolute_string(tmp_path, monkeypatch):
 
 def test_a_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "papermill", None)
-    with pytest.raises(KitError, match=r"papermill: pip install 'dkdmpl-kit\[notebooks\]'"):
+    with pytest.raises(
+        KitError,
+        match=r"papermill: pip install "
+        r"'dkdmpl-kit\[notebooks\]'",
+    ):
         notebooks.notebook_parameters(Path(__file__))

@@ -1,4 +1,7 @@
-"""Published figures: as the sources have them, DKD-MPL's place empty, and never beside pictures that are not theirs."""
+"""Published figures: as the sources have them, DKD-MPL's place empty, and never beside
+pictures that are not theirs.
+"""
+
 from __future__ import annotations
 
 import re
@@ -19,24 +22,53 @@ def statistics(train: int, query: int) -> dict:
 def test_every_figure_is_that_of_the_list_of_facts():
     if not FACTS.is_file():
         pytest.skip("the list of facts does not lie beside this checkout")
-    rows = re.findall(r"^\| (.+?) \| (\S+) \| (\S+) \| (\S+) \| (\S+) \| (.+?) \|$", FACTS.read_text(), re.M)
-    facts = {(method, data): pair for method, *pairs, _ in rows for data, pair in zip(COLUMNS, pairs) if "/" in pair}
-    kit = {(method, data): f"{mean:.1f}/{rank:.1f}" for data in COLUMNS for method, mean, rank, _ in published_rows(data)
-           if mean is not None}
+    rows = re.findall(
+        r"^\| (.+?) \| (\S+) \| (\S+) \| (\S+) \| (\S+) \| (.+?) "
+        r"\|$",
+        FACTS.read_text(),
+        re.M,
+    )
+    facts = {
+        (method, data): pair
+        for method, *pairs, _ in rows
+        for data, pair in zip(COLUMNS, pairs)
+        if "/" in pair
+    }
+    kit = {
+        (method, data): f"{mean:.1f}/{rank:.1f}"
+        for data in COLUMNS
+        for method, mean, rank, _ in published_rows(data)
+        if mean is not None
+    }
     assert len(kit) == 36 and kit == facts
 
 
 def test_some_figures_and_their_sources():
     rows = {method: rest for method, *rest in published_rows("msmt17")}
-    assert rows["Cluster Contrast, DBSCAN"] == [27.6, 56.0, "results table of the Cluster Contrast repository"]
-    assert rows["PPLR, no camera (CVPR 2022)"] == [31.4, 61.1, "results table of the CALR repository"]
-    assert "PPLR, no camera (CVPR 2022)" not in {method for method, *_ in published_rows("dukemtmcreid")}
+    assert rows["Cluster Contrast, DBSCAN"] == [
+        27.6,
+        56.0,
+        "results table of the Cluster Contrast repository",
+    ]
+    assert rows["PPLR, no camera (CVPR 2022)"] == [
+        31.4,
+        61.1,
+        "results table of the CALR repository",
+    ]
+    assert "PPLR, no camera (CVPR 2022)" not in {
+        method for method, *_ in published_rows("dukemtmcreid")
+    }
 
 
 @pytest.mark.parametrize("data", COLUMNS)
 def test_dkd_mpl_has_an_empty_place_that_says_why(data):
     *_, (method, mean, rank, source) = published_rows(data)
-    assert method.startswith("DKD-MPL") and mean is None and rank is None and "not available" in source
+    assert (
+        method.startswith("DKD-MPL")
+        and mean is None
+        and rank is None
+        and "not available" in source
+    )
     assert all(source for *_, source in published_rows(data))
 
 

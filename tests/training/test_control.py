@@ -1,4 +1,5 @@
 """Pausing, stopping and following a run from another thread."""
+
 from __future__ import annotations
 
 import threading
@@ -28,7 +29,11 @@ def test_a_paused_loop_waits_and_goes_on_where_it_was():
     assert control.progress == Progress(5, 1, 4)
     control.resume()
     thread.join(5)
-    assert seen == list("abcd") and control.progress == Progress(5, None, 4) and control.state == "running"
+    assert (
+        seen == list("abcd")
+        and control.progress == Progress(5, None, 4)
+        and control.state == "running"
+    )
 
 
 def test_stopping_wakes_a_paused_loop_and_drops_no_batch_before():
@@ -48,7 +53,9 @@ def test_a_watcher_hears_of_every_batch_and_of_the_waiting():
     control.pause()
     threading.Timer(0.1, control.resume).start()
     assert list(control.follow("ab", 0, 2)) == ["a", "b"]
-    assert heard == [(None, True), (0, False), (1, False), (None, False)] and not control.waiting
+    assert (
+        heard == [(None, True), (0, False), (1, False), (None, False)] and not control.waiting
+    )
 
 
 def test_a_run_that_is_stopped_inside_an_epoch_resumes_to_the_uninterrupted_result(tmp_path):
@@ -65,4 +72,5 @@ def test_a_run_that_is_stopped_inside_an_epoch_resumes_to_the_uninterrupted_resu
     resumed = fit(config, dataset, resume=True, progress=False, control=RunControl())
     drop = {"seconds", "peak_memory_mb"}
     assert [{k: v for k, v in r.items() if k not in drop} for r in resumed.history] == [
-        {k: v for k, v in r.items() if k not in drop} for r in whole.history]
+        {k: v for k, v in r.items() if k not in drop} for r in whole.history
+    ]

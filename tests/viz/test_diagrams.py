@@ -1,4 +1,5 @@
 """The diagram of the loop: what must be readable in it."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,15 +15,23 @@ def _texts(figure) -> str:
 
 def test_the_loop_names_its_four_steps_in_order_and_the_way_back():
     words = _texts(loop_diagram())
-    places = [words.index(step) for step in ("1  extract", "2  cluster", "3  remember", "4  train", "next epoch")]
+    places = [
+        words.index(step)
+        for step in ("1  extract", "2  cluster", "3  remember", "4  train", "next epoch")
+    ]
     assert places == sorted(places)
 
 
 def test_the_views_of_a_label_have_the_colours_of_all_other_pictures():
-    edges = {tuple(np.round(patch.get_edgecolor()[:3], 2)) for patch in loop_diagram().axes[0].patches}
+    edges = {
+        tuple(np.round(patch.get_edgecolor()[:3], 2))
+        for patch in loop_diagram().axes[0].patches
+    }
     for view in ("hard", "e", "q", "a"):
         colour = VIEW_COLOURS[view].lstrip("#")
-        assert tuple(np.round([int(colour[i:i + 2], 16) / 255 for i in (0, 2, 4)], 2)) in edges
+        assert (
+            tuple(np.round([int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)], 2)) in edges
+        )
 
 
 def test_at_most_four_thumbnails_are_drawn_and_the_figure_renders():

@@ -1,4 +1,7 @@
-"""Frames of a run: alignment by hand, what a frame shows, the live curves, the hardest pictures."""
+"""Frames of a run: alignment by hand, what a frame shows, the live curves, the hardest
+pictures.
+"""
+
 from __future__ import annotations
 
 import io
@@ -24,7 +27,9 @@ def test_aligning_another_map_keeps_the_spread_and_does_not_shrink():
     other = np.random.default_rng(1).normal(size=(30, 2))
     found = align(other, XY)
     spread = lambda x: np.linalg.norm(x - x.mean(0))  # noqa: E731
-    assert np.isclose(spread(found), spread(XY)) and np.allclose(found.mean(0), XY.mean(0), atol=1e-6)
+    assert np.isclose(spread(found), spread(XY)) and np.allclose(
+        found.mean(0), XY.mean(0), atol=1e-6
+    )
     with pytest.raises(KitError, match="lengths differ"):
         align(other[:5], XY)
 
@@ -39,17 +44,26 @@ def test_a_map_goes_on_from_the_last_one_and_follows_its_neighbours():
     graph = near, np.take_along_axis(far, near, 1)
     last = viz.umap_layout(x, graph=graph, n_neighbors=10)
     moved = next_layout(graph, last)
-    step = np.linalg.norm(moved - last, axis=1).mean() / np.linalg.norm(last - last.mean(0), axis=1).mean()
-    assert trustworthiness(x, moved, n_neighbors=8) > 0.85 and step < 0.5    # another start would end up anywhere
+    step = (
+        np.linalg.norm(moved - last, axis=1).mean()
+        / np.linalg.norm(last - last.mean(0), axis=1).mean()
+    )
+    assert (
+        trustworthiness(x, moved, n_neighbors=8) > 0.85 and step < 0.5
+    )  # another start would end up anywhere
 
 
 def test_a_frame_shows_followed_clusters_with_their_letters_and_marks_the_epoch():
     figure = viz.epoch_frame(XY, BANDS, 2, 1, title="Epoch 1", limits=(-9, 9, -5, 5))
     left, right = figure.axes
-    assert [text.get_text() for text in left.texts] == ["A", "B"] and left.get_xlim() == (-9, 9)
+    assert [text.get_text() for text in left.texts] == ["A", "B"] and left.get_xlim() == (
+        -9,
+        9,
+    )
     sizes = [len(c.get_offsets()) for c in left.collections]
-    assert sizes == [7, 7, 8, 8]                                             # outliers, others, A, B
-    assert any(abs(p.get_x() - 0.7) < 1e-6 for p in right.patches)           # the mark of epoch 1
+    assert sizes == [7, 7, 8, 8]  # outliers, others, A, B
+    # the mark of epoch 1
+    assert any(abs(p.get_x() - 0.7) < 1e-6 for p in right.patches)
 
 
 def test_a_frame_of_some_pictures_takes_their_bands():
@@ -63,18 +77,29 @@ def test_a_frame_of_some_pictures_takes_their_bands():
 def test_a_frame_without_a_map_says_why_and_other_colours_are_those_of_the_maps():
     assert "kept no" in viz.epoch_frame(None, BANDS, 2, 0).axes[0].texts[0].get_text()
     kinds = np.where(np.arange(30) < 10, "right", "merged")
-    labels = viz.epoch_frame(XY, BANDS, 2, 0, kind="error", colour_by=kinds).axes[0].get_legend_handles_labels()[1]
+    labels = (
+        viz.epoch_frame(XY, BANDS, 2, 0, kind="error", colour_by=kinds)
+        .axes[0]
+        .get_legend_handles_labels()[1]
+    )
     assert any("33%" in label for label in labels)
     with pytest.raises(KitError, match="epoch 3 is not among the 3"):
         viz.epoch_frame(XY, BANDS, 2, 3)
 
 
 def test_frames_are_of_one_size_and_a_strip_has_one_map_a_still():
-    sizes = {Image.open(io.BytesIO(fixed_png(viz.epoch_frame(XY, BANDS, 2, k, title="long " * 9 * k)))).size for k in range(3)}
+    sizes = {
+        Image.open(
+            io.BytesIO(fixed_png(viz.epoch_frame(XY, BANDS, 2, k, title="long " * 9 * k)))
+        ).size
+        for k in range(3)
+    }
     assert len(sizes) == 1
     strip = viz.epoch_strip([XY, XY + 1], BANDS[:2], 2, titles=["one", "two"])
     assert [ax.get_title(loc="left") or ax.get_title() for ax in strip.axes] == ["one", "two"]
-    assert strip.axes[0].get_xlim() == strip.axes[1].get_xlim() == map_limits([XY, XY + 1])[:2]
+    assert (
+        strip.axes[0].get_xlim() == strip.axes[1].get_xlim() == map_limits([XY, XY + 1])[:2]
+    )
     with pytest.raises(KitError, match="no maps"):
         viz.epoch_strip([], [], 2)
 
@@ -82,26 +107,59 @@ def test_frames_are_of_one_size_and_a_strip_has_one_map_a_still():
 def test_the_line_of_an_epoch_leaves_out_what_was_not_measured():
     labels = np.array([0, 0, 1, -1])
     assert record_line(None, labels) == "2 clusters, 25% outliers"
-    assert record_line({"ari": 0.712, "mAP": 0.4531}, labels) == "2 clusters, 25% outliers, ARI 0.71, mAP 45.3%"
-    assert record_line({"ari": None, "mAP": None}, np.zeros(2, int)) == "1 cluster, 0% outliers"
+    assert (
+        record_line({"ari": 0.712, "mAP": 0.4531}, labels)
+        == "2 clusters, 25% outliers, ARI 0.71, mAP 45.3%"
+    )
+    assert (
+        record_line({"ari": None, "mAP": None}, np.zeros(2, int)) == "1 cluster, 0% outliers"
+    )
 
 
 def test_live_curves_draw_what_is_there_and_say_what_is_not():
-    history = [{"epoch": k, "loss": 3.0 - k, "n_clusters": 5 + k, "outlier_fraction": 0.1, "ari": None,
-                "mAP": 0.5 if k else None, "hard_accuracy": 0.5, "teacher_mass": 0.4 + 0.2 * k} for k in range(2)]
+    history = [
+        {
+            "epoch": k,
+            "loss": 3.0 - k,
+            "n_clusters": 5 + k,
+            "outlier_fraction": 0.1,
+            "ari": None,
+            "mAP": 0.5 if k else None,
+            "hard_accuracy": 0.5,
+            "teacher_mass": 0.4 + 0.2 * k,
+        }
+        for k in range(2)
+    ]
     axes = viz.live_curves(history, identities=6, why={"ari": "nobody knows"}).axes
-    assert axes[0].lines[0].get_ydata().tolist() == [3.0, 2.0] and axes[1].lines[0].get_xdata().tolist() == [1]
+    assert axes[0].lines[0].get_ydata().tolist() == [3.0, 2.0] and axes[1].lines[
+        0
+    ].get_xdata().tolist() == [1]
     assert axes[2].texts[0].get_text() == "nobody knows"
-    assert axes[3].lines[0].get_ydata().tolist() == [5, 6] and axes[3].lines[1].get_ydata()[0] == 6
-    np.testing.assert_allclose(axes[5].lines[0].get_ydata(), [-0.1, 0.1])     # the teacher passes in the second epoch
-    assert axes[5].lines[1].get_label() == "break-even" and axes[0].get_xlim() == axes[1].get_xlim()
-    assert all("No epoch is done yet." in ax.texts[0].get_text() for ax in viz.live_curves([]).axes)
+    assert (
+        axes[3].lines[0].get_ydata().tolist() == [5, 6]
+        and axes[3].lines[1].get_ydata()[0] == 6
+    )
+    np.testing.assert_allclose(
+        axes[5].lines[0].get_ydata(), [-0.1, 0.1]
+    )  # the teacher passes in the second epoch
+    assert (
+        axes[5].lines[1].get_label() == "break-even"
+        and axes[0].get_xlim() == axes[1].get_xlim()
+    )
+    assert all(
+        "No epoch is done yet." in ax.texts[0].get_text() for ax in viz.live_curves([]).axes
+    )
 
 
 def test_hardest_pictures_are_framed_by_what_became_known():
     pictures = np.zeros((2, 3, 8, 4), np.uint8)
     known = viz.hardest_pictures(pictures, [3, 0], [-0.5, 0.25], ["right", "merged"]).axes[0]
-    assert [t.get_text() for t in known.texts] == ["cluster 3\n-0.50", "✓", "cluster 0\n+0.25", "✗"]
+    assert [t.get_text() for t in known.texts] == [
+        "cluster 3\n-0.50",
+        "✓",
+        "cluster 0\n+0.25",
+        "✗",
+    ]
     unknown = viz.hardest_pictures(pictures, [3, 0], [-0.5, 0.25])
     assert len(unknown.axes[0].patches) == 0 and "not known" in unknown.get_supxlabel()
     none = viz.hardest_pictures(pictures[:0], [], []).axes[0]

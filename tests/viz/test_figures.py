@@ -1,4 +1,7 @@
-"""The pictures: what stands in them, what they say where nothing is known, and how they show themselves."""
+"""The pictures: what stands in them, what they say where nothing is known, and how they
+show themselves.
+"""
+
 from __future__ import annotations
 
 import json
@@ -39,16 +42,36 @@ def softmax(x):
     return e / e.sum()
 
 
-# ---------------------------------------------------------------- style, display, saving
+# ---------------------------------------------------------------- style, display,
+# saving
+
 
 def test_the_palette_keeps_its_fixed_meanings():
     assert {name: viz.METHOD_COLOURS[name] for name in list(viz.METHOD_COLOURS)[:6]} == {
-        "untrained": "#999999", "cluster_contrast": "#0072B2", "gkd": "#E69F00",
-        "skd": "#009E73", "dkdmpl": "#D55E00", "supervised": "#666666"}
-    assert viz.METHOD_LABELS["cluster_contrast"] == "cluster contrast" and viz.METHOD_LABELS["dkdmpl"] == "DKD-MPL"
-    assert viz.VIEW_COLOURS == {"hard": "#000000", "e": "#E69F00", "q": "#0072B2", "a": "#009E73", "r3": "#CC79A7"}
-    assert (viz.PALETTE["right"], viz.PALETTE["wrong"], viz.PALETTE["junk"], viz.PALETTE["outlier"]) == (
-        "#009E73", "#D55E00", "#999999", "#BBBBBB")
+        "untrained": "#999999",
+        "cluster_contrast": "#0072B2",
+        "gkd": "#E69F00",
+        "skd": "#009E73",
+        "dkdmpl": "#D55E00",
+        "supervised": "#666666",
+    }
+    assert (
+        viz.METHOD_LABELS["cluster_contrast"] == "cluster contrast"
+        and viz.METHOD_LABELS["dkdmpl"] == "DKD-MPL"
+    )
+    assert viz.VIEW_COLOURS == {
+        "hard": "#000000",
+        "e": "#E69F00",
+        "q": "#0072B2",
+        "a": "#009E73",
+        "r3": "#CC79A7",
+    }
+    assert (
+        viz.PALETTE["right"],
+        viz.PALETTE["wrong"],
+        viz.PALETTE["junk"],
+        viz.PALETTE["outlier"],
+    ) == ("#009E73", "#D55E00", "#999999", "#BBBBBB")
 
 
 def test_every_public_name_is_there():
@@ -57,8 +80,16 @@ def test_every_public_name_is_there():
 
 def test_a_dark_theme_of_the_notebook_does_not_reach_the_picture():
     plain = viz.figure_png(viz.result_bars({"dkdmpl": [0.5, 0.6]}, title="Result"))
-    with matplotlib.rc_context({"figure.facecolor": "black", "axes.facecolor": "black", "text.color": "white",
-                                "savefig.facecolor": "black", "xtick.labelcolor": "white", "font.size": 4}):
+    with matplotlib.rc_context(
+        {
+            "figure.facecolor": "black",
+            "axes.facecolor": "black",
+            "text.color": "white",
+            "savefig.facecolor": "black",
+            "xtick.labelcolor": "white",
+            "font.size": 4,
+        }
+    ):
         dark = viz.figure_png(viz.result_bars({"dkdmpl": [0.5, 0.6]}, title="Result"))
         assert matplotlib.rcParams["font.size"] == 4
     assert dark == plain
@@ -89,23 +120,39 @@ for cell in book.cells:
 def test_an_executed_notebook_shows_each_figure_exactly_once():
     pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
-    done = subprocess.run([sys.executable, "-c", NOTEBOOK], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", NOTEBOOK], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[:4] == ["1 1", "0 0", "1 1", "1 1"]
 
 
 def test_a_saved_figure_has_its_record_beside_it_and_leaves_nothing_else(tmp_path):
     figure = viz.result_bars({"dkdmpl": [0.5]})
-    record = {"seed": np.int64(3), "eps": 0.6, "values": np.array([1, 2]), "data": "abc", "where": tmp_path / "x"}
+    record = {
+        "seed": np.int64(3),
+        "eps": 0.6,
+        "values": np.array([1, 2]),
+        "data": "abc",
+        "where": tmp_path / "x",
+    }
     path = viz.save_figure(figure, tmp_path / "new" / "bars.png", metadata=record)
     assert path.read_bytes().startswith(PNG)
     assert json.loads(path.with_suffix(".json").read_text()) == {
-        "seed": 3, "eps": 0.6, "values": [1, 2], "data": "abc", "where": str(tmp_path / "x")}
+        "seed": 3,
+        "eps": 0.6,
+        "values": [1, 2],
+        "data": "abc",
+        "where": str(tmp_path / "x"),
+    }
     assert sorted(p.name for p in path.parent.iterdir()) == ["bars.json", "bars.png"]
 
 
 def test_saving_the_same_figure_twice_gives_the_same_bytes(tmp_path):
-    one, two = (viz.save_figure(viz.result_bars({"gkd": [0.5]}), tmp_path / f"{k}.png", metadata={}) for k in "ab")
+    one, two = (
+        viz.save_figure(viz.result_bars({"gkd": [0.5]}), tmp_path / f"{k}.png", metadata={})
+        for k in "ab"
+    )
     assert one.read_bytes() == two.read_bytes()
 
 
@@ -123,23 +170,38 @@ def test_saving_refuses_other_formats_and_metadata_that_is_not_json(tmp_path):
 
 # ---------------------------------------------------------------- pictures
 
+
 def test_the_contact_sheet_puts_each_picture_at_its_identity_and_camera():
     figure = viz.contact_sheet(PICTURES, rows=PIDS, columns=CAMIDS)
     image = figure.axes[0].images[0].get_array()
-    corner = np.argwhere((image[:, :, None] == PICTURES[4].transpose(1, 2, 0)[0, 0]).all(-1).any(-1))
-    assert len(corner)                                          # identity 5, camera 0: second row, first column
+    corner = np.argwhere(
+        (image[:, :, None] == PICTURES[4].transpose(1, 2, 0)[0, 0]).all(-1).any(-1)
+    )
+    assert len(corner)  # identity 5, camera 0: second row, first column
     row, column = corner[0]
-    assert np.array_equal(image[row:row + 16, column:column + 8], PICTURES[4].transpose(1, 2, 0))
+    assert np.array_equal(
+        image[row : row + 16, column : column + 8], PICTURES[4].transpose(1, 2, 0)
+    )
     assert 16 < row < 32 and column < 8
     words = texts(figure)
-    assert all(part in words for part in ("identity 3", "identity 5", "identity 9", "camera 1", "camera 2"))
+    assert all(
+        part in words
+        for part in ("identity 3", "identity 5", "identity 9", "camera 1", "camera 2")
+    )
     assert "camera 0" not in words
 
 
 def test_the_contact_sheet_takes_either_layout_and_tensors():
     one = viz.contact_sheet(PICTURES, rows=PIDS).axes[0].images[0].get_array()
-    two = viz.contact_sheet(PICTURES.transpose(0, 2, 3, 1), rows=PIDS).axes[0].images[0].get_array()
-    three = viz.contact_sheet(torch.from_numpy(PICTURES), rows=PIDS).axes[0].images[0].get_array()
+    two = (
+        viz.contact_sheet(PICTURES.transpose(0, 2, 3, 1), rows=PIDS)
+        .axes[0]
+        .images[0]
+        .get_array()
+    )
+    three = (
+        viz.contact_sheet(torch.from_numpy(PICTURES), rows=PIDS).axes[0].images[0].get_array()
+    )
     assert np.array_equal(one, two) and np.array_equal(one, three)
 
 
@@ -163,12 +225,28 @@ def test_pictures_of_a_wrong_shape_type_or_number_are_refused():
 
 
 def test_the_ranking_marks_right_wrong_and_junk_by_colour_and_by_sign():
-    matches, junk = np.array([[True, False, True], [False, False, True]]), np.zeros((2, 3), bool)
+    matches, junk = (
+        np.array([[True, False, True], [False, False, True]]),
+        np.zeros((2, 3), bool),
+    )
     junk[0, 2] = True
-    figure = viz.ranking_grid(PICTURES[:2], PICTURES[:6].reshape(2, 3, 3, 16, 8), matches, junk)
+    figure = viz.ranking_grid(
+        PICTURES[:2], PICTURES[:6].reshape(2, 3, 3, 16, 8), matches, junk
+    )
     right, wrong, grey = viz.PALETTE["right"], viz.PALETTE["wrong"], viz.PALETTE["junk"]
-    assert frames(figure.axes[0]) == ["#000000", right, wrong, grey, "#000000", wrong, wrong, right]
-    assert [t.get_text() for t in figure.axes[0].texts if t.get_text() in "✓✗–"] == list("✓✗–✗✗✓")
+    assert frames(figure.axes[0]) == [
+        "#000000",
+        right,
+        wrong,
+        grey,
+        "#000000",
+        wrong,
+        wrong,
+        right,
+    ]
+    assert [t.get_text() for t in figure.axes[0].texts if t.get_text() in "✓✗–"] == list(
+        "✓✗–✗✗✓"
+    )
     assert "1 of 2 first places are right" in texts(figure)
 
 
@@ -185,11 +263,14 @@ def test_the_ranking_handles_no_queries_and_refuses_marks_of_a_wrong_shape():
 
 
 def test_the_gallery_shows_the_purest_the_most_mixed_and_the_outliers():
-    labels = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 1, -1, -1])   # 0 pure; 1 = 5,5,5,9; 2 = 5,9
+    # 0 pure; 1 = 5,5,5,9; 2 = 5,9
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 1, -1, -1])
     figure = viz.cluster_gallery(PICTURES, labels, PIDS, clusters_each=1)
     names = [t.get_text() for t in figure.axes[0].texts if "\n" in t.get_text()]
     assert names[0].startswith("purest:\ncluster 0\n4 pictures\npurity 1.00\n1 identity")
-    assert names[1].startswith("most mixed:\ncluster 2\n2 pictures\npurity 0.50\n2 identities")
+    assert names[1].startswith(
+        "most mixed:\ncluster 2\n2 pictures\npurity 0.50\n2 identities"
+    )
     assert names[2].startswith("outliers:\n2 of 12")
     marks = [t.get_text() for t in figure.axes[0].texts if len(t.get_text()) == 1]
     assert marks == ["A", "A", "A", "A", "A", "B"]
@@ -219,32 +300,50 @@ def test_the_gallery_draws_all_outliers_and_a_single_cluster(labels):
 
 # ---------------------------------------------------------------- maps and matrices
 
+
 def test_a_map_draws_outliers_in_grey_and_clusters_in_different_looks():
     xy, labels = RNG.normal(size=(40, 2)), np.arange(40) % 20 - 1
     ax = viz.feature_map(xy, labels, title="Here").axes[0]
     assert to_hex(ax.collections[0].get_facecolor()[0]).upper() == viz.PALETTE["outlier"]
     assert len(ax.collections[0].get_offsets()) == 2
-    looks = {(tuple(c), shape) for shape, points in enumerate(ax.collections[1:]) for c in points.get_facecolor()}
+    looks = {
+        (tuple(c), shape)
+        for shape, points in enumerate(ax.collections[1:])
+        for c in points.get_facecolor()
+    }
     assert len(looks) == 19
     assert ax.get_xlabel() == "19 clusters, 2 outliers (5%, grey)"
 
 
 def test_maps_stand_side_by_side_in_rows_with_their_titles():
     xy = RNG.normal(size=(12, 2))
-    row = [{"xy": xy, "colour_by": PIDS, "kind": "identity", "title": "identity"},
-           {"xy": xy, "colour_by": CAMIDS, "kind": "camera", "title": "camera"},
-           {"xy": xy, "colour_by": None, "kind": "identity", "title": "unknown"}]
+    row = [
+        {"xy": xy, "colour_by": PIDS, "kind": "identity", "title": "identity"},
+        {"xy": xy, "colour_by": CAMIDS, "kind": "camera", "title": "camera"},
+        {"xy": xy, "colour_by": None, "kind": "identity", "title": "unknown"},
+    ]
     figure = viz.feature_maps([row, row], row_labels=("before", "after"))
     assert len(figure.axes) == 6
-    assert [ax.get_title(loc="left") for ax in figure.axes[:3]] == ["identity", "camera", "unknown"]
+    assert [ax.get_title(loc="left") for ax in figure.axes[:3]] == [
+        "identity",
+        "camera",
+        "unknown",
+    ]
     assert [figure.axes[0].get_ylabel(), figure.axes[3].get_ylabel()] == ["before", "after"]
-    assert [t.get_text() for t in figure.axes[1].get_legend().get_texts()] == ["camera 1", "camera 2"]
+    assert [t.get_text() for t in figure.axes[1].get_legend().get_texts()] == [
+        "camera 1",
+        "camera 2",
+    ]
     assert "not known" in figure.axes[2].get_xlabel()
     assert len(viz.feature_maps(row).axes) == 3
 
 
 def test_a_map_of_errors_names_their_shares():
-    words = texts(viz.feature_map(np.zeros((4, 2)), np.array(["right", "right", "merged", "outlier"]), kind="error"))
+    words = texts(
+        viz.feature_map(
+            np.zeros((4, 2)), np.array(["right", "right", "merged", "outlier"]), kind="error"
+        )
+    )
     assert "right (50%)" in words and "(25%)" in words and "identity unknown" not in words
 
 
@@ -262,12 +361,15 @@ def test_unknown_kinds_of_maps_are_refused_by_name():
 
 def blobs(per=20):
     centres = np.eye(3, 8)
-    features = np.repeat(centres, per, 0) + 0.15 * np.random.default_rng(1).normal(size=(3 * per, 8))
+    features = np.repeat(centres, per, 0) + 0.15 * np.random.default_rng(1).normal(
+        size=(3 * per, 8)
+    )
     return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
 
 
 def test_umap_keeps_neighbourhoods_from_features_and_from_a_graph():
     from sklearn.manifold import trustworthiness
+
     x = blobs()
     sims = x @ x.T
     np.fill_diagonal(sims, 2)
@@ -315,13 +417,15 @@ def test_pairs_that_a_sparse_jaccard_matrix_does_not_store_stay_white():
 
 # ---------------------------------------------------------------- labels
 
+
 def test_the_views_of_a_label_are_bars_in_their_colours_with_the_others_summed():
     e, q, a = (softmax(RNG.normal(size=12)) for _ in range(3))
     figure = viz.label_views(5, e, q, a, (e + q + a) / 3, top=4, picture=PICTURES[0])
     picture, ax = figure.axes
     assert np.array_equal(picture.images[0].get_array(), PICTURES[0].transpose(1, 2, 0))
     assert [to_hex(bars[0].get_facecolor()).upper() for bars in ax.containers[:4]] == [
-        viz.VIEW_COLOURS[k] for k in ("e", "q", "a", "r3")]
+        viz.VIEW_COLOURS[k] for k in ("e", "q", "a", "r3")
+    ]
     shown = [int(t.get_text()) for t in ax.get_xticklabels()[:4]]
     assert shown[0] == 5 and ax.get_xticklabels()[4].get_text() == "others"
     heights = [bar.get_height() for bar in ax.containers[1]]
@@ -348,7 +452,9 @@ def test_entropy_is_zero_for_a_sharp_softmax_and_the_logarithm_of_k_for_a_flat_o
     entropy = viz.softmax_entropy([[1.0, 0.0, 0.0, 0.0]], [1e-3, 1e6])
     assert np.allclose(entropy[:, 0], [0, np.log(4)])
     p = softmax(np.array([0.3, 0.1, 0.2]) / 0.05)
-    assert np.isclose(viz.softmax_entropy([[0.3, 0.1, 0.2]], [0.05])[0, 0], -(p * np.log(p)).sum())
+    assert np.isclose(
+        viz.softmax_entropy([[0.3, 0.1, 0.2]], [0.05])[0, 0], -(p * np.log(p)).sum()
+    )
     with pytest.raises(KitError, match="above 0"):
         viz.softmax_entropy([[1.0]], [0.0])
 
@@ -356,7 +462,9 @@ def test_entropy_is_zero_for_a_sharp_softmax_and_the_logarithm_of_k_for_a_flat_o
 def test_temperature_curves_draw_the_median_entropy_and_the_first_pictures_label():
     sims, taus = RNG.normal(size=(7, 5)), np.geomspace(0.01, 1, 6)
     left, right = viz.temperature_curves(sims, taus, marks={"tau": 0.5, "tau_t": 0.3}).axes
-    assert np.allclose(left.lines[0].get_ydata(), np.median(viz.softmax_entropy(sims, taus), 1))
+    assert np.allclose(
+        left.lines[0].get_ydata(), np.median(viz.softmax_entropy(sims, taus), 1)
+    )
     assert np.allclose(right.lines[0].get_ydata(), np.sort(softmax(sims[0] / 0.5))[::-1])
     assert [line.get_label() for line in right.lines] == ["0.5", "0.3"]
     assert viz.figure_png(viz.temperature_curves([[0.3]], [0.1])).startswith(PNG)
@@ -374,27 +482,45 @@ def test_the_gradient_bars_are_student_minus_target():
 
 # ---------------------------------------------------------------- curves and results
 
+
 def history(shift, epochs=4):
-    return [{"epoch": i, "mAP": 0.1 * i + shift if i % 2 else None, "ari": None, "n_clusters": 5 + i, "loss": 4.0 - i}
-            for i in range(epochs)]
+    return [
+        {
+            "epoch": i,
+            "mAP": 0.1 * i + shift if i % 2 else None,
+            "ari": None,
+            "n_clusters": 5 + i,
+            "loss": 4.0 - i,
+        }
+        for i in range(epochs)
+    ]
 
 
 def test_training_curves_draw_mean_and_range_over_seeds_and_skip_what_was_not_measured():
-    figure = viz.training_curves({"cluster_contrast": [history(0.0), history(0.2, 2)], "dkdmpl": history(0.3)},
-                                 references={"n_clusters": 8})
+    figure = viz.training_curves(
+        {"cluster_contrast": [history(0.0), history(0.2, 2)], "dkdmpl": history(0.3)},
+        references={"n_clusters": 8},
+    )
     ax = figure.axes[0]
     assert [to_hex(line.get_color()).upper() for line in ax.lines] == ["#0072B2", "#D55E00"]
-    assert list(ax.lines[0].get_xdata()) == [1, 3] and np.allclose(ax.lines[0].get_ydata(), [0.2, 0.3])
+    assert list(ax.lines[0].get_xdata()) == [1, 3] and np.allclose(
+        ax.lines[0].get_ydata(), [0.2, 0.3]
+    )
     band = ax.collections[0].get_paths()[0].vertices
     assert np.isclose(band[:, 1].min(), 0.1) and np.isclose(band[:, 1].max(), 0.3)
     assert sorted(t.get_text() for t in figure.legends[0].get_texts()) == [
-        "DKD-MPL", "cluster contrast (2 seeds)", "reference value"]
+        "DKD-MPL",
+        "cluster contrast (2 seeds)",
+        "reference value",
+    ]
     assert "ARI (1 = true partition): not measured" in texts(figure)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "mAP (0 to 1)")
 
 
 def test_training_curves_take_unknown_methods_and_empty_histories():
-    figure = viz.training_curves({"js": history(0.0), "kl": history(0.1)}, metrics=("loss", "my_metric"))
+    figure = viz.training_curves(
+        {"js": history(0.0), "kl": history(0.1)}, metrics=("loss", "my_metric")
+    )
     assert len({line.get_color() for line in figure.axes[0].lines}) == 2
     assert "my metric: not measured" in texts(figure)
     assert texts(viz.training_curves({"dkdmpl": []})).count("not measured") == 4
@@ -403,7 +529,9 @@ def test_training_curves_take_unknown_methods_and_empty_histories():
 
 
 def test_the_eps_curve_has_a_sentence_in_place_of_an_unknown_ari():
-    full = viz.eps_curve([0.4, 0.6], [9, 4], [0.5, 0.1], [0.2, None], chosen=0.6, n_identities=8)
+    full = viz.eps_curve(
+        [0.4, 0.6], [9, 4], [0.5, 0.1], [0.2, None], chosen=0.6, n_identities=8
+    )
     assert list(full.axes[0].lines[0].get_ydata()) == [9, 4]
     assert "eps (Jaccard distance)" in texts(full) and "8 identities" in texts(full)
     assert "ARI cannot be measured" in texts(viz.eps_curve([0.4], [0], [1.0]))
@@ -414,44 +542,78 @@ def test_the_eps_curve_has_a_sentence_in_place_of_an_unknown_ari():
 def test_distances_are_split_by_identity_and_camera():
     d = np.arange(9.0).reshape(3, 3)
     np.fill_diagonal(d, np.nan)
-    same_cam, cross_cam, different = viz.distance_groups(d, *[np.array([1, 1, -1])] * 2, *[np.array([0, 1, 0])] * 2)
-    assert (list(same_cam), list(cross_cam), sorted(different)) == ([], [1.0, 3.0], [2.0, 5.0, 6.0, 7.0])
+    same_cam, cross_cam, different = viz.distance_groups(
+        d, *[np.array([1, 1, -1])] * 2, *[np.array([0, 1, 0])] * 2
+    )
+    assert (list(same_cam), list(cross_cam), sorted(different)) == (
+        [],
+        [1.0, 3.0],
+        [2.0, 5.0, 6.0, 7.0],
+    )
     with pytest.raises(KitError, match="do not fit"):
         viz.distance_groups(d, [1, 2], [1, 2], [0, 0], [0, 0])
 
 
 def test_the_distance_histogram_states_the_overlap_and_the_missing_group():
     words = texts(viz.distance_histograms([], np.linspace(0, 1, 50), np.linspace(0, 1, 50)))
-    assert "100% overlap" in words and "No pairs: same identity, same camera" in words and "(50 pairs)" in words
+    assert (
+        "100% overlap" in words
+        and "No pairs: same identity, same camera" in words
+        and "(50 pairs)" in words
+    )
     assert "0% overlap" in texts(viz.distance_histograms([0.1], [0.2, 0.3], [0.8, 0.9]))
     assert "True identities are not known" in texts(viz.distance_histograms(None, None, None))
 
 
 def test_result_bars_show_the_mean_every_seed_and_the_pairs():
-    figure = viz.result_bars({"cluster_contrast": [0.4, 0.6], "gkd": [0.5, 0.7], "untrained": 0.2, "supervised": None})
+    figure = viz.result_bars(
+        {
+            "cluster_contrast": [0.4, 0.6],
+            "gkd": [0.5, 0.7],
+            "untrained": 0.2,
+            "supervised": None,
+        }
+    )
     ax = figure.axes[0]
     assert np.allclose([bar.get_height() for bar in ax.patches], [0.5, 0.6, 0.2])
     assert to_hex(ax.patches[1].get_facecolor()).upper() == "#E69F00"
     assert np.allclose(np.asarray(ax.collections[0].get_offsets())[:, 1], [0.4, 0.6])
     assert [tuple(line.get_ydata()) for line in ax.lines] == [(0.4, 0.5), (0.6, 0.7)]
-    assert "true identities not measured" in texts(figure) and "untrained 1 seed" in texts(figure)
+    assert "true identities not measured" in texts(figure) and "untrained 1 seed" in texts(
+        figure
+    )
     assert "No results" in texts(viz.result_bars({}))
 
 
 def test_paired_differences_show_zero_the_mean_and_an_interval_from_three_seeds_on():
-    figure = viz.paired_differences({"gkd": [1.0, 2.0, 3.0], "skd": [-1.0, 1.0], "dkdmpl": []})
+    figure = viz.paired_differences(
+        {"gkd": [1.0, 2.0, 3.0], "skd": [-1.0, 1.0], "dkdmpl": []}
+    )
     ax, words = figure.axes[0], texts(figure)
     assert list(ax.lines[0].get_xdata()) == [0, 0]
-    assert "mean +2.00, above 0 in 3 of 3 95 % interval ±2.48" in words     # 4.303 * 1 / sqrt(3)
-    assert "mean +0.00, above 0 in 1 of 2" in words and words.count("interval") == 1 and "no pairs" in words
+    # 4.303 * 1 / sqrt(3)
+    assert "mean +2.00, above 0 in 3 of 3 95 % interval ±2.48" in words
+    assert (
+        "mean +0.00, above 0 in 1 of 2" in words
+        and words.count("interval") == 1
+        and "no pairs" in words
+    )
     assert "No pairs of runs" in texts(viz.paired_differences({}))
 
 
 def test_error_kinds_are_stacked_shares_from_words_or_counts():
     words = np.array(["right", "right", "split", "outlier", "unknown"])
     ax = viz.error_kinds_bars([words, {"merged": 3, "right": 1}], epochs=[4, 5]).axes[0]
-    heights = {bars.get_label().split(":")[0]: [bar.get_height() for bar in bars] for bars in ax.containers}
-    assert heights == {"right": [0.5, 0.25], "split": [0.25, 0], "merged": [0, 0.75], "outlier": [0.25, 0]}
+    heights = {
+        bars.get_label().split(":")[0]: [bar.get_height() for bar in bars]
+        for bars in ax.containers
+    }
+    assert heights == {
+        "right": [0.5, 0.25],
+        "split": [0.25, 0],
+        "merged": [0, 0.75],
+        "outlier": [0.25, 0],
+    }
     assert np.isclose(ax.patches[0].get_x() + ax.patches[0].get_width() / 2, 4)
     assert "True identities are not known" in texts(viz.error_kinds_bars(None))
     assert "No epochs" in texts(viz.error_kinds_bars([]))

@@ -1,4 +1,5 @@
 """The bench of one label: what it refuses, and what it says in its title."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,12 +14,18 @@ LOGITS = np.array([[2.0, 0, 0], [0, 3, 0], [0, 0, 4]])
 
 def drawn(query=0, teacher=0, anchor=0, label=0, **options):
     case = label_case(LOGITS[query], label, LOGITS[teacher], LOGITS[anchor])
-    return viz.loss_lab(case.hard, case.views, case.losses, case.total, case.gradient, **options)
+    return viz.loss_lab(
+        case.hard, case.views, case.losses, case.total, case.gradient, **options
+    )
 
 
 def test_the_title_tells_agreement_and_who_prefers_what():
     assert "All views name cluster 0" in drawn().get_suptitle()
-    assert drawn(1, 2, 1).get_suptitle().startswith("Hard label 0; e prefers 2, q prefers 1, a prefers 1; the target 0")
+    assert (
+        drawn(1, 2, 1)
+        .get_suptitle()
+        .startswith("Hard label 0; e prefers 2, q prefers 1, a prefers 1; the target 0")
+    )
     assert "outlier" in drawn(label=-1).get_suptitle()
 
 
@@ -26,7 +33,9 @@ def test_few_clusters_stand_in_their_order_and_the_hard_label_is_outlined():
     ax = drawn(label=2).axes[0]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "1", "2"]
     outline = [bar for bar in ax.patches if not bar.get_fill() and bar.get_height() == 1]
-    assert len(outline) == 1 and outline[0].get_x() + outline[0].get_width() / 2 == pytest.approx(2)
+    assert len(outline) == 1 and outline[0].get_x() + outline[
+        0
+    ].get_width() / 2 == pytest.approx(2)
 
 
 def test_an_arrow_that_leaves_the_unit_range_stays_in_the_picture():

@@ -1,4 +1,7 @@
-"""The pictures of noise: what stands in them, and what they say where nothing can be drawn."""
+"""The pictures of noise: what stands in them, and what they say where nothing can be
+drawn.
+"""
+
 from __future__ import annotations
 
 import matplotlib
@@ -11,13 +14,21 @@ from dkdmpl_kit.errors import KitError
 
 def texts(figure) -> str:
     figure.draw_without_rendering()
-    return " ".join(" ".join(t.get_text() for t in figure.findobj(matplotlib.text.Text)).split())
+    return " ".join(
+        " ".join(t.get_text() for t in figure.findobj(matplotlib.text.Text)).split()
+    )
 
 
 def test_the_map_of_cameras_shows_rates_and_the_pairs_behind_them():
-    figure = viz.camera_error_maps([0, 1], [[1, 2], [2, 0]], [[2, 8], [8, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]])
+    figure = viz.camera_error_maps(
+        [0, 1], [[1, 2], [2, 0]], [[2, 8], [8, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]
+    )
     shown = figure.axes[0].images[0].get_array()
-    assert shown[0, 1] == 0.25 and shown[0, 0] == 0.5 and np.ma.getmaskarray(np.ma.masked_invalid(shown))[1, 1]
+    assert (
+        shown[0, 1] == 0.25
+        and shown[0, 0] == 0.5
+        and np.ma.getmaskarray(np.ma.masked_invalid(shown))[1, 1]
+    )
     words = texts(figure)
     assert "25% of 8" in words and "no pair" in words and "No such pairs." in words
     with pytest.raises(KitError, match="cameras"):
@@ -26,31 +37,54 @@ def test_the_map_of_cameras_shows_rates_and_the_pairs_behind_them():
 
 def test_changes_are_drawn_per_epoch():
     names = "births deaths splits merges flips became_outliers stopped_outliers".split()
-    table = {"epoch": np.array([1, 2]), **{name: np.array([i, i + 1]) for i, name in enumerate(names)}}
+    table = {
+        "epoch": np.array([1, 2]),
+        **{name: np.array([i, i + 1]) for i, name in enumerate(names)},
+    }
     figure = viz.change_curves(table)
-    assert [line.get_ydata().tolist() for ax in figure.axes for line in ax.lines] == [[i, i + 1] for i in range(7)]
+    assert [line.get_ydata().tolist() for ax in figure.axes for line in ax.lines] == [
+        [i, i + 1] for i in range(7)
+    ]
     assert "stopped outliers" in texts(figure)
     assert "No two epochs" in texts(viz.change_curves({name: [] for name in table}))
 
 
 def test_effects_stand_beside_one_on_a_log_axis_and_an_empty_kind_says_so():
-    figure = viz.cause_effects({"merged": (("same camera", "same view"), [4, 0.5], [2, 0.25], [8, 1.5]),
-                                "split": ((), [], [], [])})
+    figure = viz.cause_effects(
+        {
+            "merged": (("same camera", "same view"), [4, 0.5], [2, 0.25], [8, 1.5]),
+            "split": ((), [], [], []),
+        }
+    )
     ax = figure.axes[0]
     assert ax.get_xscale() == "log" and ax.lines[0].get_xdata()[0] == 1
-    assert ax.lines[1].get_xdata().tolist() == [4, 0.5] and ax.collections[0].get_segments()[1][:, 0].tolist() == [0.25, 1.5]
+    assert ax.lines[1].get_xdata().tolist() == [4, 0.5] and ax.collections[0].get_segments()[
+        1
+    ][:, 0].tolist() == [0.25, 1.5]
     words = texts(figure)
-    assert "wrongly merged" in words and "same view" in words and "split: nothing to compare." in words
+    assert (
+        "wrongly merged" in words
+        and "same view" in words
+        and "split: nothing to compare." in words
+    )
     assert "No causes" in texts(viz.cause_effects({}))
     with pytest.raises(KitError, match="lengths differ"):
         viz.cause_effects({"merged": (("a",), [1, 2], [1], [1])})
 
 
 def test_suspicious_first_worked_by_hand():
-    figure = viz.suspicion_curves({"score": [0.1, 0.4, 0.2, np.nan, 0.4]}, [True, True, False, True, False],
-                                  aurocs={"score": 0.625})
+    figure = viz.suspicion_curves(
+        {"score": [0.1, 0.4, 0.2, np.nan, 0.4]},
+        [True, True, False, True, False],
+        aurocs={"score": 0.625},
+    )
     line = figure.axes[0].lines[0]
-    assert line.get_xdata().tolist() == [0, 0.25, 0.5, 1] and line.get_ydata().tolist() == [0, 0.5, 0.5, 1]
+    assert line.get_xdata().tolist() == [0, 0.25, 0.5, 1] and line.get_ydata().tolist() == [
+        0,
+        0.5,
+        0.5,
+        1,
+    ]
     assert "score (AUROC 0.62)" in texts(figure)
     assert "not known" in texts(viz.suspicion_curves({"score": [1.0]}, None))
     assert "No label is wrong" in texts(viz.suspicion_curves({"score": [1.0]}, [False]))
@@ -59,11 +93,16 @@ def test_suspicious_first_worked_by_hand():
 
 
 def test_noise_curves_have_means_and_deviations_over_what_was_measured():
-    figure = viz.noise_curves([0, 0.3, 0.6], {"dkdmpl": [[0.8, 0.6, np.nan], [0.6, 0.6, np.nan]], "gkd": [0.7, 0.5, 0.1]})
+    figure = viz.noise_curves(
+        [0, 0.3, 0.6],
+        {"dkdmpl": [[0.8, 0.6, np.nan], [0.6, 0.6, np.nan]], "gkd": [0.7, 0.5, 0.1]},
+    )
     first, second = figure.axes[0].containers
     assert first.lines[0].get_ydata().tolist() == pytest.approx([0.7, 0.6])
     ends = first.lines[2][0].get_segments()
-    assert ends[0][:, 1] == pytest.approx(0.7 + np.array([-1, 1]) * np.std([0.8, 0.6], ddof=1))
+    assert ends[0][:, 1] == pytest.approx(
+        0.7 + np.array([-1, 1]) * np.std([0.8, 0.6], ddof=1)
+    )
     assert second.lines[0].get_xdata().tolist() == [0, 0.3, 0.6]
     assert "DKD-MPL (2 seeds)" in texts(figure) and "+ GKD (1 seed)" in texts(figure)
     assert "No results" in texts(viz.noise_curves([], {}))
@@ -72,25 +111,40 @@ def test_noise_curves_have_means_and_deviations_over_what_was_measured():
 
 
 def test_panels_of_noise_show_each_kind_with_its_gains_around_zero():
-    curves = {"symmetric": {"cluster_contrast": ([0, 0.3], [[0.8, 0.6], [0.6, 0.6]]), "gkd": ([0, 0.3], [[0.7, 0.5]] * 2)},
-              "camera_split": {"gkd": ([0], [[0.7], [0.7]])}}
-    gains = [{"method": "gkd", "kind": "symmetric", "rate": 0.3, "mean": -0.1, "half": 0.02},
-             {"method": "gkd", "kind": "none", "rate": 0.0, "mean": 0.01, "half": None}]
+    curves = {
+        "symmetric": {
+            "cluster_contrast": ([0, 0.3], [[0.8, 0.6], [0.6, 0.6]]),
+            "gkd": ([0, 0.3], [[0.7, 0.5]] * 2),
+        },
+        "camera_split": {"gkd": ([0], [[0.7], [0.7]])},
+    }
+    gains = [
+        {"method": "gkd", "kind": "symmetric", "rate": 0.3, "mean": -0.1, "half": 0.02},
+        {"method": "gkd", "kind": "none", "rate": 0.0, "mean": 0.01, "half": None},
+    ]
     figure = viz.noise_panels(curves, gains)
     top, other, bottom, last = figure.axes
     assert top.containers[0].lines[0].get_ydata().tolist() == pytest.approx([70, 60])
     line = bottom.containers[0].lines
-    assert line[0].get_xdata().tolist() == [0, 0.3] and line[0].get_ydata().tolist() == pytest.approx([1, -10])
+    assert line[0].get_xdata().tolist() == [0, 0.3] and line[
+        0
+    ].get_ydata().tolist() == pytest.approx([1, -10])
     assert line[2][0].get_segments()[1][:, 1] == pytest.approx([-12, -8])
-    assert last.containers[0].lines[0].get_ydata().tolist() == pytest.approx([1])    # no noise belongs to every kind
+    assert last.containers[0].lines[0].get_ydata().tolist() == pytest.approx(
+        [1]
+    )  # no noise belongs to every kind
     assert bottom.lines[0].get_ydata() == [0, 0] and "camera split noise" in texts(figure)
     assert "No results" in texts(viz.noise_panels({}, []))
 
 
 def test_margins_and_gains_stand_in_four_quarters_with_those_shaded_where_signs_agree():
-    figure = viz.margin_gain({"first": [("symmetric", 0.2, 0.01), ("none", -0.1, -0.02)], "last": []})
+    figure = viz.margin_gain(
+        {"first": [("symmetric", 0.2, 0.01), ("none", -0.1, -0.02)], "last": []}
+    )
     ax = figure.axes[0]
-    assert [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in ax.lines[:2]] == [([0.2], [1]), ([-0.1], [-2])]
+    assert [
+        (line.get_xdata().tolist(), line.get_ydata().tolist()) for line in ax.lines[:2]
+    ] == [([0.2], [1]), ([-0.1], [-2])]
     corners = [path.get_extents() for area in ax.collections for path in area.get_paths()]
     assert all((box.x0 >= 0) == (box.y0 >= 0) for box in corners) and len(corners) == 2
     words = texts(figure)
@@ -100,9 +154,16 @@ def test_margins_and_gains_stand_in_four_quarters_with_those_shaded_where_signs_
 def test_the_break_even_is_drawn_as_mass_against_accuracy_by_epoch():
     figure = viz.break_even_curve([0, 1], {"gkd": ([0.5, 0.6], [0.4, 0.7])})
     accuracy, mass = figure.axes[0].lines
-    assert accuracy.get_ydata().tolist() == [0.5, 0.6] and mass.get_ydata().tolist() == [0.4, 0.7]
+    assert accuracy.get_ydata().tolist() == [0.5, 0.6] and mass.get_ydata().tolist() == [
+        0.4,
+        0.7,
+    ]
     above, below = figure.axes[0].collections
-    assert above.get_paths()[0].get_extents().x0 == pytest.approx(0.5) == below.get_paths()[0].get_extents().x1
+    assert (
+        above.get_paths()[0].get_extents().x0
+        == pytest.approx(0.5)
+        == below.get_paths()[0].get_extents().x1
+    )
     assert (above.get_label(), below.get_label()) == ("above break-even", "below break-even")
     assert "No epochs" in texts(viz.break_even_curve([], {}))
     with pytest.raises(KitError, match="lengths differ"):
@@ -110,20 +171,39 @@ def test_the_break_even_is_drawn_as_mass_against_accuracy_by_epoch():
 
 
 def test_reliability_stands_bin_by_bin_with_larger_dots_for_more_pictures():
-    figure = viz.reliability_diagrams({"e": ([0.2, 0.9], [0.1, 0.8], [1, 3]), "other": ([0.5], [0.5], [4])}, errors={"e": 0.1})
+    figure = viz.reliability_diagrams(
+        {"e": ([0.2, 0.9], [0.1, 0.8], [1, 3]), "other": ([0.5], [0.5], [4])},
+        errors={"e": 0.1},
+    )
     ax = figure.axes[0]
     dots = ax.collections[-1]
-    assert dots.get_offsets().tolist() == [[0.2, 0.1], [0.9, 0.8]] and dots.get_sizes()[1] > dots.get_sizes()[0]
+    assert (
+        dots.get_offsets().tolist() == [[0.2, 0.1], [0.9, 0.8]]
+        and dots.get_sizes()[1] > dots.get_sizes()[0]
+    )
     assert ax.collections[0].get_segments()[1].tolist() == [[0.9, 0.9], [0.9, 0.8]]
     words = texts(figure)
-    assert "epoch view (teacher) ECE 0.10" in words and words.count("ECE") == 1 and "other" in words
+    assert (
+        "epoch view (teacher) ECE 0.10" in words
+        and words.count("ECE") == 1
+        and "other" in words
+    )
     assert "No views" in texts(viz.reliability_diagrams({}))
     with pytest.raises(KitError, match="lengths differ"):
         viz.reliability_diagrams({"e": ([0.2], [0.1, 0.8], [1, 3])})
 
 
 def test_every_picture_of_noise_renders_with_names_for_those_who_import_viz():
-    for name in ("break_even_curve", "camera_error_maps", "cause_effects", "change_curves", "margin_gain", "noise_curves",
-                 "noise_panels", "reliability_diagrams", "suspicion_curves"):
+    for name in (
+        "break_even_curve",
+        "camera_error_maps",
+        "cause_effects",
+        "change_curves",
+        "margin_gain",
+        "noise_curves",
+        "noise_panels",
+        "reliability_diagrams",
+        "suspicion_curves",
+    ):
         assert name in viz.__all__
     assert viz.figure_png(viz.noise_curves([0.1], {"gkd": [[0.5]]})).startswith(b"\x89PNG")

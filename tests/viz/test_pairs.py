@@ -1,4 +1,7 @@
-"""Pictures of wrong pairs: what stands in them, and what they say where nothing can be drawn."""
+"""Pictures of wrong pairs: what stands in them, and what they say where nothing can be
+drawn.
+"""
+
 from __future__ import annotations
 
 import numpy as np
@@ -8,8 +11,15 @@ from dkdmpl_kit import viz
 from dkdmpl_kit.errors import KitError
 
 NAN = float("nan")
-TABLE = {"cause": ["same camera", "none of these"], "pairs": [30, 10], "share": [0.75, 0.25], "holds": [0.8, NAN],
-         "odds_ratio": [3.14, NAN], "low": [2.0, NAN], "high": [28.4, NAN]}
+TABLE = {
+    "cause": ["same camera", "none of these"],
+    "pairs": [30, 10],
+    "share": [0.75, 0.25],
+    "holds": [0.8, NAN],
+    "odds_ratio": [3.14, NAN],
+    "low": [2.0, NAN],
+    "high": [28.4, NAN],
+}
 
 
 def words(figure):
@@ -20,17 +30,32 @@ def test_a_bar_a_cause_with_its_count_share_and_odds():
     figure = viz.pair_cause_bars(TABLE, kind="split", note="few")
     assert [bar.get_width() for bar in figure.axes[0].patches] == [30, 10]
     assert words(figure) == ["  30 (75%) · true of 80% · odds ×3.1 (2.0 to 28)", "  10 (25%)"]
-    assert figure.get_supxlabel() == "few" and "one identity in two clusters" in figure.get_suptitle()
-    nothing = viz.pair_cause_bars({name: [0] if name == "pairs" else [NAN] for name in TABLE}, kind="merged")
+    assert (
+        figure.get_supxlabel() == "few"
+        and "one identity in two clusters" in figure.get_suptitle()
+    )
+    nothing = viz.pair_cause_bars(
+        {name: [0] if name == "pairs" else [NAN] for name in TABLE}, kind="merged"
+    )
     assert words(nothing) == ["No pair is wrongly merged."]
 
 
 def test_the_map_of_factors_has_a_cell_a_factor_and_kind_and_says_where_one_is_missing():
-    figure = viz.factor_map({"merged": (["a", "b"], [2.0, 20.0], [0.5, 0.6], [0.3, 0.1]),
-                             "split": (["b"], [0.5], [0.2], [0.4])})
+    figure = viz.factor_map(
+        {
+            "merged": (["a", "b"], [2.0, 20.0], [0.5, 0.6], [0.3, 0.1]),
+            "split": (["b"], [0.5], [0.2], [0.4]),
+        }
+    )
     drawn = figure.axes[0].images[0].get_array()
-    assert drawn[0, 0] == 2 and drawn[1, 1] == 0.5 and np.isnan(np.ma.filled(drawn, np.nan)[0, 1])
-    assert "odds ×20 60% of wrong, 10% of right pairs" in words(figure) and "the same in all pairs" in words(figure)
+    assert (
+        drawn[0, 0] == 2
+        and drawn[1, 1] == 0.5
+        and np.isnan(np.ma.filled(drawn, np.nan)[0, 1])
+    )
+    assert "odds ×20 60% of wrong, 10% of right pairs" in words(
+        figure
+    ) and "the same in all pairs" in words(figure)
     assert words(viz.factor_map({})) == ["No factor differs between wrong and right pairs."]
 
 
@@ -41,18 +66,39 @@ def test_pairs_stand_side_by_side_six_in_a_row_with_captions():
     assert len(figure.axes) == 2 and words(figure) == [f"pair {k}" for k in range(8)]
     canvas = figure.axes[0].images[0].get_array()
     top, left = np.argwhere((canvas == 7).all(axis=2))[0]
-    assert (canvas[top, left:left + 5] == 7).all() and (canvas[top, left + 5:left + 10] == 9).all()
-    assert words(viz.pair_pictures(first[:0], second[:0])) == ["There is no such pair to show."]
+    assert (canvas[top, left : left + 5] == 7).all() and (
+        canvas[top, left + 5 : left + 10] == 9
+    ).all()
+    assert words(viz.pair_pictures(first[:0], second[:0])) == [
+        "There is no such pair to show."
+    ]
     with pytest.raises(KitError, match="1 captions for 8 pairs"):
         viz.pair_pictures(first, second, ["one"])
 
 
 def test_the_response_to_noise_draws_agreement_and_odds_and_leaves_out_what_is_not_known():
-    table = {"rate": np.array([0, 0.5]), "ari": np.array([1, 0.4]), "pair_precision": np.array([1, NAN]),
-             "pair_recall": np.array([NAN, NAN]), "same camera": np.array([NAN, 8.0])}
-    left, right = viz.noise_response_curves(table, noise="camera_split", kind="split", mark=0.5).axes
-    assert [line.get_label() for line in left.lines] == ["ARI", "pair precision", "the slider"]
+    table = {
+        "rate": np.array([0, 0.5]),
+        "ari": np.array([1, 0.4]),
+        "pair_precision": np.array([1, NAN]),
+        "pair_recall": np.array([NAN, NAN]),
+        "same camera": np.array([NAN, 8.0]),
+    }
+    left, right = viz.noise_response_curves(
+        table, noise="camera_split", kind="split", mark=0.5
+    ).axes
+    assert [line.get_label() for line in left.lines] == [
+        "ARI",
+        "pair precision",
+        "the slider",
+    ]
     low, high = right.get_ylim()
-    assert right.get_yscale() == "log" and right.lines[0].get_ydata()[1] == 8 and low < 1 < 8 <= high
-    alone = viz.noise_response_curves({k: v for k, v in table.items() if k != "same camera"}, noise="outlier")
+    assert (
+        right.get_yscale() == "log"
+        and right.lines[0].get_ydata()[1] == 8
+        and low < 1 < 8 <= high
+    )
+    alone = viz.noise_response_curves(
+        {k: v for k, v in table.items() if k != "same camera"}, noise="outlier"
+    )
     assert "nothing known that may cause them" in " ".join(words(alone))

@@ -1,4 +1,7 @@
-"""What methods teach, side by side: the numbers that are drawn, what is marked, and names that do not overlap."""
+"""What methods teach, side by side: the numbers that are drawn, what is marked, and
+names that do not overlap.
+"""
+
 from __future__ import annotations
 
 import matplotlib
@@ -13,7 +16,9 @@ HARD, SOFT = np.eye(5)[1], np.array([0.4, 0.1, 0.3, 0.15, 0.05])
 
 def texts(figure) -> str:
     figure.draw_without_rendering()
-    return " ".join(" ".join(t.get_text() for t in figure.findobj(matplotlib.text.Text)).split())
+    return " ".join(
+        " ".join(t.get_text() for t in figure.findobj(matplotlib.text.Text)).split()
+    )
 
 
 def ticks(ax) -> list[str]:
@@ -25,18 +30,24 @@ def test_every_target_is_drawn_over_the_same_clusters_and_its_rest_summed():
     assert ticks(hard) == ticks(soft) == ["1", "0", "2", "others"]
     assert [hard.get_title(loc="left"), soft.get_title(loc="left")] == ["one", "two"]
     np.testing.assert_allclose([bar.get_height() for bar in hard.patches[:4]], [1, 0, 0, 0])
-    np.testing.assert_allclose([bar.get_height() for bar in soft.patches[:4]], [0.1, 0.4, 0.3, 0.2])
+    np.testing.assert_allclose(
+        [bar.get_height() for bar in soft.patches[:4]], [0.1, 0.4, 0.3, 0.2]
+    )
 
 
 def test_the_hard_label_is_framed_and_the_true_cluster_starred_even_where_nobody_likes_it():
-    figure = viz.label_targets({"two": SOFT}, 1, truth=4, top=2, picture=np.zeros((3, 8, 4), np.uint8))
+    figure = viz.label_targets(
+        {"two": SOFT}, 1, truth=4, top=2, picture=np.zeros((3, 8, 4), np.uint8)
+    )
     ax = figure.axes[1]
     assert ticks(ax) == ["1", "4*", "others"]
-    frame, = (bar for bar in ax.patches if not bar.get_fill())
+    (frame,) = (bar for bar in ax.patches if not bar.get_fill())
     assert frame.get_x() + frame.get_width() / 2 == pytest.approx(0)
     assert "Star" in texts(figure)
     outlier = viz.label_targets({"two": SOFT}, -1)
-    assert all(bar.get_fill() for bar in outlier.axes[0].patches) and "Star" not in texts(outlier)
+    assert all(bar.get_fill() for bar in outlier.axes[0].patches) and "Star" not in texts(
+        outlier
+    )
 
 
 def test_targets_that_are_missing_or_differ_in_length_are_one_sentence():
@@ -47,11 +58,24 @@ def test_targets_that_are_missing_or_differ_in_length_are_one_sentence():
 
 
 def test_a_table_of_cosines_shows_each_number_in_its_place_and_none_for_nan():
-    figure = viz.cosine_table([[1, -0.25], [np.nan, 0.5], [-0.001, -1]], ["a", "b", "c"], ["x", "y"])
+    figure = viz.cosine_table(
+        [[1, -0.25], [np.nan, 0.5], [-0.001, -1]], ["a", "b", "c"], ["x", "y"]
+    )
     ax = figure.axes[0]
     found = {t.get_position(): t.get_text() for t in ax.texts}
-    assert found == {(0, 0): "1.00", (1, 0): "-0.25", (0, 1): "none", (1, 1): "0.50", (0, 2): "0.00", (1, 2): "-1.00"}
-    assert ticks(ax) == ["x", "y"] and [t.get_text() for t in ax.get_yticklabels()] == ["a", "b", "c"]
+    assert found == {
+        (0, 0): "1.00",
+        (1, 0): "-0.25",
+        (0, 1): "none",
+        (1, 1): "0.50",
+        (0, 2): "0.00",
+        (1, 2): "-1.00",
+    }
+    assert ticks(ax) == ["x", "y"] and [t.get_text() for t in ax.get_yticklabels()] == [
+        "a",
+        "b",
+        "c",
+    ]
     assert ax.images[0].get_clim() == (-1, 1)
     with pytest.raises(KitError, match="do not fit 1 rows and 2 columns"):
         viz.cosine_table([[1], [0]], ["a"], ["x", "y"])

@@ -1,9 +1,13 @@
-"""The embedded data set: small rendered people (or cars) that walk past several cameras.
+"""The embedded data set: small rendered people (or cars) that walk past several
+cameras.
 
-Nothing is downloaded. Pictures are drawn from a seed on first use and written in Market-1501's layout, with a manifest
-of the true factors of every picture (clothes, view, camera, occluder...), so that one can say *why* a pseudo label is
-wrong. Train identities have odd numbers and test identities even ones: adding identities changes no other picture.
+Nothing is downloaded. Pictures are drawn from a seed on first use and written in
+Market-1501's layout, with a manifest of the true factors of every picture (clothes,
+view, camera, occluder...), so that one can say *why* a pseudo label is wrong. Train
+identities have odd numbers and test identities even ones: adding identities changes no
+other picture.
 """
+
 from __future__ import annotations
 
 import json
@@ -31,11 +35,13 @@ if TYPE_CHECKING:
     from dkdmpl_kit.data.records import ReIDDataset
 
 RENDERER_VERSION = 2
-SIZES = {"person": (128, 64), "vehicle": (128, 128)}             # height, width in pixels
+SIZES = {"person": (128, 64), "vehicle": (128, 128)}  # height, width in pixels
 SPLITS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
-DISTRACTOR, JUNK = 0, -1                                         # Market-1501's special pids
-_EXTRA_SHARE = 0.03                                              # distractors, and junk, per gallery picture
-_PASSER_BY = 10_000                                              # identities from here on belong to nobody
+# Market-1501's special pids
+DISTRACTOR = 0
+JUNK = -1
+_EXTRA_SHARE = 0.03  # distractors, and junk, per gallery picture
+_PASSER_BY = 10_000  # identities from here on belong to nobody
 
 
 @dataclass(frozen=True)
@@ -54,20 +60,38 @@ class RenderSettings:
     def __post_init__(self) -> None:
         check_option("kind", self.kind, SIZES)
         check_option("difficulty", self.difficulty, DIFFICULTIES)
-        lowest = {"n_train_ids": 1, "n_test_ids": 1, "n_cameras": 1, "images_per_camera": 2, "seed": 0}
+        lowest = {
+            "n_train_ids": 1,
+            "n_test_ids": 1,
+            "n_cameras": 1,
+            "images_per_camera": 2,
+            "seed": 0,
+        }
         for name, least in lowest.items():
             value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-                raise KitError(f"{name}={value!r} cannot be rendered: give a whole number of at least {least}.")
-            object.__setattr__(self, name, int(value))           # numpy's integers are no JSON
+            if (
+                not isinstance(value, (int, np.integer))
+                or isinstance(value, bool)
+                or value < least
+            ):
+                raise KitError(
+                    f"{name}={value!r} cannot be rendered: give a whole number of at "
+                    f"least {least}."
+                )
+            object.__setattr__(self, name, int(value))  # numpy's integers are no JSON
         for name in ("n_train_ids", "n_test_ids"):
             if getattr(self, name) > 4999:
-                raise KitError(f"{name}={getattr(self, name)} is too many: four-digit names hold 4999 identities a split.")
+                raise KitError(
+                    f"{name}={getattr(self, name)} is too many: four-digit names hold "
+                    "4999 identities a split."
+                )
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture to be: its split, its label (pid), who is really on it (number), camera from 1, index from 0."""
+    """One picture to be: its split, its label (pid), who is really on it (number),
+    camera from 1, index from 0.
+    """
 
     split: str
     pid: int
@@ -78,40 +102,62 @@ class Shot:
 
     @property
     def frame(self) -> int:
-        """Number of the frame, of six digits at most: one of its own for each picture of an identity."""
+        """Number of the frame, of six digits at most: one of its own for each picture
+        of an identity.
+        """
         return 25 * (101 + 7 * self.number % 3301) + 13 * self.index + self.camera
 
     def relative_path(self) -> str:
-        """Path below the root, named as Market-1501 names it: pid, camera and sequence, frame, box."""
+        """Path below the root, named as Market-1501 names it: pid, camera and sequence,
+        frame, box.
+        """
         pid = f"{self.pid:04d}" if self.pid >= 0 else "-1"
         return f"{SPLITS[self.split]}/{pid}_c{self.camera}s1_{self.frame:06d}_{self.index + 1:02d}.png"
 
 
-def synthetic_dataset(root: str | os.PathLike, *, n_train_ids: int = 64, n_test_ids: int = 64, n_cameras: int = 6,
-                      images_per_camera: int = 3, kind: str = "person", difficulty: str = "medium",
-                      seed: int = 0) -> ReIDDataset:
+def synthetic_dataset(
+    root: str | os.PathLike,
+    *,
+    n_train_ids: int = 64,
+    n_test_ids: int = 64,
+    n_cameras: int = 6,
+    images_per_camera: int = 3,
+    kind: str = "person",
+    difficulty: str = "medium",
+    seed: int = 0,
+) -> ReIDDataset:
     """Render the embedded data set into `root`, or reuse what is there, and read it.
 
-    Every identity is seen `images_per_camera` times by each camera. Of a test identity the first picture of each camera
-    is a query, the others are gallery, to which come about 3 % strangers (pid 0) and 3 % bad boxes (pid -1).
-    kind: "person" (128 x 64 pixels) | "vehicle" (128 x 128). difficulty: "easy" | "medium" | "hard" scales how much
-    cameras differ, how many identities wear another's clothes, and how often something stands in front.
-    An interrupted render goes on where it stopped. Raises KitError for a folder that holds anything else.
+    Every identity is seen `images_per_camera` times by each camera. Of a test identity
+    the first picture of each camera is a query, the others are gallery, to which come
+    about 3 % strangers (pid 0) and 3 % bad boxes (pid -1). kind: "person" (128 x 64
+    pixels) | "vehicle" (128 x 128). difficulty: "easy" | "medium" | "hard" scales how
+    much cameras differ, how many identities wear another's clothes, and how often
+    something stands in front. An interrupted render goes on where it stopped. Raises
+    KitError for a folder that holds anything else.
     """
-    settings = RenderSettings(n_train_ids, n_test_ids, n_cameras, images_per_camera, kind, difficulty, seed)
+    settings = RenderSettings(
+        n_train_ids, n_test_ids, n_cameras, images_per_camera, kind, difficulty, seed
+    )
     root = Path(root)
     shots = list(planned_shots(settings))
     if not _is_complete(root, settings, shots):
         _render_all(root, settings, shots)
     from dkdmpl_kit.data.layouts import read_dataset
+
     return read_dataset("synthetic", root)
 
 
 def load_factors(root: str | os.PathLike) -> dict[str, dict]:
-    """{relative path: factors} of a rendered data set: pid, camera, split and the id_, cam_ and pic_ factors."""
+    """{relative path: factors} of a rendered data set: pid, camera, split and the id_,
+    cam_ and pic_ factors.
+    """
     manifest = Path(root) / "manifest.jsonl"
     if not manifest.is_file():
-        raise KitError(f"{manifest} does not exist: only rendered data sets have factors; use synthetic_dataset.")
+        raise KitError(
+            f"{manifest} does not exist: only rendered data sets have factors; use "
+            "synthetic_dataset."
+        )
     with manifest.open(encoding="utf-8") as lines:
         records = [json.loads(line) for line in lines]
     return {record["path"]: record for record in records}
@@ -119,25 +165,43 @@ def load_factors(root: str | os.PathLike) -> dict[str, dict]:
 
 def planned_shots(settings: RenderSettings) -> Iterator[Shot]:
     """Every picture of a data set, in the order in which they are drawn."""
-    cameras, count = range(1, settings.n_cameras + 1), settings.images_per_camera
+    cameras = range(1, settings.n_cameras + 1)
+    count = settings.images_per_camera
     for number in range(1, 2 * settings.n_train_ids, 2):
-        yield from (Shot("train", number, number, camera, index) for camera in cameras for index in range(count))
+        yield from (
+            Shot("train", number, number, camera, index)
+            for camera in cameras
+            for index in range(count)
+        )
     for number in range(2, 2 * settings.n_test_ids + 1, 2):
         for camera in cameras:
             yield Shot("query", number, number, camera, 0)
-            yield from (Shot("gallery", number, number, camera, index) for index in range(1, count))
-    extra = max(1, round(_EXTRA_SHARE * settings.n_test_ids * settings.n_cameras * (count - 1)))
+            yield from (
+                Shot("gallery", number, number, camera, index) for index in range(1, count)
+            )
+    extra = max(
+        1, round(_EXTRA_SHARE * settings.n_test_ids * settings.n_cameras * (count - 1))
+    )
     for i in range(extra):
         yield Shot("gallery", DISTRACTOR, _PASSER_BY + i, 1 + i % settings.n_cameras, i)
     for i in range(extra):
-        yield Shot("gallery", JUNK, 2 + 2 * (i % settings.n_test_ids), 1 + i % settings.n_cameras, i + count, junk=i)
+        yield Shot(
+            "gallery",
+            JUNK,
+            2 + 2 * (i % settings.n_test_ids),
+            1 + i % settings.n_cameras,
+            i + count,
+            junk=i,
+        )
 
 
 def shot_factors(settings: RenderSettings, shot: Shot) -> tuple[dict, dict, dict]:
     """(identity, camera, picture) factors of one picture, as plain JSON values."""
     common = (settings.seed, settings.kind)
     camera = camera_factors(*common, shot.camera, settings.difficulty)
-    picture = picture_factors(*common, shot.number, shot.camera, shot.index, settings.difficulty, camera["yaw"])
+    picture = picture_factors(
+        *common, shot.number, shot.camera, shot.index, settings.difficulty, camera["yaw"]
+    )
     if shot.junk is not None:
         picture = spoil_frame(settings.seed, picture, shot.junk)
     return identity_factors(*common, shot.number, settings.difficulty), camera, picture
@@ -154,17 +218,26 @@ def draw_shot(settings: RenderSettings, shot: Shot) -> np.ndarray:
     from dkdmpl_kit.data.rendering import (
         vehicles as rendering_vehicles,
     )
+
     identity, camera, picture = shot_factors(settings, shot)
-    rng = generator(settings.seed, f"{settings.kind} pixels", shot.number, shot.camera, shot.index)
+    rng = generator(
+        settings.seed, f"{settings.kind} pixels", shot.number, shot.camera, shot.index
+    )
     height, width = (rendering.OVERSAMPLING * side for side in SIZES[settings.kind])
     wide = _camera_scene(settings, shot.camera)
     left = int(picture["background_x"] * (wide.shape[1] - width))
     cloth = rendering_scenes.folds(rng, height, width)
-    canvas = rendering.Canvas(wide[:, left:left + width].copy(), camera["light"], cloth)
-    draw = rendering.draw_person if settings.kind == "person" else rendering_vehicles.draw_vehicle
+    canvas = rendering.Canvas(wide[:, left : left + width].copy(), camera["light"], cloth)
+    draw = (
+        rendering.draw_person
+        if settings.kind == "person"
+        else rendering_vehicles.draw_vehicle
+    )
     draw(canvas, identity, picture, camera)
     if picture["occluder"] == settings.kind:
-        other = identity_factors(settings.seed, settings.kind, 2 * _PASSER_BY + int(rng.integers(5000)), "easy")
+        other = identity_factors(
+            settings.seed, settings.kind, 2 * _PASSER_BY + int(rng.integers(5000)), "easy"
+        )
         draw(canvas, other, rendering.companion(picture, rng), camera)
     elif picture["occluder"] != "none":
         rendering_scenes.occlude(canvas, picture, rng)
@@ -176,16 +249,21 @@ def _camera_scene(settings: RenderSettings, camera: int) -> np.ndarray:
     """The whole wide scene of one camera, of which each picture shows a part."""
     from dkdmpl_kit.data.rendering import persons as rendering
     from dkdmpl_kit.data.rendering import scenes as rendering_scenes
+
     factors = camera_factors(settings.seed, settings.kind, camera, settings.difficulty)
     height, width = (rendering.OVERSAMPLING * side for side in SIZES[settings.kind])
     rng = generator(settings.seed, f"{settings.kind} scene", camera)
     return rendering_scenes.scene(rng, factors, height, width + 3 * height // 2)
 
 
-# ---- on disk ----------------------------------------------------------------------------------------------------
+# ---- on disk
+# ----------------------------------------------------------------------------------------------------
+
 
 def _is_complete(root: Path, settings: RenderSettings, shots: list[Shot]) -> bool:
-    """Whether `root` holds this very render whole; KitError when it holds something else."""
+    """Whether `root` holds this very render whole; KitError when it holds something
+    else.
+    """
     if not root.exists():
         return False
     if not root.is_dir():
@@ -196,7 +274,10 @@ def _is_complete(root: Path, settings: RenderSettings, shots: list[Shot]) -> boo
             break
     else:
         if any(not path.name.startswith(".") for path in root.iterdir()):
-            raise KitError(f"{root} holds files that are no rendered data set: give an empty or a new folder.")
+            raise KitError(
+                f"{root} holds files that are no rendered data set: give an empty or a "
+                "new folder."
+            )
         return False
     if marker != "dataset.json" or not (root / "manifest.jsonl").is_file():
         return False
@@ -209,12 +290,20 @@ def _require_same(root: Path, marker: str, settings: RenderSettings) -> None:
     try:
         found = dict(json.loads((root / marker).read_text(encoding="utf-8"))["settings"])
     except (ValueError, KeyError, TypeError) as error:
-        raise KitError(f"{root / marker} cannot be read: delete the folder {root} to render it anew.") from error
-    differ = [f"{name} {found.get(name)!r} there, {value!r} wanted" for name, value in asdict(settings).items()
-              if found.get(name) != value]
+        raise KitError(
+            f"{root / marker} cannot be read: delete the folder {root} to render it anew."
+        ) from error
+    differ = [
+        f"{name} {found.get(name)!r} there, {value!r} wanted"
+        for name, value in asdict(settings).items()
+        if found.get(name) != value
+    ]
     if differ:
-        raise KitError(f"{root} holds a data set rendered with other settings ({'; '.join(differ)}): "
-                       "give another folder or delete this one.")
+        raise KitError(
+            f"{root} holds a data set rendered with other settings "
+            f"({'; '.join(differ)}): "
+            "give another folder or delete this one."
+        )
 
 
 def _write_atomically(path: Path, content: bytes) -> None:
@@ -224,17 +313,31 @@ def _write_atomically(path: Path, content: bytes) -> None:
 
 
 def _render_all(root: Path, settings: RenderSettings, shots: list[Shot]) -> None:
-    """Draw what is missing, then the manifest, then dataset.json: its presence means that all is there."""
+    """Draw what is missing, then the manifest, then dataset.json: its presence means
+    that all is there.
+    """
     from tqdm.auto import tqdm
-    description = json.dumps({"format": "dkdmpl_kit rendered data set", "settings": asdict(settings),
-                              "images": len(shots)}, indent=2) + "\n"
+
+    description = (
+        json.dumps(
+            {
+                "format": "dkdmpl_kit rendered data set",
+                "settings": asdict(settings),
+                "images": len(shots),
+            },
+            indent=2,
+        )
+        + "\n"
+    )
     try:
         for folder in SPLITS.values():
             (root / folder).mkdir(parents=True, exist_ok=True)
         if not (root / "dataset.json").is_file():
             _write_atomically(root / "dataset.unfinished.json", description.encode())
     except OSError as error:
-        raise KitError(f"{root} cannot be written ({error.strerror}): give another folder.") from error
+        raise KitError(
+            f"{root} cannot be written ({error.strerror}): give another folder."
+        ) from error
     for shot in tqdm(shots, desc="rendering", unit="picture"):
         path = root / shot.relative_path()
         if not path.is_file():
@@ -252,10 +355,18 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def manifest_record(settings: RenderSettings, shot: Shot) -> dict:
-    """One line of the manifest: where, who, which camera, and every factor under id_, cam_ or pic_."""
+    """One line of the manifest: where, who, which camera, and every factor under id_,
+    cam_ or pic_.
+    """
     identity, camera, picture = shot_factors(settings, shot)
-    record = {"path": shot.relative_path(), "split": shot.split, "pid": shot.pid, "number": shot.number,
-              "camera": shot.camera, "index": shot.index}
+    record = {
+        "path": shot.relative_path(),
+        "split": shot.split,
+        "pid": shot.pid,
+        "number": shot.number,
+        "camera": shot.camera,
+        "index": shot.index,
+    }
     for prefix, factors in (("id_", identity), ("cam_", camera), ("pic_", picture)):
         record |= {prefix + name: value for name, value in factors.items()}
     return record

@@ -1,4 +1,7 @@
-"""The live lab: controls around the pictures of `viz`. Nothing else of the kit imports ipywidgets."""
+"""The live lab: controls around the pictures of `viz`. Nothing else of the kit imports
+ipywidgets.
+"""
+
 from dkdmpl_kit.lessons.lab.controls import FigureControl, eps_slider
 from dkdmpl_kit.lessons.lab.explorer import ClusterExplorer
 from dkdmpl_kit.lessons.lab.losslab import LossLab
@@ -8,6 +11,12 @@ from dkdmpl_kit.lessons.lab.player import EpochPlayer
 from dkdmpl_kit.lessons.lab.ranking import RankingBrowser
 
 __all__ = [
-    "ClusterExplorer", "EpochPlayer", "FigureControl", "LossLab", "NoiseLens", "RankingBrowser", "TrainingMonitor",
+    "ClusterExplorer",
+    "EpochPlayer",
+    "FigureControl",
+    "LossLab",
+    "NoiseLens",
+    "RankingBrowser",
+    "TrainingMonitor",
     "eps_slider",
 ]

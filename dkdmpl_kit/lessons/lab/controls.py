@@ -1,7 +1,8 @@
 """Sliders over one figure.
 
-A control calls a plain function and shows the figure that it returns as a PNG in an `Image`. (An `Output` would swallow
-exceptions.) Notebooks first show the plain function's figure, then attach a control if they run interactively.
+A control calls a plain function and shows the figure that it returns as a PNG in an
+`Image`. (An `Output` would swallow exceptions.) Notebooks first show the plain
+function's figure, then attach a control if they run interactively.
 """
 
 from __future__ import annotations
@@ -21,19 +22,26 @@ Drawn = Figure | tuple[Figure, str]
 class FigureControl(Panel):
     """Sliders over a figure: moving one calls `figure_of(**values)` and redraws.
 
-    `figure_of` takes the sliders' values by name and returns a `Figure`, or (Figure, sentence for the status line).
-    `sliders`: ipywidgets with a `.value`, or tuples (low, high, step, value) of numbers.
-    The first drawing happens here and raises, so that a broken cell fails. A later error is shown in the status line
-    and kept in `.error` (None when the last drawing went well); `.check()` raises it again. The old picture stays.
+    `figure_of` takes the sliders' values by name and returns a `Figure`, or (Figure,
+    sentence for the status line). `sliders`: ipywidgets with a `.value`, or tuples
+    (low, high, step, value) of numbers. The first drawing happens here and raises, so
+    that a broken cell fails. A later error is shown in the status line and kept in
+    `.error` (None when the last drawing went well); `.check()` raises it again. The old
+    picture stays.
     """
 
     def __init__(self, figure_of: Callable[..., Drawn], **sliders: Any) -> None:
         if not sliders:
-            raise KitError("FigureControl: no sliders given; name at least one argument of the figure's function.")
+            raise KitError(
+                "FigureControl: no sliders given; name at least one argument of the "
+                "figure's function."
+            )
         super().__init__()
         self.add_class("dkdmpl-figure")
         self.figure_of = figure_of
-        self.sliders: dict[str, Any] = {name: _slider(name, spec) for name, spec in sliders.items()}
+        self.sliders: dict[str, Any] = {
+            name: _slider(name, spec) for name, spec in sliders.items()
+        }
         self.image = FigureView()
         self.views = (self.image,)
         self.redraw()
@@ -49,7 +57,9 @@ class FigureControl(Panel):
 
     @property
     def value(self) -> Any:
-        """The slider's value; of several sliders a dict {name: value}. Set it to move them."""
+        """The slider's value; of several sliders a dict {name: value}. Set it to move
+        them.
+        """
         values = {name: slider.value for name, slider in self.sliders.items()}
         return values if len(values) > 1 else next(iter(values.values()))
 
@@ -59,16 +69,23 @@ class FigureControl(Panel):
             value = {next(iter(self.sliders)): value}
         unknown = set(value) - set(self.sliders)
         if unknown:
-            raise KitError(f"FigureControl: no slider {sorted(unknown)[0]!r}; there are: {', '.join(self.sliders)}.")
+            raise KitError(
+                f"FigureControl: no slider {sorted(unknown)[0]!r}; there are: "
+                f"{', '.join(self.sliders)}."
+            )
         for name, one in value.items():
             self.sliders[name].value = one
 
     def redraw(self) -> None:
-        """Call the function with the current values and show its figure, or its error in the status line."""
+        """Call the function with the current values and show its figure, or its error
+        in the status line.
+        """
         self.attempt(self._draw)
 
     def _draw(self) -> None:
-        drawn = self.figure_of(**{name: slider.value for name, slider in self.sliders.items()})
+        drawn = self.figure_of(
+            **{name: slider.value for name, slider in self.sliders.items()}
+        )
         figure, sentence = drawn if isinstance(drawn, tuple) else (drawn, "")
         self.image.show(figure)
         self.say(sentence)
@@ -78,19 +95,43 @@ def _slider(name: str, spec: Any) -> Any:
     if isinstance(spec, ipywidgets.Widget) and hasattr(spec, "value"):
         return spec
     if not isinstance(spec, (tuple, list)) or len(spec) != 4:
-        raise KitError(f"FigureControl: slider {name!r} must be a widget with a value or (low, high, step, value).")
+        raise KitError(
+            f"FigureControl: slider {name!r} must be a widget with a value or (low, "
+            "high, step, value)."
+        )
     low, high, step, value = spec
-    kind = ipywidgets.IntSlider if all(isinstance(part, int) for part in spec) else ipywidgets.FloatSlider
-    return kind(value=value, min=low, max=high, step=step, description=name.replace("_", " "), continuous_update=False)
+    kind = (
+        ipywidgets.IntSlider
+        if all(isinstance(part, int) for part in spec)
+        else ipywidgets.FloatSlider
+    )
+    return kind(
+        value=value,
+        min=low,
+        max=high,
+        step=step,
+        description=name.replace("_", " "),
+        continuous_update=False,
+    )
 
 
 def _sentence(summary: Mapping[str, Any]) -> str:
-    """{"clusters": 12, "ari": 0.3141} -> "clusters 12 · ari 0.314"; None reads "unknown"."""
+    """{"clusters": 12, "ari": 0.3141} -> "clusters 12 · ari 0.314"; None reads
+    "unknown".
+    """
 
     def text(value: Any) -> str:
-        return "unknown" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+        return (
+            "unknown"
+            if value is None
+            else f"{value:.3f}"
+            if isinstance(value, float)
+            else str(value)
+        )
 
-    return " · ".join(f"{name.replace('_', ' ')} {text(value)}" for name, value in summary.items())
+    return " · ".join(
+        f"{name.replace('_', ' ')} {text(value)}" for name, value in summary.items()
+    )
 
 
 def eps_slider(
@@ -102,7 +143,9 @@ def eps_slider(
     high: float = 0.8,
     step: float = 0.02,
 ) -> FigureControl:
-    """Move eps: `recluster(eps)` -> (labels (N,), summary dict), drawn by `figure(labels)` under the summary."""
+    """Move eps: `recluster(eps)` -> (labels (N,), summary dict), drawn by
+    `figure(labels)` under the summary.
+    """
 
     def draw(eps: float) -> Drawn:
         labels, summary = recluster(eps)

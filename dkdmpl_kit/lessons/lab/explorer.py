@@ -1,4 +1,7 @@
-"""ClusterExplorer: a live map of pictures whose clustering is moved by sliders, and looked into by hovering and selecting."""
+"""ClusterExplorer: a live map of pictures whose clustering is moved by sliders, and
+looked into by hovering and selecting.
+"""
+
 from __future__ import annotations
 
 import html
@@ -40,36 +43,61 @@ START = {"eps": 0.6, "min_samples": 4, "k1": 30, "k2": 6}
 
 
 class ClusterExplorer(Panel):
-    """A map of N pictures to pan, zoom, hover, lasso and click; sliders re-cluster it on the sparse graph as they move.
+    """A map of N pictures to pan, zoom, hover, lasso and click; sliders re-cluster it
+    on the sparse graph as they move.
 
     xy        (N, 2) positions, as of `viz.umap_layout`
-    features  (N, d), rows of norm 1, or a `NeighborGraph` of them, whose columns then are the largest k1
-    pids, camids  (N,) identities and cameras, negative where unknown, or None: for measuring and pictures only
+    features  (N, d), rows of norm 1, or a `NeighborGraph` of them, whose columns then
+              are the largest k1
+    pids, camids  (N,) identities and cameras, negative where unknown, or None: for
+                  measuring and pictures only
     pictures  a store with .batch(indices) -> uint8 (B, 3, H, W), or None
     epoch_labels  labels (N,) of a run's epochs, for the colouring by last change
-    max_distance  the largest eps; more than `max_points` points are thinned on the map, and a line says so
+    max_distance  the largest eps; more than `max_points` points are thinned on the map,
+                  and a line says so
     start     where the sliders start: eps, min_samples, k1, k2
 
-    Read back: `.labels` (N,) of now (a cluster keeps its number while it can be followed), `.kinds` (N,) of error or
-    None, `.summary`, `.view` of the cluster looked at, `.selected` indices of the lasso, `.figure()` the static twin.
-    What cannot be shown is said in the panel; `.check()` raises it.
+    Read back: `.labels` (N,) of now (a cluster keeps its number while it can be
+    followed), `.kinds` (N,) of error or None, `.summary`, `.view` of the cluster looked
+    at, `.selected` indices of the lasso, `.figure()` the static twin. What cannot be
+    shown is said in the panel; `.check()` raises it.
     """
 
-    def __init__(self, xy: Any, features: Any, *, pids: Any = None, camids: Any = None, pictures: Any = None,
-                 epoch_labels: Sequence[Any] = (), max_distance: float = 0.8, max_points: int = 50_000, **start: float) -> None:
+    def __init__(
+        self,
+        xy: Any,
+        features: Any,
+        *,
+        pids: Any = None,
+        camids: Any = None,
+        pictures: Any = None,
+        epoch_labels: Sequence[Any] = (),
+        max_distance: float = 0.8,
+        max_points: int = 50_000,
+        **start: float,
+    ) -> None:
         super().__init__()
         self.add_class("dkdmpl-explorer")
         self.labels: np.ndarray | None = None
         self.kinds: np.ndarray | None = None
         self.summary: ClusteringSummary | None = None
         self.view: ClusterView | None = None
-        self.selected, self._hovered = np.array([], np.int64), None
-        self.pictures, self.max_distance, self._sentence, self._quiet = pictures, max_distance, "", False
-        self.children, epoch_labels = [self.status], () if epoch_labels is None else epoch_labels
-        self.attempt(lambda: self._build(xy, features, pids, camids, epoch_labels, start, max_points))
+        self.selected = np.array([], np.int64)
+        self._hovered = None
+        self.pictures = pictures
+        self.max_distance = max_distance
+        self._sentence = ""
+        self._quiet = False
+        self.children = [self.status]
+        epoch_labels = () if epoch_labels is None else epoch_labels
+        self.attempt(
+            lambda: self._build(xy, features, pids, camids, epoch_labels, start, max_points)
+        )
 
     def attempt(self, action: Any) -> bool:
-        """As every panel's; after an error that is over, the numbers of the clustering come back."""
+        """As every panel's; after an error that is over, the numbers of the clustering
+        come back.
+        """
         went_well = super().attempt(action)
         if went_well:
             self.say(self._sentence)
@@ -81,20 +109,39 @@ class ClusterExplorer(Panel):
             raise KitError("ClusterExplorer: nothing is clustered yet; see the status line.")
         return viz.explorer_maps(self.xy, self.labels, self.kinds, summary=str(self.summary))
 
-    def _build(self, xy: Any, features: Any, pids: Any, camids: Any, epoch_labels: Sequence[Any], start: dict,
-               max_points: int) -> None:
+    def _build(
+        self,
+        xy: Any,
+        features: Any,
+        pids: Any,
+        camids: Any,
+        epoch_labels: Sequence[Any],
+        start: dict,
+        max_points: int,
+    ) -> None:
         for name in start:
             check_option("ClusterExplorer: slider", name, START)
         start = START | start
-        self.xy, graph = np.asarray(xy, float), features if isinstance(features, NeighborGraph) else None
+        self.xy = np.asarray(xy, float)
+        graph = features if isinstance(features, NeighborGraph) else None
         if self.xy.ndim != 2 or self.xy.shape[1:] != (2,) or not np.isfinite(self.xy).all():
-            raise KitError(f"ClusterExplorer: xy must be finite positions (N, 2), not {self.xy.shape} or NaN; "
-                           "make them with viz.umap_layout.")
-        same_length(xy=self.xy, features=features, pids=pids, camids=camids,
-                    pictures=self.pictures if hasattr(self.pictures, "__len__") else None,
-                    **{f"epoch {epoch}": labels for epoch, labels in enumerate(epoch_labels)})
+            raise KitError(
+                f"ClusterExplorer: xy must be finite positions (N, 2), not "
+                f"{self.xy.shape} or NaN; "
+                "make them with viz.umap_layout."
+            )
+        same_length(
+            xy=self.xy,
+            features=features,
+            pids=pids,
+            camids=camids,
+            pictures=self.pictures if hasattr(self.pictures, "__len__") else None,
+            **{f"epoch {epoch}": labels for epoch, labels in enumerate(epoch_labels)},
+        )
         self.graph = graph or knn_graph(features, min(2 * start["k1"], len(self.xy)))
-        self.features, self.pids, self.camids = self.graph.features, known(pids), known(camids)
+        self.features = self.graph.features
+        self.pids = known(pids)
+        self.camids = known(camids)
         self.changed = last_change(epoch_labels) if len(epoch_labels) > 1 else None
         self.shown = thinned(len(self.xy), max_points)
         self.map = point_map(self.xy[self.shown])
@@ -110,50 +157,113 @@ class ClusterExplorer(Panel):
 
     def _make_controls(self, start: dict) -> None:
         def slider(name: str, low: float, high: float, live: bool) -> Any:
-            kind, step = (ipywidgets.FloatSlider, 0.01) if name == "eps" else (ipywidgets.IntSlider, 1)
-            layout = Layout(width="20em" if name == "min_samples" else "15em", margin="2px 0.8em 2px 2px")  # room for its name
-            made = kind(value=min(start[name], high), min=low, max=high, step=step, description=name, continuous_update=live,
-                        style={"description_width": "initial"}, layout=layout)
+            kind, step = (
+                (ipywidgets.FloatSlider, 0.01) if name == "eps" else (ipywidgets.IntSlider, 1)
+            )
+            layout = Layout(
+                width="20em" if name == "min_samples" else "15em", margin="2px 0.8em 2px 2px"
+            )  # room for its name
+            made = kind(
+                value=min(start[name], high),
+                min=low,
+                max=high,
+                step=step,
+                description=name,
+                continuous_update=live,
+                style={"description_width": "initial"},
+                layout=layout,
+            )
             made.add_class(f"dkdmpl-{name.replace('_', '-')}")
             return made
 
         most = self.graph.k
         self.eps = slider("eps", min(0.1, start["eps"]), self.max_distance, True)
         self.min_samples = slider("min_samples", 1, max(20, start["min_samples"]), True)
-        self.k1, self.k2 = slider("k1", min(2, most), most, False), slider("k2", 1, min(max(20, start["k2"]), most), False)
-        there = {"identity": self.pids, "error": self.pids, "camera": self.camids, "change": self.changed}
-        options = [(text, name) for name, text in COLOURINGS.items() if name not in there or there[name] is not None]
+        self.k1 = slider("k1", min(2, most), most, False)
+        self.k2 = slider("k2", 1, min(max(20, start["k2"]), most), False)
+        there = {
+            "identity": self.pids,
+            "error": self.pids,
+            "camera": self.camids,
+            "change": self.changed,
+        }
+        options = [
+            (text, name)
+            for name, text in COLOURINGS.items()
+            if name not in there or there[name] is not None
+        ]
         self.colour = ipywidgets.Dropdown(options=options, description="colour by")
-        self.cluster = ipywidgets.BoundedIntText(-1, min=-1, max=10**9, description="cluster", layout=Layout(width="14em"),
-                                                 tooltip="look at this cluster; -1: none")
+        self.cluster = ipywidgets.BoundedIntText(
+            -1,
+            min=-1,
+            max=10**9,
+            description="cluster",
+            layout=Layout(width="14em"),
+            tooltip="look at this cluster; -1: none",
+        )
         self.colour.add_class("dkdmpl-colour")
         self.cluster.add_class("dkdmpl-cluster")
 
     def _lay_out(self) -> list:
         """The panel from top to bottom, under class names that stay."""
-        self.hover_picture = ipywidgets.Image(format="png", layout=Layout(height="256px", width="auto", display="none",
-                                                                          object_fit="contain", align_self="flex-start"))
-        self.hover_text = HTML("Point at a picture to see it. Click it to see its cluster. Lasso to see many.")
-        self.legend, self.gallery, self.twin = HTML(), FigureView(), FigureView()
-        self.gallery.layout.display, self.gallery.layout.align_self = "none", "flex-start"  # never larger than it is
+        self.hover_picture = ipywidgets.Image(
+            format="png",
+            layout=Layout(
+                height="256px",
+                width="auto",
+                display="none",
+                object_fit="contain",
+                align_self="flex-start",
+            ),
+        )
+        self.hover_text = HTML(
+            "Point at a picture to see it. Click it to see its cluster. Lasso to see many."
+        )
+        self.legend = HTML()
+        self.gallery = FigureView()
+        self.twin = FigureView()
+        self.gallery.layout.display, self.gallery.layout.align_self = (
+            "none",
+            "flex-start",
+        )  # never larger than it is
         self.views = (self.twin,)
-        side = ipywidgets.VBox([self.hover_picture, self.hover_text], layout=Layout(width="15em", flex="0 0 auto"))
+        side = ipywidgets.VBox(
+            [self.hover_picture, self.hover_text],
+            layout=Layout(width="15em", flex="0 0 auto"),
+        )
         canvas = ipywidgets.VBox([self.map], layout=Layout(flex="1 1 auto", width="30em"))
-        for widget, name in ((canvas, "map"), (side, "side"), (self.hover_picture, "hover"), (self.gallery, "gallery"),
-                             (self.legend, "legend"), (self.status, "status")):
+        for widget, name in (
+            (canvas, "map"),
+            (side, "side"),
+            (self.hover_picture, "hover"),
+            (self.gallery, "gallery"),
+            (self.legend, "legend"),
+            (self.status, "status"),
+        ):
             widget.add_class(f"dkdmpl-explorer-{name}")
         wrap = Layout(flex_flow="row wrap")
         self.notes = HTML(" ".join([f"<b>{MAP_SENTENCE}</b>", *self._unknown()]))
-        return [HBox([self.eps, self.min_samples, self.k1, self.k2], layout=wrap),
-                HBox([self.colour, self.cluster], layout=wrap), self.status, HBox([canvas, side]), self.legend, self.notes,
-                self.gallery]
+        return [
+            HBox([self.eps, self.min_samples, self.k1, self.k2], layout=wrap),
+            HBox([self.colour, self.cluster], layout=wrap),
+            self.status,
+            HBox([canvas, side]),
+            self.legend,
+            self.notes,
+            self.gallery,
+        ]
 
     def _unknown(self) -> list[str]:
         """What the panel cannot show, in sentences."""
         total = len(self.xy)
-        said = {"Identities are unknown: no ARI, no purity, no kinds of error.": self.pids is None,
-                "Cameras are unknown.": self.camids is None, "There are no pictures to look at.": self.pictures is None,
-                f"The map shows {len(self.shown):,} of {total:,} pictures; all are clustered.": len(self.shown) < total}
+        said = {
+            "Identities are unknown: no ARI, no purity, no kinds of error.": self.pids
+            is None,
+            "Cameras are unknown.": self.camids is None,
+            "There are no pictures to look at.": self.pictures is None,
+            f"The map shows {len(self.shown):,} of {total:,} pictures; all are "
+            "clustered.": len(self.shown) < total,
+        }
         return [sentence for sentence, true in said.items() if true]
 
     def _listen(self) -> None:
@@ -167,38 +277,62 @@ class ClusterExplorer(Panel):
         self.on(self.map, self._select, names="selection")
 
     def _measure(self) -> None:
-        """Distances for k1 and k2 (at most k1): what eps and min_samples then cut is computed only when these change."""
+        """Distances for k1 and k2 (at most k1): what eps and min_samples then cut is
+        computed only when these change.
+        """
         k1 = self.k1.value
-        self.distances = jaccard_distances(self.graph, k1=k1, k2=min(self.k2.value, k1), max_distance=self.max_distance)
+        self.distances = jaccard_distances(
+            self.graph, k1=k1, k2=min(self.k2.value, k1), max_distance=self.max_distance
+        )
 
     def _remeasure(self) -> None:
         self._measure()
         self._recluster()
 
     def _recluster(self) -> None:
-        found = pseudo_labels(self.distances, eps=min(self.eps.value, self.max_distance), min_samples=self.min_samples.value)
+        found = pseudo_labels(
+            self.distances,
+            eps=min(self.eps.value, self.max_distance),
+            min_samples=self.min_samples.value,
+        )
         before = self.labels
         labels = found.labels if before is None else kept_names(self._names, found.labels)
         self.summary = clustering_summary(labels, self.pids, before)
         self.kinds = None if self.pids is None else error_kinds(labels, self.pids)
-        # an outlier remembers its last cluster, so that the way back finds the old numbers, and colours
-        self._names = labels.copy() if before is None else np.where(labels >= 0, labels, self._names)
+        # an outlier remembers its last cluster, so that the way back finds the old
+        # numbers, and colours
+        self._names = (
+            labels.copy() if before is None else np.where(labels >= 0, labels, self._names)
+        )
         self.labels = labels
         self._sentence = str(self.summary)
         if self.summary.n_clusters == 0:
-            self._sentence = "Every picture is an outlier: raise eps or lower min_samples. " + self._sentence
+            self._sentence = (
+                "Every picture is an outlier: raise eps or lower min_samples. "
+                + self._sentence
+            )
         elif self.summary.n_clusters == 1:
-            self._sentence = "Everything clustered is one cluster: lower eps. " + self._sentence
+            self._sentence = (
+                "Everything clustered is one cluster: lower eps. " + self._sentence
+            )
         self.say(self._sentence)
         self._recolour()
         self._refresh()
 
     def _recolour(self) -> None:
-        values = {"label": self.labels, "identity": self.pids, "camera": self.camids, "error": self.kinds,
-                  "outlier": self.labels, "change": self.changed}[self.colour.value]
+        values = {
+            "label": self.labels,
+            "identity": self.pids,
+            "camera": self.camids,
+            "error": self.kinds,
+            "outlier": self.labels,
+            "change": self.changed,
+        }[self.colour.value]
         self._codes, legend = viz.map_colours(self.colour.value, values)
         recolour(self.map, self._codes[self.shown])
-        self.legend.value = " &nbsp; ".join(f'<span style="color:{colour}">●</span> {text}' for colour, text in legend)
+        self.legend.value = " &nbsp; ".join(
+            f'<span style="color:{colour}">●</span> {text}' for colour, text in legend
+        )
         if self._hovered is not None:
             self._show_hovered()
 
@@ -210,25 +344,53 @@ class ClusterExplorer(Panel):
         self._show_hovered()
 
     def _show_hovered(self) -> None:
-        """The picture pointed at last, framed in its point's colour, and what this clustering makes of it."""
+        """The picture pointed at last, framed in its point's colour, and what this
+        clustering makes of it.
+        """
         i = self._hovered
         lines = [f"<b>picture {i}</b>", *self._facts(i)]
         picture, problem = self._read([i])
         shown = picture[0] is not None
         if shown:
             self.hover_picture.value = viz.picture_png(picture[0])
-            self.hover_picture.layout.border = f"4px solid {MAP_COLOURS[self._codes[i]]}"  # as its point on the map
+            self.hover_picture.layout.border = (
+                f"4px solid {MAP_COLOURS[self._codes[i]]}"  # as its point on the map
+            )
         self.hover_picture.layout.display = "" if shown else "none"
         self.hover_text.value = "<br>".join([*lines, html.escape(problem)])
 
     def _facts(self, i: int) -> list[str]:
         label = int(self.labels[i])
-        facts = ["outlier" if label < 0 else f"cluster {label}, {count(int((self.labels == label).sum()), 'picture')}"]
-        facts += [] if self.pids is None else [f"identity {self.pids[i]}" if self.pids[i] >= 0 else "identity unknown"]
-        facts += [] if self.camids is None else [f"camera {self.camids[i] + 1}" if self.camids[i] >= 0 else "camera unknown"]
-        facts += [] if self.kinds is None or label < 0 or self.pids[i] < 0 else [ERROR_LABELS[str(self.kinds[i])]]
-        return facts if self.changed is None else [*facts, f"last change: epoch {self.changed[i]}" if self.changed[i]
-                                                   else "never changed"]
+        facts = [
+            "outlier"
+            if label < 0
+            else f"cluster {label}, {count(int((self.labels == label).sum()), 'picture')}"
+        ]
+        facts += (
+            []
+            if self.pids is None
+            else [f"identity {self.pids[i]}" if self.pids[i] >= 0 else "identity unknown"]
+        )
+        facts += (
+            []
+            if self.camids is None
+            else [f"camera {self.camids[i] + 1}" if self.camids[i] >= 0 else "camera unknown"]
+        )
+        facts += (
+            []
+            if self.kinds is None or label < 0 or self.pids[i] < 0
+            else [ERROR_LABELS[str(self.kinds[i])]]
+        )
+        return (
+            facts
+            if self.changed is None
+            else [
+                *facts,
+                f"last change: epoch {self.changed[i]}"
+                if self.changed[i]
+                else "never changed",
+            ]
+        )
 
     def _read(self, indices: Any) -> tuple[list, str]:
         """The pictures (None where one cannot be read) and a sentence about those."""
@@ -240,13 +402,20 @@ class ClusterExplorer(Panel):
             if len(indices) == 1:
                 return [None], f"This picture cannot be read: {error}"
         each = [self._read([i])[0][0] for i in indices]
-        return each, f"{sum(p is None for p in each)} of these pictures cannot be read (gone)."
+        return (
+            each,
+            f"{sum(p is None for p in each)} of these pictures cannot be read (gone).",
+        )
 
     def _select(self) -> None:
-        """A lasso opens a gallery, a click on one picture its cluster, nothing closes both."""
+        """A lasso opens a gallery, a click on one picture its cluster, nothing closes
+        both.
+        """
         if self._quiet:
             return
-        places = np.asarray([] if self.map.selection is None else self.map.selection, np.int64)
+        places = np.asarray(
+            [] if self.map.selection is None else self.map.selection, np.int64
+        )
         self.selected = self.shown[places[places < len(self.shown)]]
         one = int(self.labels[self.selected[0]]) if len(self.selected) == 1 else -1
         self._look_at(one)
@@ -265,17 +434,22 @@ class ClusterExplorer(Panel):
                 self._set(self.map, selection=np.array([], np.uint32))
             self._open(self._selection_gallery() if len(self.selected) else None)
             return
-        self.view = cluster_view(self.features, self.labels, cluster, pids=self.pids, camids=self.camids)
+        self.view = cluster_view(
+            self.features, self.labels, cluster, pids=self.pids, camids=self.camids
+        )
         places = self._place[self.view.members]
         self._set(self.map, selection=np.sort(places[places >= 0]).astype(np.uint32))
         self._open(self._cluster_gallery(self.view))
 
     def _refresh(self) -> None:
-        """After another clustering: the cluster or the selection that is open, as it is now."""
+        """After another clustering: the cluster or the selection that is open, as it is
+        now.
+        """
         cluster = self.cluster.value
         if cluster >= 0 and not (self.labels == cluster).any():
             self._sentence += f" · cluster {cluster} is no more"
-            self.selected, cluster = np.array([], np.int64), -1
+            self.selected = np.array([], np.int64)
+            cluster = -1
         if cluster >= 0 or len(self.selected) or self.gallery.figure is not None:
             self._look_at(cluster)
 
@@ -297,24 +471,52 @@ class ClusterExplorer(Panel):
 
     def _selection_gallery(self) -> Figure:
         rows, note = label_rows(self.selected, self.labels, self.kinds)
-        return self._gallery(rows, f"{count(len(self.selected), 'selected picture')}, by pseudo label", note)
+        return self._gallery(
+            rows, f"{count(len(self.selected), 'selected picture')}, by pseudo label", note
+        )
 
     def _cluster_gallery(self, view: ClusterView) -> Figure:
-        groups = [view.members, *(np.flatnonzero(self.labels == name) for name in view.nearest)]
-        names = [f"cluster {view.cluster}\nnearest to its\ncentroid first",
-                 *(f"cluster {name}\nsimilarity {s:.2f}" for name, s in zip(view.nearest, view.similarities))]
+        groups = [
+            view.members,
+            *(np.flatnonzero(self.labels == name) for name in view.nearest),
+        ]
+        names = [
+            f"cluster {view.cluster}\nnearest to its\ncentroid first",
+            *(
+                f"cluster {name}\nsimilarity {s:.2f}"
+                for name, s in zip(view.nearest, view.similarities)
+            ),
+        ]
         groups = [group[:12] for group in groups]
-        rows = [{"name": f"{name}\n{count(int((self.labels == c).sum()), 'picture')}", "indices": group, "colours": colours,
-                 "marks": marks} for name, c, group, (colours, marks) in
-                zip(names, [view.cluster, *view.nearest], groups, identity_marks(groups, self.pids))]
-        note = "Below it the clusters with the most similar centroids, in feature space." if len(view.nearest) else \
-            "There is no other cluster to compare it with."
-        letters = " Letters: true identities, A the most frequent; not the map's colours." if self.pids is not None else ""
+        rows = [
+            {
+                "name": f"{name}\n{count(int((self.labels == c).sum()), 'picture')}",
+                "indices": group,
+                "colours": colours,
+                "marks": marks,
+            }
+            for name, c, group, (colours, marks) in zip(
+                names,
+                [view.cluster, *view.nearest],
+                groups,
+                identity_marks(groups, self.pids),
+            )
+        ]
+        note = (
+            "Below it the clusters with the most similar centroids, in feature space."
+            if len(view.nearest)
+            else "There is no other cluster to compare it with."
+        )
+        letters = (
+            " Letters: true identities, A the most frequent; not the map's colours."
+            if self.pids is not None
+            else ""
+        )
         return self._gallery(rows, str(view), note + letters)
 
     def _gallery(self, rows: list[dict], title: str, note: str) -> Figure:
         read, problem = self._read(np.concatenate([row["indices"] for row in rows]))
         ends = np.cumsum([len(row["indices"]) for row in rows])
         for row, end in zip(rows, ends):
-            row["pictures"] = read[end - len(row["indices"]):end]
+            row["pictures"] = read[end - len(row["indices"]) : end]
         return viz.picture_rows(rows, title=title, note=f"{note} {problem}".strip())

@@ -1,4 +1,7 @@
-"""A run that trains behind the notebook: its live curves, its hardest pictures, and buttons that act on the real loop."""
+"""A run that trains behind the notebook: its live curves, its hardest pictures, and
+buttons that act on the real loop.
+"""
+
 from __future__ import annotations
 
 import html
@@ -21,66 +24,112 @@ from dkdmpl_kit.viz.epochs import hardest_pictures, live_curves
 from dkdmpl_kit.viz.style import UNKNOWN
 
 BUTTONS = {"start": "play", "pause": "pause", "resume": "step-forward", "stop": "stop"}
-ENABLED = {"not started": {"start"}, "running": {"pause", "stop"}, "paused": {"resume", "stop"}, "stopping": set(),
-           "stopped": {"resume"}, "failed": {"resume"}, "finished": set()}
+ENABLED = {
+    "not started": {"start"},
+    "running": {"pause", "stop"},
+    "paused": {"resume", "stop"},
+    "stopping": set(),
+    "stopped": {"resume"},
+    "failed": {"resume"},
+    "finished": set(),
+}
 TICK = 0.25  # seconds between two writings of the state line
-NO_FEATURES = "This run keeps no features of its epochs (keep_features=False), and this needs them."
+NO_FEATURES = (
+    "This run keeps no features of its epochs (keep_features=False), and this needs them."
+)
 
 
 class TrainingMonitor(Panel):
     """Train in a background thread and watch; the notebook goes on meanwhile.
 
-    train   called as train(resume=True, on_epoch=..., control=...): functools.partial(fit, config, dataset, progress=False)
-    config  the run's `Config`: name, run_dir, epochs and the teacher's temperature are read
-    pids    (N,) true identities, None or -1 where unknown: they draw the break-even and mark the hardest pictures
-    pictures  a store with .batch(indices) -> (B, 3, H, W) uint8; None: the hardest are not shown
-    on_epoch  called with each record after the panel is drawn, say an `EpochPlayer`'s refresh
+    train   called as train(resume=True, on_epoch=..., control=...):
+            functools.partial(fit, config, dataset, progress=False)
+    config  the run's `Config`: name, run_dir, epochs and the teacher's temperature are
+            read
+    pids    (N,) true identities, None or -1 where unknown: they draw the break-even and
+            mark the hardest pictures
+    pictures  a store with .batch(indices) -> (B, 3, H, W) uint8; None: the hardest are
+              not shown
+    on_epoch  called with each record after the panel is drawn, say an `EpochPlayer`'s
+              refresh
 
-    `.start_button`, `.pause_button`, `.resume_button`, `.stop_button`; `.phase`; `.records`: the history with what is
-    measured here. A stopped or failed run resumes from its last whole epoch. The first error of a run stays in `.error`.
+    `.start_button`, `.pause_button`, `.resume_button`, `.stop_button`; `.phase`;
+    `.records`: the history with what is measured here. A stopped or failed run resumes
+    from its last whole epoch. The first error of a run stays in `.error`.
     """
 
-    def __init__(self, train: Callable[..., Any], config: Any, *, pids: Any = None, pictures: Any = None, n_hardest: int = 12,
-                 on_epoch: Callable[[dict], Any] | None = None) -> None:
+    def __init__(
+        self,
+        train: Callable[..., Any],
+        config: Any,
+        *,
+        pids: Any = None,
+        pictures: Any = None,
+        n_hardest: int = 12,
+        on_epoch: Callable[[dict], Any] | None = None,
+    ) -> None:
         super().__init__()
         self.add_class("dkdmpl-monitor")
-        self.train, self.config, self.pictures, self.n_hardest, self.on_epoch = train, config, pictures, n_hardest, on_epoch
+        self.train = train
+        self.config = config
+        self.pictures = pictures
+        self.n_hardest = n_hardest
+        self.on_epoch = on_epoch
         self.pids = None if pids is None or (np.asarray(pids) < 0).any() else np.asarray(pids)
         self.records: list[dict] = []
         self._first_error: Exception | None = None
-        self.control, self.thread = RunControl(self._tick), None
-        self._ended, self._written = "not started", 0.0
-        self._threads = torch.get_num_threads()  # each thread has its own: the run shall compute as one in the notebook does
-        self.line, self.curves, self.hardest = ipywidgets.HTML(), FigureView(), FigureView()
+        self.control = RunControl(self._tick)
+        self.thread = None
+        self._ended = "not started"
+        self._written = 0.0
+        self._threads = (
+            torch.get_num_threads()
+        )  # each thread has its own: the run shall compute as one in the notebook does
+        self.line = ipywidgets.HTML()
+        self.curves = FigureView()
+        self.hardest = FigureView()
         self.views = (self.curves, self.hardest)
         for name, icon in BUTTONS.items():
             button = ipywidgets.Button(description=name.capitalize(), icon=icon)
             setattr(self, f"{name}_button", button)
             self.on_click(button, getattr(self, name))
-        self.children = [ipywidgets.HBox([getattr(self, f"{name}_button") for name in BUTTONS]), self.line, self.status,
-                         self.curves, self.hardest]
+        self.children = [
+            ipywidgets.HBox([getattr(self, f"{name}_button") for name in BUTTONS]),
+            self.line,
+            self.status,
+            self.curves,
+            self.hardest,
+        ]
         self.attempt(self._catch_up)
         self._write_line()
 
     @property
     def phase(self) -> str:
         """One of the keys of `ENABLED`."""
-        return self._ended or {"stopped": "stopping"}.get(self.control.state, self.control.state)
+        return self._ended or {"stopped": "stopping"}.get(
+            self.control.state, self.control.state
+        )
 
     def attempt(self, action: Callable[[], Any]) -> bool:
-        """As any panel's, but an error stays until the next start: a later good epoch must not hide it."""
+        """As any panel's, but an error stays until the next start: a later good epoch
+        must not hide it.
+        """
         well = super().attempt(action)
         self.error = self._first_error
         return well
 
     def start(self) -> None:
-        """Begin the run, or go on with one that was stopped, or failed, from its last whole epoch."""
+        """Begin the run, or go on with one that was stopped, or failed, from its last
+        whole epoch.
+        """
         if self._ended in ("", "finished"):
             return
         self.error = self._first_error = None
         self._ended, self.control = "", RunControl(self._tick)
         self.status.value = ""
-        self.thread = threading.Thread(target=self._train, name=f"train {self.config.name}", daemon=True)
+        self.thread = threading.Thread(
+            target=self._train, name=f"train {self.config.name}", daemon=True
+        )
         self._write_line()
         self.thread.start()
 
@@ -90,7 +139,9 @@ class TrainingMonitor(Panel):
         self._write_line()
 
     def resume(self) -> None:
-        """Go on: at once where the run is paused, from its last whole epoch where it was stopped."""
+        """Go on: at once where the run is paused, from its last whole epoch where it
+        was stopped.
+        """
         if self._ended:
             self.start()
         else:
@@ -98,13 +149,17 @@ class TrainingMonitor(Panel):
             self._write_line()
 
     def stop(self) -> None:
-        """End the run before its next batch; whole epochs are kept, and `resume` goes on from them."""
+        """End the run before its next batch; whole epochs are kept, and `resume` goes
+        on from them.
+        """
         if not self._ended:
             self.control.stop()
             self._write_line()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the thread has ended, at most `timeout` seconds; whether it has. `check` then raises what it raised."""
+        """Wait until the thread has ended, at most `timeout` seconds; whether it has.
+        `check` then raises what it raised.
+        """
         if self.thread is not None:
             self.thread.join(timeout)
         return self.thread is None or not self.thread.is_alive()
@@ -118,7 +173,8 @@ class TrainingMonitor(Panel):
             ended = "finished"
         except RunStopped:
             ended = "stopped"
-        except Exception as error:  # whatever ends the training: the notebook must hear of it
+        # whatever ends the training: the notebook must hear of it
+        except Exception as error:
             self.show_error(error)
         self.attempt(self._catch_up)
         self._ended = ended
@@ -128,7 +184,11 @@ class TrainingMonitor(Panel):
         self.attempt(self._catch_up)
         try:
             if self.on_epoch is not None:
-                self.on_epoch(record)  # outside of the lock: it may take long, and the buttons must not wait
+                self.on_epoch(
+                    record
+                    # outside of the lock: it may take long, and the buttons must not
+                    # wait
+                )
         except Exception as error:  # the training goes on
             self.show_error(error)
 
@@ -139,40 +199,75 @@ class TrainingMonitor(Panel):
             super().show_error(error)
 
     def _catch_up(self) -> None:
-        """Measure and draw the epochs that lie in the run's folder and are not shown yet."""
+        """Measure and draw the epochs that lie in the run's folder and are not shown
+        yet.
+        """
         history = load_history(Path(self.config.run_dir))
-        for record in history[len(self.records):]:
-            self.records.append({**record, **self._measure(record["epoch"], record is history[-1])})
-        why = {"margin": f"{UNKNOWN}: the break-even of P2 cannot be measured." if self.pids is None else NO_FEATURES}
+        for record in history[len(self.records) :]:
+            self.records.append(
+                {**record, **self._measure(record["epoch"], record is history[-1])}
+            )
+        why = {
+            "margin": f"{UNKNOWN}: the break-even of P2 cannot be measured."
+            if self.pids is None
+            else NO_FEATURES
+        }
         identities = None if self.pids is None else len(np.unique(self.pids))
-        self.curves.show(live_curves(self.records, identities=identities, epochs=self.config.epochs,
-                                     why=why))
+        self.curves.show(
+            live_curves(
+                self.records, identities=identities, epochs=self.config.epochs, why=why
+            )
+        )
 
     def _measure(self, epoch: int, newest: bool) -> dict[str, float]:
-        """The teacher's line of an epoch; the newest one's hardest pictures are drawn. From its files, after its training."""
-        labels, features = load_epoch(Path(self.config.run_dir) / "epochs" / f"epoch_{epoch:03d}.npz")
+        """The teacher's line of an epoch; the newest one's hardest pictures are drawn.
+        From its files, after its training.
+        """
+        labels, features = load_epoch(
+            Path(self.config.run_dir) / "epochs" / f"epoch_{epoch:03d}.npz"
+        )
         if features is None:
             self.say(NO_FEATURES)
             return {}
         if newest and self.pictures is not None:
             worst, scores = hardest(labels, features, self.n_hardest)
             kinds = None if self.pids is None else error_kinds(labels, self.pids)[worst]
-            self.hardest.show(hardest_pictures(np.asarray(self.pictures.batch(worst)), labels[worst], scores, kinds,
-                                               title=f"The hardest pictures of epoch {epoch}: nearest to another cluster"))
-        return {} if self.pids is None else teacher_line(labels, features, self.pids, self.config.teacher_temperature)
+            self.hardest.show(
+                hardest_pictures(
+                    np.asarray(self.pictures.batch(worst)),
+                    labels[worst],
+                    scores,
+                    kinds,
+                    title=f"The hardest pictures of epoch {epoch}: nearest to another "
+                    "cluster",
+                )
+            )
+        return (
+            {}
+            if self.pids is None
+            else teacher_line(labels, features, self.pids, self.config.teacher_temperature)
+        )
 
     def _tick(self) -> None:
-        """Called by the loop before each batch: the state line, not more often than a reader can follow."""
+        """Called by the loop before each batch: the state line, not more often than a
+        reader can follow.
+        """
         if time.monotonic() - self._written >= TICK or self.control.waiting:
             self.attempt(self._write_line)
 
     def _write_line(self) -> None:
-        self._written, phase, at = time.monotonic(), self.phase, self.control.progress
+        self._written = time.monotonic()
+        phase = self.phase
+        at = self.control.progress
         where = f"{len(self.records)} of {self.config.epochs} epochs done"
         if not self._ended:
             epoch = max(at.epoch + (at.batch is None and at.batches > 0), len(self.records))
             where = f"epoch {epoch} (0 to {self.config.epochs - 1}), "
-            where += "between batches" if at.batch is None else f"batch {at.batch + 1} of {at.batches}"
+            where += (
+                "between batches"
+                if at.batch is None
+                else f"batch {at.batch + 1} of {at.batches}"
+            )
         if phase == "paused" and not self.control.waiting:
             phase = "pausing at the next batch"
         if phase == "stopping":

@@ -1,8 +1,11 @@
-"""What every live control shares: callbacks that cannot fail unseen, and pictures that survive without a browser.
+"""What every live control shares: callbacks that cannot fail unseen, and pictures that
+survive without a browser.
 
-ipywidgets swallows what a callback raises. Here it is shown as a sentence in the panel, kept in `.error`, and raised
-again by `.check()`: a test that moves a control and then calls `check()` fails where the callback failed.
+ipywidgets swallows what a callback raises. Here it is shown as a sentence in the panel,
+kept in `.error`, and raised again by `.check()`: a test that moves a control and then
+calls `check()` fails where the callback failed.
 """
+
 from __future__ import annotations
 
 import html
@@ -19,24 +22,35 @@ from dkdmpl_kit.viz.style import PALETTE, figure_png
 
 
 class FigureView(ipywidgets.Image):
-    """A matplotlib figure as PNG; `.figure` is the one shown (None at first), for tests to look into."""
+    """A matplotlib figure as PNG; `.figure` is the one shown (None at first), for tests
+    to look into.
+    """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(format="png", layout=ipywidgets.Layout(max_width="100%", align_self="flex-start"), **options)
+        super().__init__(
+            format="png",
+            layout=ipywidgets.Layout(max_width="100%", align_self="flex-start"),
+            **options,
+        )
         self.figure: Figure | None = None
 
     def show(self, figure: Figure) -> None:
         """Draw `figure`; KitError where it is none."""
         if not isinstance(figure, Figure):
             raise KitError(f"the function returned {type(figure).__name__}; return a Figure.")
-        png = figure_png(figure)  # both or none: a figure that cannot be drawn leaves the old picture
-        self.figure, self.value = figure, png
+        png = figure_png(
+            figure
+        )  # both or none: a figure that cannot be drawn leaves the old picture
+        self.figure = figure
+        self.value = png
 
 
 class Panel(ipywidgets.VBox):
-    """A column of controls and pictures with a status line; subclasses set `.children` themselves.
+    """A column of controls and pictures with a status line; subclasses set `.children`
+    themselves.
 
-    `.views`: the panel's `FigureView`s; the first stands for the panel where widgets cannot be shown.
+    `.views`: the panel's `FigureView`s; the first stands for the panel where widgets
+    cannot be shown.
     """
 
     views: tuple[FigureView, ...] = ()
@@ -45,18 +59,27 @@ class Panel(ipywidgets.VBox):
         super().__init__(**options)
         self.status = ipywidgets.HTML()
         self.error: Exception | None = None
-        self._lock = threading.RLock()  # callbacks come in the kernel's own thread for widgets, and from one that trains
+        self._lock = (
+            threading.RLock()
+            # callbacks come in the kernel's own thread for widgets, and from one that
+            # trains
+        )
 
     def say(self, sentence: str) -> None:
         """Show a sentence in the status line."""
         self.status.value = html.escape(sentence)
 
     def attempt(self, action: Callable[[], Any]) -> bool:
-        """Call `action`; what it raises is shown in the status line and kept for `check`. True where it went well."""
+        """Call `action`; what it raises is shown in the status line and kept for
+        `check`. True where it went well.
+        """
         try:
             with self._lock:
                 action()
-        except Exception as error:  # a callback may raise anything: shown, kept, raised again by check()
+        except (
+            Exception
+            # a callback may raise anything: shown, kept, raised again by check()
+        ) as error:
             self.show_error(error)
             return False
         self.error = None
@@ -66,15 +89,21 @@ class Panel(ipywidgets.VBox):
         """Show an error in the status line and keep it for `check`."""
         self.error = error
         name = "" if isinstance(error, KitError) else f"{type(error).__name__}: "
-        self.status.value = (f'<b style="color:{PALETTE["wrong"]}">{html.escape(name + str(error))} '
-                             "The picture is the last good one.</b>")
+        self.status.value = (
+            f'<b style="color:{PALETTE["wrong"]}">{html.escape(name + str(error))} '
+            "The picture is the last good one.</b>"
+        )
 
-    def on(self, control: ipywidgets.Widget, action: Callable[[], Any], names: str = "value") -> None:
+    def on(
+        self, control: ipywidgets.Widget, action: Callable[[], Any], names: str = "value"
+    ) -> None:
         """Call `action()` through `attempt` whenever `control`'s trait changes."""
         control.observe(lambda change: self.attempt(action), names=names)
 
     def on_click(self, button: ipywidgets.Button, action: Callable[[], Any]) -> None:
-        """Call `action()` through `attempt` at each click; in a test `button.click()` does the same."""
+        """Call `action()` through `attempt` at each click; in a test `button.click()`
+        does the same.
+        """
         button.on_click(lambda _: self.attempt(action))
 
     def check(self) -> None:
@@ -83,7 +112,13 @@ class Panel(ipywidgets.VBox):
             raise self.error
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        """The live view, with a PNG for viewers without widgets (GitHub, exported pages)."""
+        """The live view, with a PNG for viewers without widgets (GitHub, exported
+        pages).
+        """
         bundle = super()._repr_mimebundle_(**kwargs)
         picture = next((view.value for view in self.views if view.value), None)
-        return {**bundle, "image/png": b64encode(picture).decode()} if bundle and picture else bundle
+        return (
+            {**bundle, "image/png": b64encode(picture).decode()}
+            if bundle and picture
+            else bundle
+        )

@@ -1,4 +1,7 @@
-"""The epochs of a run, played: maps that stay aligned, the flows between clusters, the table of records."""
+"""The epochs of a run, played: maps that stay aligned, the flows between clusters, the
+table of records.
+"""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -16,30 +19,54 @@ KEPT_FRAMES = 64  # drawn ones, for going back and forth
 
 
 class EpochPlayer(Panel):
-    """Play the epochs of the run in `run_dir`, a finished one or one that still trains (`refresh` reads what has come).
+    """Play the epochs of the run in `run_dir`, a finished one or one that still trains
+    (`refresh` reads what has come).
 
-    pids, camids (N,): true identities and cameras, None or -1 where unknown. A frame is drawn once and then kept;
-    the first showing of an epoch makes its map, and those of the epochs before it. Runs without features have no map,
-    only flows and records. Controls: `.play`, `.epoch`, `.colour`, `.top`, `.by`, `.newest`, `.refresh_button`.
+    pids, camids (N,): true identities and cameras, None or -1 where unknown. A frame is
+    drawn once and then kept; the first showing of an epoch makes its map, and those of
+    the epochs before it. Runs without features have no map, only flows and records.
+    Controls: `.play`, `.epoch`, `.colour`, `.top`, `.by`, `.newest`, `.refresh_button`.
     """
 
-    def __init__(self, run_dir: str | Path, *, pids: Any = None, camids: Any = None, seed: int = 0,
-                 max_points: int = 20_000) -> None:
+    def __init__(
+        self,
+        run_dir: str | Path,
+        *,
+        pids: Any = None,
+        camids: Any = None,
+        seed: int = 0,
+        max_points: int = 20_000,
+    ) -> None:
         super().__init__()
         self.add_class("dkdmpl-player")
         self.film = Film(run_dir, pids=pids, camids=camids, seed=seed, max_points=max_points)
         self._frames: dict[tuple[int, str], tuple[Figure, bytes]] = {}
         self.play = ipywidgets.Play(min=0, max=0, interval=1000, show_repeat=True)
-        self.epoch = ipywidgets.IntSlider(min=0, max=0, description="epoch", continuous_update=False)
+        self.epoch = ipywidgets.IntSlider(
+            min=0, max=0, description="epoch", continuous_update=False
+        )
         self.link = ipywidgets.link((self.play, "value"), (self.epoch, "value"))
-        self.colour = ipywidgets.Dropdown(options=[(COLOURS[key], key) for key in self.film.colours], description="colour by")
-        self.top = ipywidgets.IntSlider(7, 1, 21, description="follow", continuous_update=False)
-        self.by = ipywidgets.Dropdown(options=[("clusters that changed most", "change"), ("largest clusters", "size")],
-                                     description="which")
-        self.newest = ipywidgets.Checkbox(False, description="go to the newest epoch", indent=False)
-        self.refresh_button = ipywidgets.Button(description="Refresh", icon="refresh",
-                                                tooltip="Read the epochs that a running training has added")
-        self.view, self.table = FigureView(), ipywidgets.HTML()
+        self.colour = ipywidgets.Dropdown(
+            options=[(COLOURS[key], key) for key in self.film.colours],
+            description="colour by",
+        )
+        self.top = ipywidgets.IntSlider(
+            7, 1, 21, description="follow", continuous_update=False
+        )
+        self.by = ipywidgets.Dropdown(
+            options=[("clusters that changed most", "change"), ("largest clusters", "size")],
+            description="which",
+        )
+        self.newest = ipywidgets.Checkbox(
+            False, description="go to the newest epoch", indent=False
+        )
+        self.refresh_button = ipywidgets.Button(
+            description="Refresh",
+            icon="refresh",
+            tooltip="Read the epochs that a running training has added",
+        )
+        self.view = FigureView()
+        self.table = ipywidgets.HTML()
         self.views = (self.view,)
         for control in (self.epoch, self.colour):
             self.on(control, self._show)
@@ -47,8 +74,13 @@ class EpochPlayer(Panel):
             self.on(control, self._follow)
         self.on_click(self.refresh_button, self._refresh)
         self.on(self.newest, self._refresh)
-        self.children = [ipywidgets.HBox([self.play, self.epoch, self.refresh_button, self.newest]),
-                         ipywidgets.HBox([self.colour, self.top, self.by]), self.status, self.view, self.table]
+        self.children = [
+            ipywidgets.HBox([self.play, self.epoch, self.refresh_button, self.newest]),
+            ipywidgets.HBox([self.colour, self.top, self.by]),
+            self.status,
+            self.view,
+            self.table,
+        ]
         self.refresh()
 
     @property
@@ -57,7 +89,9 @@ class EpochPlayer(Panel):
         return self.view.figure
 
     def refresh(self) -> bool:
-        """Read new epochs and show them; False, with the reason in the status line and `.error`, where that failed."""
+        """Read new epochs and show them; False, with the reason in the status line and
+        `.error`, where that failed.
+        """
         return self.attempt(self._refresh)
 
     def _refresh(self) -> None:
@@ -86,7 +120,8 @@ class EpochPlayer(Panel):
     def _show(self) -> None:
         if not len(self.film):
             return
-        epoch, key = self.epoch.value, (self.epoch.value, self.colour.value)
+        epoch = self.epoch.value
+        key = (self.epoch.value, self.colour.value)
         if key not in self._frames:
             self.say(f"Drawing epoch {epoch} ...")
             figure = self.film.frame(epoch, self.colour.value)

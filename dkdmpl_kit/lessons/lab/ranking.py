@@ -1,4 +1,7 @@
-"""RankingBrowser: one query after another, its list before and after training, and where the encoders look."""
+"""RankingBrowser: one query after another, its list before and after training, and
+where the encoders look.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -13,31 +16,57 @@ from dkdmpl_kit.evaluation import evaluate_ranking, ranked_gallery
 from dkdmpl_kit.lessons.lab.panel import FigureView, Panel
 
 ORDERS = ("as listed", "lowest AP first", "most changed first")
-PAIRS_OF = 400  # queries whose distances make the curves; all of them would be hundreds of millions of pairs
+# queries whose distances make the curves; all of them would be hundreds of millions of
+# pairs
+PAIRS_OF = 400
 
 
 class RankingBrowser(Panel):
     """Browse rankings of queries (Q) in a gallery (G) under one or more views.
 
-    views: {name: (query features (Q, d), gallery features (G, d))}, rows of norm 1; the first counts as "before", the last
-    as "after". query_pictures, gallery_pictures: stores with `.batch(indices)` -> uint8 (B, 3, H, W). pids and camids:
-    (Q,), (G,), -1 or None where unknown. look: (view, query picture, gallery feature, gallery picture, query feature) ->
-    (map of the query, map of the gallery picture), or None: then no activation maps are offered.
+    views: {name: (query features (Q, d), gallery features (G, d))}, rows of norm 1; the
+    first counts as "before", the last as "after". query_pictures, gallery_pictures:
+    stores with `.batch(indices)` -> uint8 (B, 3, H, W). pids and camids: (Q,), (G,), -1
+    or None where unknown. look: (view, query picture, gallery feature, gallery picture,
+    query feature) -> (map of the query, map of the gallery picture), or None: then no
+    activation maps are offered.
     """
 
-    def __init__(self, views: Mapping[str, tuple[np.ndarray, np.ndarray]], query_pictures: Any, gallery_pictures: Any, *,
-                 query_pids: Any = None, gallery_pids: Any = None, query_camids: Any = None, gallery_camids: Any = None,
-                 look: Callable[..., tuple[Any, Any]] | None = None, top: int = 20) -> None:
+    def __init__(
+        self,
+        views: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        query_pictures: Any,
+        gallery_pictures: Any,
+        *,
+        query_pids: Any = None,
+        gallery_pids: Any = None,
+        query_camids: Any = None,
+        gallery_camids: Any = None,
+        look: Callable[..., tuple[Any, Any]] | None = None,
+        top: int = 20,
+    ) -> None:
         super().__init__()
         if not views or not len(next(iter(views.values()))[0]):
-            raise KitError("RankingBrowser: nothing to rank; give at least one view with a query and a gallery.")
-        self.rankings, self.pictures, self.look, self.top = dict(views), (query_pictures, gallery_pictures), look, top
+            raise KitError(
+                "RankingBrowser: nothing to rank; give at least one view with a query "
+                "and a gallery."
+            )
+        self.rankings = dict(views)
+        self.pictures = (query_pictures, gallery_pictures)
+        self.look = look
+        self.top = top
         n_queries, n_gallery = (len(part) for part in next(iter(views.values())))
         self.query_ids = _ids(n_queries, query_pids), _ids(n_queries, query_camids)
         self.gallery_ids = _ids(n_gallery, gallery_pids), _ids(n_gallery, gallery_camids)
-        self.has_truth = bool((self.query_ids[0] >= 0).any() and (self.gallery_ids[0] >= 0).any())
-        self.precision = {name: self._precision(*pair) for name, pair in self.rankings.items()}
-        self._groups = {name: self._distance_groups(*pair) for name, pair in self.rankings.items()}
+        self.has_truth = bool(
+            (self.query_ids[0] >= 0).any() and (self.gallery_ids[0] >= 0).any()
+        )
+        self.precision = {
+            name: self._precision(*pair) for name, pair in self.rankings.items()
+        }
+        self._groups = {
+            name: self._distance_groups(*pair) for name, pair in self.rankings.items()
+        }
         self.lists: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._build(n_queries)
         self._choose_order()
@@ -45,17 +74,40 @@ class RankingBrowser(Panel):
 
     def _build(self, n_queries: int) -> None:
         wide = ipywidgets.Layout(width="24rem")
-        self.order = ipywidgets.Dropdown(options=ORDERS if self.has_truth else ORDERS[:1], description="order")
-        self.place = ipywidgets.IntSlider(0, 0, n_queries - 1, description="query", continuous_update=False, layout=wide)
-        self.other = ipywidgets.IntSlider(1, 1, self.top, description="place", continuous_update=False, layout=wide)
-        self.maps = ipywidgets.ToggleButton(False, description="where does it look?", disabled=self.look is None)
-        self.ranking, self.distances, self.activation = self.views = FigureView(), FigureView(), FigureView()
+        self.order = ipywidgets.Dropdown(
+            options=ORDERS if self.has_truth else ORDERS[:1], description="order"
+        )
+        self.place = ipywidgets.IntSlider(
+            0, 0, n_queries - 1, description="query", continuous_update=False, layout=wide
+        )
+        self.other = ipywidgets.IntSlider(
+            1, 1, self.top, description="place", continuous_update=False, layout=wide
+        )
+        self.maps = ipywidgets.ToggleButton(
+            False, description="where does it look?", disabled=self.look is None
+        )
+        self.ranking, self.distances, self.activation = self.views = (
+            FigureView(),
+            FigureView(),
+            FigureView(),
+        )
         self.note = ipywidgets.HTML()
-        for control, action in ((self.order, self._choose_order), (self.place, self.draw), (self.other, self._draw_maps),
-                                (self.maps, self._draw_maps)):
+        for control, action in (
+            (self.order, self._choose_order),
+            (self.place, self.draw),
+            (self.other, self._draw_maps),
+            (self.maps, self._draw_maps),
+        ):
             self.on(control, action)
-        self.children = [ipywidgets.HBox([self.order, self.place]), self.status, self.ranking, self.distances,
-                         ipywidgets.HBox([self.maps, self.other]), self.note, self.activation]
+        self.children = [
+            ipywidgets.HBox([self.order, self.place]),
+            self.status,
+            self.ranking,
+            self.distances,
+            ipywidgets.HBox([self.maps, self.other]),
+            self.note,
+            self.activation,
+        ]
         self.add_class("dkdmpl-ranking")
 
     @property
@@ -65,8 +117,13 @@ class RankingBrowser(Panel):
 
     def _choose_order(self) -> None:
         """Arrange the queries; those that cannot be scored come last."""
-        first, last = list(self.precision.values())[0], list(self.precision.values())[-1]
-        keys = {"as listed": np.arange(len(first)), "lowest AP first": last, "most changed first": -np.abs(last - first)}
+        first = list(self.precision.values())[0]
+        last = list(self.precision.values())[-1]
+        keys = {
+            "as listed": np.arange(len(first)),
+            "lowest AP first": last,
+            "most changed first": -np.abs(last - first),
+        }
         self.sequence = np.argsort(keys[self.order.value], kind="stable")
         if self.lists:
             self.draw()
@@ -74,53 +131,115 @@ class RankingBrowser(Panel):
     def draw(self) -> None:
         """The query's list under every view, its distances, and its sentence."""
         j = self.query
-        pid, camid = self.query_ids[0][j], self.query_ids[1][j]
-        self.lists = {name: ranked_gallery(q[j], g, int(pid), self.gallery_ids[0], int(camid), self.gallery_ids[1],
-                                           top=self.top) for name, (q, g) in self.rankings.items()}
+        pid = self.query_ids[0][j]
+        camid = self.query_ids[1][j]
+        self.lists = {
+            name: ranked_gallery(
+                q[j],
+                g,
+                int(pid),
+                self.gallery_ids[0],
+                int(camid),
+                self.gallery_ids[1],
+                top=self.top,
+            )
+            for name, (q, g) in self.rankings.items()
+        }
         width = min(len(indices) for indices, _ in self.lists.values())
         kinds = np.stack([kinds[:width] for _, kinds in self.lists.values()])
         known = bool((kinds != "unknown").all())
-        titles = [name + (f"\nAP {self.precision[name][j]:.2f}" if np.isfinite(self.precision[name][j]) else "")
-                  for name in self.lists]
-        self.ranking.show(viz.ranking_grid(
-            self.pictures[0].batch([j] * len(self.lists)), [self.pictures[1].batch(i[:width]) for i, _ in self.lists.values()],
-            kinds == "right" if known else None, kinds == "junk" if known else None, titles=titles,
-            title=f"Query {j}: its {width} nearest gallery pictures"))
-        self.distances.show(viz.query_distances({
-            name: (self._groups[name], 1 - self.rankings[name][1][indices] @ self.rankings[name][0][j], kind)
-            for name, (indices, kind) in self.lists.items()}))
+        titles = [
+            name
+            + (
+                f"\nAP {self.precision[name][j]:.2f}"
+                if np.isfinite(self.precision[name][j])
+                else ""
+            )
+            for name in self.lists
+        ]
+        self.ranking.show(
+            viz.ranking_grid(
+                self.pictures[0].batch([j] * len(self.lists)),
+                [self.pictures[1].batch(i[:width]) for i, _ in self.lists.values()],
+                kinds == "right" if known else None,
+                kinds == "junk" if known else None,
+                titles=titles,
+                title=f"Query {j}: its {width} nearest gallery pictures",
+            )
+        )
+        self.distances.show(
+            viz.query_distances(
+                {
+                    name: (
+                        self._groups[name],
+                        1 - self.rankings[name][1][indices] @ self.rankings[name][0][j],
+                        kind,
+                    )
+                    for name, (indices, kind) in self.lists.items()
+                }
+            )
+        )
         self.say(self._sentence(j))
         self._draw_maps()
 
     def _sentence(self, j: int) -> str:
         if not self.has_truth:
             return f"Query {j}. The identities are unknown: nothing is marked right or wrong, and AP cannot be computed."
-        scores = [f"{name} {self.precision[name][j]:.2f}" for name in self.lists if np.isfinite(self.precision[name][j])]
-        camera = "" if (self.query_ids[1] >= 0).any() else " The cameras are unknown: nothing is left out as junk."
+        scores = [
+            f"{name} {self.precision[name][j]:.2f}"
+            for name in self.lists
+            if np.isfinite(self.precision[name][j])
+        ]
+        camera = (
+            ""
+            if (self.query_ids[1] >= 0).any()
+            else " The cameras are unknown: nothing is left out as junk."
+        )
         return f"Query {j}: AP {', '.join(scores) or 'not defined, as nothing can be matched'}.{camera}"
 
     def _draw_maps(self) -> None:
-        """Activation maps of the query and the picture at the chosen rank of the last view, under every view."""
+        """Activation maps of the query and the picture at the chosen rank of the last
+        view, under every view.
+        """
         if self.look is None:
-            self.note.value = "Activation maps need the encoders of these features; none were given."
+            self.note.value = (
+                "Activation maps need the encoders of these features; none were given."
+            )
             return
         if not self.maps.value:
             return
         j, (indices, kinds) = self.query, list(self.lists.values())[-1]
         rank = min(self.other.value, len(indices))
         k = int(indices[rank - 1])
-        query, other = self.pictures[0].batch([j])[0], self.pictures[1].batch([k])[0]
-        found = {name: self.look(name, query, g[k], other, q[j]) for name, (q, g) in self.rankings.items()}
+        query = self.pictures[0].batch([j])[0]
+        other = self.pictures[1].batch([k])[0]
+        found = {
+            name: self.look(name, query, g[k], other, q[j])
+            for name, (q, g) in self.rankings.items()
+        }
         scores = {name: float(q[j] @ g[k]) for name, (q, g) in self.rankings.items()}
         kind = "" if kinds[rank - 1] == "unknown" else f" ({kinds[rank - 1]})"
-        self.activation.show(viz.activation_pairs(query.numpy(), other.numpy(), found, scores=scores,
-                                                  title=f"Query {j} and the picture at place {rank}{kind} of the last list"))
+        self.activation.show(
+            viz.activation_pairs(
+                query.numpy(),
+                other.numpy(),
+                found,
+                scores=scores,
+                title=f"Query {j} and the picture at place {rank}{kind} of the last list",
+            )
+        )
 
     def _precision(self, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
         """AP of every query (Q,), NaN where nothing can be matched."""
         try:
-            return evaluate_ranking(query, gallery, self.query_ids[0], self.gallery_ids[0], self.query_ids[1],
-                                    self.gallery_ids[1]).average_precision
+            return evaluate_ranking(
+                query,
+                gallery,
+                self.query_ids[0],
+                self.gallery_ids[0],
+                self.query_ids[1],
+                self.gallery_ids[1],
+            ).average_precision
         except KitError:  # no query has a match: the browser still shows the lists
             return np.full(len(query), np.nan)
 
@@ -129,8 +248,13 @@ class RankingBrowser(Panel):
             return None
         rows = np.linspace(0, len(query) - 1, min(len(query), PAIRS_OF)).astype(int)
         counted = self.gallery_ids[0] >= 0
-        return viz.distance_groups(1 - query[rows] @ gallery[counted].T, self.query_ids[0][rows], self.gallery_ids[0][counted],
-                                   self.query_ids[1][rows], self.gallery_ids[1][counted])
+        return viz.distance_groups(
+            1 - query[rows] @ gallery[counted].T,
+            self.query_ids[0][rows],
+            self.gallery_ids[0][counted],
+            self.query_ids[1][rows],
+            self.gallery_ids[1][counted],
+        )
 
 
 def _ids(count: int, values: Any) -> np.ndarray:

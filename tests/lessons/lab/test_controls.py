@@ -1,4 +1,7 @@
-"""The controls: a moved slider calls the function and redraws; an error is seen, kept, and can be raised."""
+"""The controls: a moved slider calls the function and redraws; an error is seen, kept,
+and can be raised.
+"""
+
 from __future__ import annotations
 
 import base64
@@ -39,7 +42,9 @@ def test_moving_the_slider_redraws_the_png_from_the_new_value():
 
 
 def test_several_sliders_have_a_value_by_name_and_kinds_by_their_numbers():
-    control = FigureControl(lambda a, b: bars(a + b), a=(0, 5, 1, 1), b=ipywidgets.FloatSlider(value=0.5, max=3))
+    control = FigureControl(
+        lambda a, b: bars(a + b), a=(0, 5, 1, 1), b=ipywidgets.FloatSlider(value=0.5, max=3)
+    )
     assert isinstance(control.sliders["a"], ipywidgets.IntSlider)
     control.value = {"a": 3, "b": 0.25}
     assert control.value == {"a": 3, "b": 0.25} and height_of(control) == 3.25
@@ -58,7 +63,11 @@ def test_an_error_while_moving_is_shown_kept_and_raised_on_request_and_the_old_p
         control.check()
     control.value = 0.7
     control.check()
-    assert control.error is None and control.status.value == "" and np.isclose(height_of(control), 0.7)
+    assert (
+        control.error is None
+        and control.status.value == ""
+        and np.isclose(height_of(control), 0.7)
+    )
 
 
 def test_an_error_in_the_first_drawing_is_raised_at_once():
@@ -91,11 +100,18 @@ def test_the_eps_slider_reclusters_and_tells_the_summary():
     def recluster(eps):
         seen.append(eps)
         labels = np.where(np.arange(20) < 20 * eps, 0, -1)
-        return labels, {"n_clusters": 1, "ari": None, "outlier_fraction": float((labels < 0).mean())}
+        return labels, {
+            "n_clusters": 1,
+            "ari": None,
+            "outlier_fraction": float((labels < 0).mean()),
+        }
 
     control = eps_slider(recluster, lambda labels: viz.feature_map(XY, labels), value=0.6)
     assert control.figure.axes[0].get_xlabel() == "1 cluster, 8 outliers (40%, grey)"
     control.value = 0.8
     assert np.allclose(seen, [0.6, 0.8])
     assert control.figure.axes[0].get_xlabel() == "1 cluster, 4 outliers (20%, grey)"
-    assert control.status.value == "eps 0.800 · n clusters 1 · ari unknown · outlier fraction 0.200"
+    assert (
+        control.status.value
+        == "eps 0.800 · n clusters 1 · ari unknown · outlier fraction 0.200"
+    )

@@ -1,4 +1,7 @@
-"""The cluster explorer without a browser: every control moved, the map's points, the pictures and the sentences read back."""
+"""The cluster explorer without a browser: every control moved, the map's points, the
+pictures and the sentences read back.
+"""
+
 from __future__ import annotations
 
 import io
@@ -40,12 +43,23 @@ class Store:
     def batch(self, indices):
         if bad := self.broken & set(np.asarray(indices).tolist()):
             raise self.error(f"picture {min(bad)} is not there.")
-        return torch.as_tensor(np.asarray(indices), dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 8, 4)
+        return torch.as_tensor(np.asarray(indices), dtype=torch.uint8)[
+            :, None, None, None
+        ].expand(-1, 3, 8, 4)
 
 
 def explore(**options):
-    settings = {"pids": PIDS, "camids": CAMIDS, "pictures": Store(), "epoch_labels": EPOCHS, "k1": 12, "k2": 4} | options
-    return ClusterExplorer(settings.pop("xy", XY), settings.pop("features", FEATURES), **settings)
+    settings = {
+        "pids": PIDS,
+        "camids": CAMIDS,
+        "pictures": Store(),
+        "epoch_labels": EPOCHS,
+        "k1": 12,
+        "k2": 4,
+    } | options
+    return ClusterExplorer(
+        settings.pop("xy", XY), settings.pop("features", FEATURES), **settings
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +70,17 @@ def shared():
 @pytest.fixture
 def lab(shared):
     """The one explorer, with every control where it started."""
-    shared.cluster.value, shared.map.selection, shared.colour.value = -1, np.array([], np.uint32), "label"
-    shared.k1.value, shared.k2.value, shared.min_samples.value, shared.eps.value = 12, 4, 4, 0.6
+    shared.cluster.value, shared.map.selection, shared.colour.value = (
+        -1,
+        np.array([], np.uint32),
+        "label",
+    )
+    shared.k1.value, shared.k2.value, shared.min_samples.value, shared.eps.value = (
+        12,
+        4,
+        4,
+        0.6,
+    )
     shared.map.hovering, shared.pictures = None, Store()
     shared.check()
     return shared
@@ -68,7 +91,11 @@ def codes(lab):
 
 
 def by_hand(eps=0.6, min_samples=4, k1=12, k2=4):
-    return pseudo_labels(jaccard_distances(knn_graph(FEATURES, k1), k1=k1, k2=k2), eps=eps, min_samples=min_samples).labels
+    return pseudo_labels(
+        jaccard_distances(knn_graph(FEATURES, k1), k1=k1, k2=k2),
+        eps=eps,
+        min_samples=min_samples,
+    ).labels
 
 
 def same_partition(one, other):
@@ -77,28 +104,44 @@ def same_partition(one, other):
 
 def texts(figure):
     """Everything written inside and under the axes."""
-    return " ".join([text.get_text() for ax in figure.axes for text in ax.texts] + [figure.get_supxlabel().replace("\n", " ")])
+    return " ".join(
+        [text.get_text() for ax in figure.axes for text in ax.texts]
+        + [figure.get_supxlabel().replace("\n", " ")]
+    )
 
 
 def test_the_first_clustering_is_the_kits_and_coloured_by_its_labels(lab):
     np.testing.assert_array_equal(explore().labels, by_hand())
     assert same_partition(lab.labels, by_hand()) and lab.summary.n_clusters > 4
-    np.testing.assert_array_equal(codes(lab), np.where(lab.labels < 0, 0, 1 + lab.labels % len(CYCLE)))
+    np.testing.assert_array_equal(
+        codes(lab), np.where(lab.labels < 0, 0, 1 + lab.labels % len(CYCLE))
+    )
     assert [tuple(np.round(colour, 3)) for colour in lab.map.color] == [
-        (*(round(int(c[i:i + 2], 16) / 255, 3) for i in (1, 3, 5)), 1) for c in MAP_COLOURS]
+        (*(round(int(c[i : i + 2], 16) / 255, 3) for i in (1, 3, 5)), 1) for c in MAP_COLOURS
+    ]
     assert lab.map.color_by == "valueA" and MAP_SENTENCE in lab.notes.value
 
 
-@pytest.mark.parametrize(("control", "value"), [("eps", 0.45), ("min_samples", 9), ("k1", 20), ("k2", 1)])
+@pytest.mark.parametrize(
+    ("control", "value"), [("eps", 0.45), ("min_samples", 9), ("k1", 20), ("k2", 1)]
+)
 def test_each_slider_reclusters_recolours_and_tells_the_new_numbers(lab, control, value):
     getattr(lab, control).value = value
     lab.check()
     found = by_hand(**{control: value})
     assert same_partition(lab.labels, found) and not same_partition(found, by_hand())
-    np.testing.assert_array_equal(codes(lab), np.where(lab.labels < 0, 0, 1 + lab.labels % len(CYCLE)))
+    np.testing.assert_array_equal(
+        codes(lab), np.where(lab.labels < 0, 0, 1 + lab.labels % len(CYCLE))
+    )
     assert (lab.kinds == error_kinds(lab.labels, PIDS)).all()
-    assert lab.status.value == str(lab.summary) and "ARI" in lab.status.value and "last move:" in lab.status.value
-    assert lab.summary.ari == pytest.approx(adjusted_rand_score(PIDS[found >= 0], found[found >= 0]))
+    assert (
+        lab.status.value == str(lab.summary)
+        and "ARI" in lab.status.value
+        and "last move:" in lab.status.value
+    )
+    assert lab.summary.ari == pytest.approx(
+        adjusted_rand_score(PIDS[found >= 0], found[found >= 0])
+    )
     assert f"{lab.summary.n_clusters} clusters" in lab.legend.value
 
 
@@ -122,13 +165,20 @@ def test_eps_and_min_samples_reuse_the_distances_and_k1_and_k2_do_not(lab, monke
 def test_a_cluster_keeps_its_number_and_colour_while_eps_moves_and_finds_it_again(lab):
     start, labels = codes(lab), lab.labels
     lab.eps.value = 0.5
-    kept = [name for name in np.unique(labels[labels >= 0])
-            if (lab.labels[labels == name] >= 0).mean() > 0.6 and len(set(lab.labels[labels == name]) - {-1}) == 1]
+    kept = [
+        name
+        for name in np.unique(labels[labels >= 0])
+        if (lab.labels[labels == name] >= 0).mean() > 0.6
+        and len(set(lab.labels[labels == name]) - {-1}) == 1
+    ]
     assert len(kept) > 3
     for name in kept:
         assert set(lab.labels[labels == name]) - {-1} == {name}
     lab.eps.value, lab.min_samples.value = 0.1, 20
-    assert lab.summary.n_clusters == 0 and "Every picture is an outlier: raise eps" in lab.status.value
+    assert (
+        lab.summary.n_clusters == 0
+        and "Every picture is an outlier: raise eps" in lab.status.value
+    )
     assert (codes(lab) == 0).all()
     lab.eps.value, lab.min_samples.value = 0.6, 4
     np.testing.assert_array_equal(lab.labels, labels)
@@ -144,14 +194,31 @@ def test_one_cluster_for_all_is_said():
 
 
 def test_each_colouring_shows_its_values(lab):
-    shown = {name: (setattr(lab.colour, "value", name), lab.check(), [MAP_COLOURS[c] for c in codes(lab)])[2]
-             for _, name in lab.colour.options}
+    shown = {
+        name: (
+            setattr(lab.colour, "value", name),
+            lab.check(),
+            [MAP_COLOURS[c] for c in codes(lab)],
+        )[2]
+        for _, name in lab.colour.options
+    }
     assert list(shown) == ["label", "identity", "camera", "error", "outlier", "change"]
-    assert shown["identity"] == [CYCLE[p % 7] for p in PIDS] and shown["camera"] == [CYCLE[c] for c in CAMIDS]
-    error = {"right": PALETTE["right"], "merged": PALETTE["merged"], "split": PALETTE["split"], "outlier": PALETTE["outlier"]}
+    assert shown["identity"] == [CYCLE[p % 7] for p in PIDS] and shown["camera"] == [
+        CYCLE[c] for c in CAMIDS
+    ]
+    error = {
+        "right": PALETTE["right"],
+        "merged": PALETTE["merged"],
+        "split": PALETTE["split"],
+        "outlier": PALETTE["outlier"],
+    }
     assert shown["error"] == [error[kind] for kind in lab.kinds]
-    assert shown["outlier"] == [CYCLE[0] if label >= 0 else PALETTE["outlier"] for label in lab.labels]
-    assert set(shown["change"][:5]) == {MAP_COLOURS[-8]} and set(shown["change"][5:]) == {PALETTE["outlier"]}
+    assert shown["outlier"] == [
+        CYCLE[0] if label >= 0 else PALETTE["outlier"] for label in lab.labels
+    ]
+    assert set(shown["change"][:5]) == {MAP_COLOURS[-8]} and set(shown["change"][5:]) == {
+        PALETTE["outlier"]
+    }
     assert "epoch 1 (5)" in lab.legend.value
     lab.eps.value = 0.5  # another clustering under another colouring
     assert [MAP_COLOURS[c] for c in codes(lab)] == shown["change"]
@@ -163,12 +230,23 @@ def test_a_hovered_point_shows_its_picture_and_what_is_known_of_it(lab):
     lab.check()
     assert (np.asarray(Image.open(io.BytesIO(lab.hover_picture.value))) == i).all()
     size = (lab.labels == lab.labels[i]).sum()
-    for fact in (f"picture {i}", f"cluster {lab.labels[i]}, {size} pictures", f"identity {PIDS[i]}", f"camera {CAMIDS[i] + 1}"):
+    for fact in (
+        f"picture {i}",
+        f"cluster {lab.labels[i]}, {size} pictures",
+        f"identity {PIDS[i]}",
+        f"camera {CAMIDS[i] + 1}",
+    ):
         assert fact in lab.hover_text.value
-    assert MAP_COLOURS[codes(lab)[i]] in lab.hover_picture.layout.border and lab.hover_picture.layout.display == ""
+    assert (
+        MAP_COLOURS[codes(lab)[i]] in lab.hover_picture.layout.border
+        and lab.hover_picture.layout.display == ""
+    )
     lab.map.hovering = None
     assert f"picture {i}" in lab.hover_text.value
-    lab.min_samples.value, lab.eps.value = 20, 0.1  # what is said of it follows the clustering
+    lab.min_samples.value, lab.eps.value = (
+        20,
+        0.1,
+    )  # what is said of it follows the clustering
     assert f"picture {i}</b><br>outlier<br>identity" in lab.hover_text.value
     assert PALETTE["outlier"] in lab.hover_picture.layout.border
 
@@ -179,12 +257,23 @@ def test_a_lasso_opens_a_gallery_of_the_selected_with_their_labels(lab):
     np.testing.assert_array_equal(lab.selected, np.arange(20, 32))
     figure = lab.gallery.figure
     shown = set(np.unique(figure.axes[0].images[0].get_array())) - {255}
-    assert len(shown) >= 6 and shown <= set(range(20, 32)) and "12 selected pictures" in figure.get_suptitle()
+    assert (
+        len(shown) >= 6
+        and shown <= set(range(20, 32))
+        and "12 selected pictures" in figure.get_suptitle()
+    )
     names = {label for label in lab.labels[20:32] if label >= 0}
-    assert any(f"cluster {name}\n" in texts(figure) for name in names) and lab.gallery.layout.display == ""
+    assert (
+        any(f"cluster {name}\n" in texts(figure) for name in names)
+        and lab.gallery.layout.display == ""
+    )
     lab.eps.value = 0.3  # the gallery follows
     lab.check()
-    assert lab.gallery.figure is not figure and (lab.labels[20:32] < 0).sum() > 3 and "outliers" in texts(lab.gallery.figure)
+    assert (
+        lab.gallery.figure is not figure
+        and (lab.labels[20:32] < 0).sum() > 3
+        and "outliers" in texts(lab.gallery.figure)
+    )
     lab.map.selection = np.array([], np.uint32)
     assert lab.gallery.figure is None and lab.gallery.layout.display == "none"
 
@@ -198,7 +287,10 @@ def test_a_click_opens_the_cluster_of_the_point_and_marks_its_members_on_the_map
     assert lab.view.cluster == lab.cluster.value == name
     np.testing.assert_array_equal(np.sort(lab.view.members), members)
     np.testing.assert_array_equal(lab.map.selection, members)
-    assert f"Cluster {name}: {len(members)} pictures · purity" in lab.gallery.figure.get_suptitle().replace("\n", " ")
+    assert (
+        f"Cluster {name}: {len(members)} pictures · purity"
+        in lab.gallery.figure.get_suptitle().replace("\n", " ")
+    )
     for nearest, similarity in zip(lab.view.nearest, lab.view.similarities):
         assert f"cluster {nearest}\nsimilarity {similarity:.2f}" in texts(lab.gallery.figure)
 
@@ -214,7 +306,11 @@ def test_the_box_chooses_a_cluster_and_follows_it_until_it_is_no_more(lab):
     lab.cluster.value = name
     lab.min_samples.value = 20
     lab.check()
-    assert f"cluster {name} is no more" in lab.status.value and lab.view is None and lab.gallery.figure is None
+    assert (
+        f"cluster {name} is no more" in lab.status.value
+        and lab.view is None
+        and lab.gallery.figure is None
+    )
     assert len(lab.map.selection) == 0 and lab.cluster.value == -1
 
 
@@ -240,12 +336,17 @@ def test_pictures_that_cannot_be_read_are_said_and_their_places_kept(lab):
     lab.pictures = Store(broken=[40])
     lab.map.hovering = 40
     lab.check()
-    assert "cannot be read: picture 40 is not there." in lab.hover_text.value and lab.hover_picture.layout.display == "none"
+    assert (
+        "cannot be read: picture 40 is not there." in lab.hover_text.value
+        and lab.hover_picture.layout.display == "none"
+    )
     lab.map.hovering = 41
     assert (np.asarray(Image.open(io.BytesIO(lab.hover_picture.value))) == 41).all()
     lab.map.selection = np.array([40, 50], np.uint32)
     lab.check()
-    assert "gone" in texts(lab.gallery.figure) and "1 of these pictures cannot be read" in texts(lab.gallery.figure)
+    assert "gone" in texts(
+        lab.gallery.figure
+    ) and "1 of these pictures cannot be read" in texts(lab.gallery.figure)
     lab.pictures = None
     lab.map.selection = np.array([40, 51], np.uint32)
     lab.check()
@@ -255,24 +356,41 @@ def test_pictures_that_cannot_be_read_are_said_and_their_places_kept(lab):
 def test_without_truth_cameras_epochs_and_pictures_the_panel_says_so_and_still_clusters():
     lab = explore(pids=np.full(N, -1), camids=None, pictures=None, epoch_labels=())
     lab.check()
-    assert [name for _, name in lab.colour.options] == ["label", "outlier"] and lab.kinds is None
-    assert "Identities are unknown" in lab.notes.value and "Cameras are unknown" in lab.notes.value
+    assert [name for _, name in lab.colour.options] == [
+        "label",
+        "outlier",
+    ] and lab.kinds is None
+    assert (
+        "Identities are unknown" in lab.notes.value
+        and "Cameras are unknown" in lab.notes.value
+    )
     assert "no pictures to look at" in lab.notes.value
     lab.eps.value = 0.5
     lab.map.hovering = 0
     lab.map.selection = np.arange(4, dtype=np.uint32)
     lab.cluster.value = int(lab.labels.max())
     lab.check()
-    assert "ARI" not in lab.status.value and "clusters" in lab.status.value and lab.view.purity is None
+    assert (
+        "ARI" not in lab.status.value
+        and "clusters" in lab.status.value
+        and lab.view.purity is None
+    )
     assert "True identities are not known" in texts(lab.figure()).replace("\n", " ")
 
 
-@pytest.mark.parametrize(("wrong", "sentence"), [
-    ({"xy": XY[:-1]}, "lengths differ"), ({"pids": PIDS[:-1]}, "pids 159"), ({"camids": CAMIDS[:3]}, "camids 3"),
-    ({"epoch_labels": [PIDS, PIDS[:9]]}, "epoch 1 9"), ({"xy": np.full((N, 2), np.nan)}, "finite positions"),
-    ({"xy": FEATURES}, r"positions \(N, 2\)"), ({"features": np.full((N, 4), np.nan, np.float32)}, "norm 1"),
-    ({"k3": 1}, "slider='k3' is not known; choose one of: eps, min_samples, k1, k2"),
-])
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"xy": XY[:-1]}, "lengths differ"),
+        ({"pids": PIDS[:-1]}, "pids 159"),
+        ({"camids": CAMIDS[:3]}, "camids 3"),
+        ({"epoch_labels": [PIDS, PIDS[:9]]}, "epoch 1 9"),
+        ({"xy": np.full((N, 2), np.nan)}, "finite positions"),
+        ({"xy": FEATURES}, r"positions \(N, 2\)"),
+        ({"features": np.full((N, 4), np.nan, np.float32)}, "norm 1"),
+        ({"k3": 1}, "slider='k3' is not known; choose one of: eps, min_samples, k1, k2"),
+    ],
+)
 def test_input_that_does_not_fit_is_a_sentence_in_the_panel(wrong, sentence):
     lab = explore(**wrong)
     assert list(lab.children) == [lab.status] and lab.status.value
@@ -294,16 +412,24 @@ def test_one_picture_cannot_be_clustered_and_two_can():
 def test_a_map_of_too_many_points_is_thinned_and_indices_still_name_the_right_pictures():
     lab = explore(max_points=60)
     lab.check()
-    assert len(lab.map.points) == 60 and len(lab.labels) == N and "shows 60 of 160 pictures" in lab.notes.value
+    assert (
+        len(lab.map.points) == 60
+        and len(lab.labels) == N
+        and "shows 60 of 160 pictures" in lab.notes.value
+    )
     assert not np.array_equal(lab.shown, np.arange(60))
-    np.testing.assert_array_equal(codes(lab), np.where(lab.labels < 0, 0, 1 + lab.labels % 7)[lab.shown])
+    np.testing.assert_array_equal(
+        codes(lab), np.where(lab.labels < 0, 0, 1 + lab.labels % 7)[lab.shown]
+    )
     lab.map.hovering = 50
     assert f"picture {lab.shown[50]}<" in lab.hover_text.value
     place = int(np.flatnonzero(lab.labels[lab.shown] >= 0)[-1])
     lab.map.selection = np.array([place], np.uint32)
     lab.check()
     name = lab.labels[lab.shown[place]]
-    np.testing.assert_array_equal(lab.map.selection, np.flatnonzero(lab.labels[lab.shown] == name))
+    np.testing.assert_array_equal(
+        lab.map.selection, np.flatnonzero(lab.labels[lab.shown] == name)
+    )
     assert len(lab.view.members) == (lab.labels == name).sum()
 
 
@@ -315,10 +441,23 @@ def test_a_graph_may_be_given_and_bounds_k1():
 
 def test_the_parts_have_names_that_stay_and_viewers_without_widgets_get_the_paper_map(lab):
     def names(widget):
-        return [*widget._dom_classes, *(name for child in getattr(widget, "children", ()) for name in names(child))]
+        return [
+            *widget._dom_classes,
+            *(name for child in getattr(widget, "children", ()) for name in names(child)),
+        ]
 
-    assert {"dkdmpl-explorer", "dkdmpl-explorer-map", "dkdmpl-explorer-hover", "dkdmpl-explorer-gallery", "dkdmpl-eps",
-            "dkdmpl-min-samples", "dkdmpl-k1", "dkdmpl-k2", "dkdmpl-colour", "dkdmpl-cluster"} <= set(names(lab))
+    assert {
+        "dkdmpl-explorer",
+        "dkdmpl-explorer-map",
+        "dkdmpl-explorer-hover",
+        "dkdmpl-explorer-gallery",
+        "dkdmpl-eps",
+        "dkdmpl-min-samples",
+        "dkdmpl-k1",
+        "dkdmpl-k2",
+        "dkdmpl-colour",
+        "dkdmpl-cluster",
+    } <= set(names(lab))
     assert lab._repr_mimebundle_()["image/png"]
 
 

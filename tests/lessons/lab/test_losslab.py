@@ -1,4 +1,7 @@
-"""LossLab: what it prints are the kit's losses, what it draws is autograd's gradient, and every control moves both."""
+"""LossLab: what it prints are the kit's losses, what it draws is autograd's gradient,
+and every control moves both.
+"""
+
 from __future__ import annotations
 
 import re
@@ -20,12 +23,22 @@ PICTURES = RNG.integers(0, 255, (6, 3, 16, 8)).astype(np.uint8)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Figures are made and looked into, but rendered to pixels in the last test alone: it takes most of the time."""
-    monkeypatch.setattr("dkdmpl_kit.lessons.lab.panel.figure_png", lambda figure: b"not rendered")
+    """Figures are made and looked into, but rendered to pixels in the last test alone:
+    it takes most of the time.
+    """
+    monkeypatch.setattr(
+        "dkdmpl_kit.lessons.lab.panel.figure_png", lambda figure: b"not rendered"
+    )
 
 
 def lab(**options):
-    return LossLab(QUERY, TEACHER, ANCHOR, LABELS, **{"pictures": PICTURES, "anchor_pictures": PICTURES[::-1], **options})
+    return LossLab(
+        QUERY,
+        TEACHER,
+        ANCHOR,
+        LABELS,
+        **{"pictures": PICTURES, "anchor_pictures": PICTURES[::-1], **options},
+    )
 
 
 def move(panel, **values):
@@ -37,7 +50,11 @@ def move(panel, **values):
 
 def arrows(panel):
     """(from, to) heights of the arrows on the bars."""
-    return [(a.xyann[1], a.xy[1]) for a in bars(panel).texts if hasattr(a, "arrow_patch") and a.arrow_patch is not None]
+    return [
+        (a.xyann[1], a.xy[1])
+        for a in bars(panel).texts
+        if hasattr(a, "arrow_patch") and a.arrow_patch is not None
+    ]
 
 
 def bars(panel):
@@ -50,32 +67,65 @@ def heights(panel, view):
 
 
 def expected(i, *, tau=0.05, tau_t=0.05, T=1.0, lambda_g=0.5, lambda_s=0.5, divergence="kl"):
-    """(losses by name, total, gradient (K,)) of picture i, from the kit's losses on the same logits."""
-    query, teacher, anchor = (torch.from_numpy(x[i:i + 1]) / t for x, t in ((QUERY, tau), (TEACHER, tau_t), (ANCHOR, tau)))
-    leaf, y = query.clone().requires_grad_(), torch.from_numpy(LABELS[i:i + 1])
-    total = dkdmpl_loss(leaf, y, teacher_logits=teacher, anchor_logits=anchor, gkd_weight=lambda_g, skd_weight=lambda_s,
-                        temperature=T, divergence=divergence).total
+    """(losses by name, total, gradient (K,)) of picture i, from the kit's losses on the
+    same logits.
+    """
+    query, teacher, anchor = (
+        torch.from_numpy(x[i : i + 1]) / t
+        for x, t in ((QUERY, tau), (TEACHER, tau_t), (ANCHOR, tau))
+    )
+    leaf, y = query.clone().requires_grad_(), torch.from_numpy(LABELS[i : i + 1])
+    total = dkdmpl_loss(
+        leaf,
+        y,
+        teacher_logits=teacher,
+        anchor_logits=anchor,
+        gkd_weight=lambda_g,
+        skd_weight=lambda_s,
+        temperature=T,
+        divergence=divergence,
+    ).total
     (gradient,) = torch.autograd.grad(total, leaf)
-    return {"L_CC": float(cluster_contrast_loss(query, y)), "L_GKD": float(gkd_loss(query, teacher, temperature=T)),
-            "L_SKD": float(skd_loss(query, anchor, divergence=divergence))}, total.item(), gradient[0].numpy()
+    return (
+        {
+            "L_CC": float(cluster_contrast_loss(query, y)),
+            "L_GKD": float(gkd_loss(query, teacher, temperature=T)),
+            "L_SKD": float(skd_loss(query, anchor, divergence=divergence)),
+        },
+        total.item(),
+        gradient[0].numpy(),
+    )
 
 
-SETTINGS = [{}, {"tau": 0.11, "tau_t": 0.02}, {"T": 3.0}, {"lambda_g": 2.0, "lambda_s": 0.0}, {"lambda_g": 0.0, "T": 7.0},
-            {"divergence": "symmetric_kl"}, {"divergence": "js", "T": 2.0, "tau": 0.3}]
+SETTINGS = [
+    {},
+    {"tau": 0.11, "tau_t": 0.02},
+    {"T": 3.0},
+    {"lambda_g": 2.0, "lambda_s": 0.0},
+    {"lambda_g": 0.0, "T": 7.0},
+    {"divergence": "symmetric_kl"},
+    {"divergence": "js", "T": 2.0, "tau": 0.3},
+]
 
 
 @pytest.mark.parametrize("values", SETTINGS, ids=str)
 def test_what_is_printed_equals_the_kits_losses_on_the_same_logits(values):
     panel = move(lab(), picture=3, **values)
     losses, total, _ = expected(3, **values)
-    weights = {"L_CC": 1.0, "L_GKD": values.get("lambda_g", 0.5), "L_SKD": values.get("lambda_s", 0.5)}
+    weights = {
+        "L_CC": 1.0,
+        "L_GKD": values.get("lambda_g", 0.5),
+        "L_SKD": values.get("lambda_s", 0.5),
+    }
     assert panel.case.total == pytest.approx(total, rel=1e-9)
     for name, value in losses.items():
         assert panel.case.losses[name] == pytest.approx((value, weights[name]), rel=1e-9)
         assert f"{name} {value:.4f}" in panel.status.value
     assert f"= {total:.4f} nats" in panel.status.value
     drawn = [bar.get_width() for bar in panel.figure.axes[-1].patches]
-    assert drawn == pytest.approx([*(losses[name] * weights[name] for name in losses), total], rel=1e-9)
+    assert drawn == pytest.approx(
+        [*(losses[name] * weights[name] for name in losses), total], rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("values", SETTINGS, ids=str)
@@ -86,15 +136,23 @@ def test_arrows_are_autograds_gradient_from_the_top_of_q(values):
     q = torch.softmax(torch.from_numpy(QUERY[3]) / values.get("tau", 0.05), 0).numpy()
     names = [tick.get_text() for tick in bars(panel).get_xticklabels()]
     shown = [int(name) for name in names[:-1]]
-    assert names[-1] == "others" and names[0] == "8", "the hard label first, the rest gathered"
+    assert names[-1] == "others" and names[0] == "8", (
+        "the hard label first, the rest gathered"
+    )
     pull = np.append(gradient[shown], np.delete(gradient, shown).sum())
     start = np.append(q[shown], np.delete(q, shown).sum())
     scale = 1 + values.get("lambda_g", 0.5) + values.get("lambda_s", 0.5)
     np.testing.assert_allclose(heights(panel, "q"), start)
     moved = np.abs(pull / scale) > 0.008
     assert moved.any()
-    np.testing.assert_allclose(arrows(panel), np.stack([start, start - pull / scale], 1)[moved], rtol=1e-8)
-    numbers = [text.get_text() for text in bars(panel).texts if re.fullmatch(r"[+-]\d\.\d\d", text.get_text())]
+    np.testing.assert_allclose(
+        arrows(panel), np.stack([start, start - pull / scale], 1)[moved], rtol=1e-8
+    )
+    numbers = [
+        text.get_text()
+        for text in bars(panel).texts
+        if re.fullmatch(r"[+-]\d\.\d\d", text.get_text())
+    ]
     assert numbers == [f"{value:+.2f}" for value in pull[moved]]
 
 
@@ -107,7 +165,11 @@ def test_arrows_end_at_r3_where_p4_holds_and_the_note_says_where_it_does_not():
     for values in ({"T": 2.0}, {"T": 1.0, "divergence": "js"}):
         move(panel, **values)
         off = float((panel.case.gradient - panel.case.mixed).abs().max())
-        assert not panel.case.exact and off > 0.01 and f"up to {off:.3f}" in panel.figure.get_supxlabel()
+        assert (
+            not panel.case.exact
+            and off > 0.01
+            and f"up to {off:.3f}" in panel.figure.get_supxlabel()
+        )
     move(panel, T=2.0, lambda_g=0.0, divergence="kl")
     assert panel.case.exact, "without GKD its temperature does not matter"
     move(panel, lambda_s=0.0, divergence="js")
@@ -121,8 +183,14 @@ def test_a_picture_and_its_anchor_stand_beside_the_bars_and_change_with_the_slid
     second = panel.figure.axes[0].images[0].get_array()
     assert (first != second).any() and len(panel.figure.axes) == 3
     shown = second.reshape(-1, 8, 3)
-    assert any((shown[k:k + 16] == PICTURES[2].transpose(1, 2, 0)).all() for k in range(len(shown) - 15))
-    assert any((shown[k:k + 16] == PICTURES[::-1][2].transpose(1, 2, 0)).all() for k in range(len(shown) - 15))
+    assert any(
+        (shown[k : k + 16] == PICTURES[2].transpose(1, 2, 0)).all()
+        for k in range(len(shown) - 15)
+    )
+    assert any(
+        (shown[k : k + 16] == PICTURES[::-1][2].transpose(1, 2, 0)).all()
+        for k in range(len(shown) - 15)
+    )
 
 
 def test_an_outlier_has_views_but_no_loss_no_arrow_and_a_sentence():
@@ -142,7 +210,11 @@ def test_a_picture_without_anchor_leaves_skd_out():
 def test_without_any_anchor_what_belongs_to_skd_is_hidden_and_r_is_p1s():
     panel = LossLab(QUERY, TEACHER, None, LABELS, lambda_s=0.7)
     panel.check()
-    assert panel.controls["lambda_s"].layout.display == "none" == panel.controls["divergence"].layout.display
+    assert (
+        panel.controls["lambda_s"].layout.display
+        == "none"
+        == panel.controls["divergence"].layout.display
+    )
     hard, e = np.eye(9)[0], panel.case.views["e"].numpy()
     np.testing.assert_allclose(panel.case.views["r3"], (hard + 0.5 * e) / 1.5)
     move(panel, source="by hand")
@@ -157,12 +229,21 @@ def test_probabilities_dragged_by_hand_are_renormalised_and_temperatures_sharpen
     np.testing.assert_allclose(panel.case.views["q"], [0.5, 0.25, 0.25, 0], atol=1e-3)
     np.testing.assert_allclose(panel.case.views["e"], [0.2, 0.7, 0.1, 0], atol=1e-3)
     assert len(panel.figure.axes) == 2, "no picture by hand"
-    assert panel.case.total == pytest.approx(-np.log(0.5) + 0.5 * panel.case.losses["L_GKD"][0]
-                                             + 0.5 * panel.case.losses["L_SKD"][0], abs=1e-3)
+    assert panel.case.total == pytest.approx(
+        -np.log(0.5)
+        + 0.5 * panel.case.losses["L_GKD"][0]
+        + 0.5 * panel.case.losses["L_SKD"][0],
+        abs=1e-3,
+    )
     move(panel, tau=0.05)
     np.testing.assert_allclose(panel.case.views["q"], np.array([4, 1, 1, 0]) / 6, atol=1e-3)
     move(panel, hard=2)
-    assert panel.case.hard == 2 and [t.get_text() for t in bars(panel).get_xticklabels()] == ["0", "1", "2", "3"]
+    assert panel.case.hard == 2 and [t.get_text() for t in bars(panel).get_xticklabels()] == [
+        "0",
+        "1",
+        "2",
+        "3",
+    ]
     move(panel, hard=-1)
     assert panel.case.total is None
     for slider in panel.hand["q"]:
@@ -173,18 +254,32 @@ def test_probabilities_dragged_by_hand_are_renormalised_and_temperatures_sharpen
 
 def test_only_the_controls_that_act_are_shown():
     panel = lab()
-    assert panel.by_hand.layout.display == "none" and panel.controls["picture"].layout.display == ""
+    assert (
+        panel.by_hand.layout.display == "none"
+        and panel.controls["picture"].layout.display == ""
+    )
     move(panel, source="by hand")
-    assert panel.by_hand.layout.display == "" and panel.controls["picture"].layout.display == "none"
+    assert (
+        panel.by_hand.layout.display == ""
+        and panel.controls["picture"].layout.display == "none"
+    )
 
 
-@pytest.mark.parametrize("pictures, clusters, sentence", [(3, 1, "1 cluster, and a contrast needs two"),
-                                                          (0, 5, "There is no picture")])
-def test_one_cluster_or_no_picture_is_a_sentence_and_by_hand_still_works(pictures, clusters, sentence):
+@pytest.mark.parametrize(
+    "pictures, clusters, sentence",
+    [(3, 1, "1 cluster, and a contrast needs two"), (0, 5, "There is no picture")],
+)
+def test_one_cluster_or_no_picture_is_a_sentence_and_by_hand_still_works(
+    pictures, clusters, sentence
+):
     rows = np.zeros((pictures, clusters))
     panel = LossLab(rows, rows, rows, np.zeros(pictures, int))
     panel.check()
-    assert panel.case is None and sentence in panel.status.value and "Traceback" not in panel.status.value
+    assert (
+        panel.case is None
+        and sentence in panel.status.value
+        and "Traceback" not in panel.status.value
+    )
     move(panel, source="by hand")
     assert panel.case.total > 0
     move(panel, source="a picture")
@@ -229,15 +324,28 @@ def test_arrays_that_do_not_fit_are_refused():
 
 
 def test_controls_begin_where_they_are_told_to():
-    told = {"picture": 3, "tau": 0.2, "tau_t": 0.005, "T": 30.0, "lambda_g": 4.0, "lambda_s": 0.0, "divergence": "js"}
+    told = {
+        "picture": 3,
+        "tau": 0.2,
+        "tau_t": 0.005,
+        "T": 30.0,
+        "lambda_g": 4.0,
+        "lambda_s": 0.0,
+        "divergence": "js",
+    }
     panel = lab(**told)
     assert {name: panel.controls[name].value for name in told} == told
-    assert panel.case.total == pytest.approx(expected(3, **{k: v for k, v in told.items() if k != "picture"})[1])
+    assert panel.case.total == pytest.approx(
+        expected(3, **{k: v for k, v in told.items() if k != "picture"})[1]
+    )
 
 
 def test_the_panel_is_drawn_as_a_png_and_can_be_found_in_a_page(monkeypatch):
-    monkeypatch.undo()                            # of `quick`
+    monkeypatch.undo()  # of `quick`
     panel = lab()
     before = bytes(panel.view.value)
     assert before.startswith(b"\x89PNG") and "dkdmpl-losslab" in panel._dom_classes
-    assert bytes(move(panel, tau=0.2).view.value) != before and bytes(move(panel, tau=0.05).view.value) == before
+    assert (
+        bytes(move(panel, tau=0.2).view.value) != before
+        and bytes(move(panel, tau=0.05).view.value) == before
+    )

@@ -1,4 +1,7 @@
-"""The training monitor around the real loop: paused, stopped and resumed, and what goes wrong is heard of."""
+"""The training monitor around the real loop: paused, stopped and resumed, and what goes
+wrong is heard of.
+"""
+
 from __future__ import annotations
 
 import threading
@@ -38,7 +41,9 @@ def config(tiny_config, tmp_path):
 
 @pytest.fixture
 def quick(config):
-    """A monitor over a loop that writes epochs without training; `behaviour(epoch)` may raise."""
+    """A monitor over a loop that writes epochs without training; `behaviour(epoch)` may
+    raise.
+    """
 
     def made(behaviour=lambda epoch: None, epochs=2, **options):
         def train(*, resume, on_epoch, control):
@@ -56,7 +61,9 @@ def quick(config):
     return made
 
 
-def test_pause_stops_the_batches_and_stop_and_resume_reach_the_uninterrupted_records(config, tiny_dataset, tmp_path):
+def test_pause_stops_the_batches_and_stop_and_resume_reach_the_uninterrupted_records(
+    config, tiny_dataset, tmp_path
+):
     whole = fit(config.replace(out_dir=str(tmp_path / "whole")), tiny_dataset, progress=False)
     paths, pids, _ = arrays_of(tiny_dataset.train)
     store = ImageStore(paths, config.height, config.width, progress=False)
@@ -65,29 +72,51 @@ def test_pause_stops_the_batches_and_stop_and_resume_reach_the_uninterrupted_rec
     def after_epoch(record):
         heard.append(record["epoch"])
         if len(heard) == 1:
-            monitor.pause()                                                    # so that the stop falls into the second epoch
+            monitor.pause()  # so that the stop falls into the second epoch
 
-    monitor = TrainingMonitor(partial(fit, config, tiny_dataset, progress=False), config, pids=pids, pictures=store,
-                              on_epoch=after_epoch)
-    assert monitor.phase == "not started" and monitor.pause_button.disabled and not monitor.start_button.disabled
+    monitor = TrainingMonitor(
+        partial(fit, config, tiny_dataset, progress=False),
+        config,
+        pids=pids,
+        pictures=store,
+        on_epoch=after_epoch,
+    )
+    assert (
+        monitor.phase == "not started"
+        and monitor.pause_button.disabled
+        and not monitor.start_button.disabled
+    )
     monitor.start_button.click()
     until(lambda: monitor.control.progress.batch is not None)
     monitor.pause_button.click()
     until(lambda: monitor.control.waiting)
-    assert monitor.phase == "paused" and not monitor.resume_button.disabled and "· paused ·" in monitor.line.value
+    assert (
+        monitor.phase == "paused"
+        and not monitor.resume_button.disabled
+        and "· paused ·" in monitor.line.value
+    )
     at = monitor.control.progress
-    assert not monitor.wait(0.4) and monitor.control.progress == at            # nothing moves
+    assert not monitor.wait(0.4) and monitor.control.progress == at  # nothing moves
     monitor.resume_button.click()
     until(lambda: heard and monitor.control.waiting)
     monitor.stop_button.click()
-    assert monitor.wait(60) and monitor.phase == "stopped" and monitor.error is None and "stopped" in monitor.line.value
+    assert (
+        monitor.wait(60)
+        and monitor.phase == "stopped"
+        and monitor.error is None
+        and "stopped" in monitor.line.value
+    )
     monitor.resume_button.click()
     assert monitor.wait(60) and monitor.phase == "finished"
     monitor.check()
     own = {"hard_accuracy", "teacher_mass"}
-    assert untimed([{k: v for k, v in r.items() if k not in own} for r in monitor.records]) == untimed(whole.history)
+    assert untimed(
+        [{k: v for k, v in r.items() if k not in own} for r in monitor.records]
+    ) == untimed(whole.history)
     assert heard == [0, 1] and own <= set(monitor.records[0])
-    assert monitor.curves.figure.axes[0].lines[0].get_ydata().tolist() == [r["loss"] for r in whole.history]
+    assert monitor.curves.figure.axes[0].lines[0].get_ydata().tolist() == [
+        r["loss"] for r in whole.history
+    ]
     assert monitor.curves.figure.axes[3].lines[1].get_ydata()[0] == len(np.unique(pids))
     assert monitor.hardest.figure.get_suptitle().startswith("The hardest pictures of epoch 1")
 
@@ -99,12 +128,18 @@ def test_the_notebook_stays_free_and_the_line_follows_the_batches(quick):
     assert reached.wait(30) and monitor.phase == "running" and not monitor.wait(0)
     monitor._write_line()
     assert "running · epoch 1 (0 to 1), between batches" in monitor.line.value
-    assert [monitor.start_button.disabled, monitor.pause_button.disabled, monitor.stop_button.disabled] == [True, False, False]
+    assert [
+        monitor.start_button.disabled,
+        monitor.pause_button.disabled,
+        monitor.stop_button.disabled,
+    ] == [True, False, False]
     gate.set()
     assert monitor.wait(30)
     monitor.check()
     assert "finished · 2 of 2 epochs done" in monitor.line.value and all(
-        getattr(monitor, f"{name}_button").disabled for name in ("start", "pause", "resume", "stop"))
+        getattr(monitor, f"{name}_button").disabled
+        for name in ("start", "pause", "resume", "stop")
+    )
 
 
 def test_what_the_training_raises_is_shown_kept_and_raised_and_the_run_can_go_on(quick):
@@ -116,7 +151,11 @@ def test_what_the_training_raises_is_shown_kept_and_raised_and_the_run_can_go_on
 
     monitor = quick(second_fails)
     monitor.start_button.click()
-    assert monitor.wait(30) and monitor.phase == "failed" and "no &lt;memory&gt;" in monitor.status.value
+    assert (
+        monitor.wait(30)
+        and monitor.phase == "failed"
+        and "no &lt;memory&gt;" in monitor.status.value
+    )
     assert len(monitor.records) == 1
     with pytest.raises(RuntimeError, match="no <memory>"):
         monitor.check()
@@ -166,7 +205,10 @@ def test_a_finished_run_is_shown_at_once(config):
     monitor = TrainingMonitor(lambda **how: None, config, pids=PIDS, pictures=Pictures())
     monitor.check()
     assert [record["epoch"] for record in monitor.records] == [0, 1, 2]
-    assert monitor.records[2]["hard_accuracy"] == 1 and monitor.curves.figure.axes[5].lines[0].get_ydata()[-1] < 0
+    assert (
+        monitor.records[2]["hard_accuracy"] == 1
+        and monitor.curves.figure.axes[5].lines[0].get_ydata()[-1] < 0
+    )
     marks = [text.get_text() for text in monitor.hardest.figure.axes[0].texts]
     assert "✓" in marks and "✗" not in marks
 
@@ -182,8 +224,13 @@ def test_unknown_identities_and_runs_without_features_are_said(config):
     monitor.check()
     assert "keeps no features" in monitor.status.value and monitor.hardest.figure is None
     assert "keeps no features" in text_of(monitor.curves.figure.axes[5])
-    blind = TrainingMonitor(lambda **how: None, config, pids=np.full(24, -1), pictures=Pictures())
-    assert "not known" in text_of(blind.curves.figure.axes[5]) and "hard_accuracy" not in blind.records[0]
+    blind = TrainingMonitor(
+        lambda **how: None, config, pids=np.full(24, -1), pictures=Pictures()
+    )
+    assert (
+        "not known" in text_of(blind.curves.figure.axes[5])
+        and "hard_accuracy" not in blind.records[0]
+    )
 
 
 def text_of(axes):
@@ -192,8 +239,13 @@ def text_of(axes):
 
 def test_before_the_first_epoch_the_panels_say_so_and_a_damaged_history_is_an_error(config):
     monitor = TrainingMonitor(lambda **how: None, config)
-    assert all("No epoch is done yet" in text_of(ax) for ax in monitor.curves.figure.axes) and monitor.wait(0)
-    assert "not started · 0 of 2 epochs done" in monitor.line.value and "dkdmpl-monitor" in monitor._dom_classes
+    assert all(
+        "No epoch is done yet" in text_of(ax) for ax in monitor.curves.figure.axes
+    ) and monitor.wait(0)
+    assert (
+        "not started · 0 of 2 epochs done" in monitor.line.value
+        and "dkdmpl-monitor" in monitor._dom_classes
+    )
     config.run_dir.mkdir(parents=True)
     (config.run_dir / "history.jsonl").write_text("{")
     with pytest.raises(KitError, match="history.jsonl"):

@@ -1,4 +1,7 @@
-"""NoiseLens: the pairs, causes and rates that it shows, each control, and what it says where something is unknown."""
+"""NoiseLens: the pairs, causes and rates that it shows, each control, and what it says
+where something is unknown.
+"""
+
 from __future__ import annotations
 
 import numpy as np
@@ -19,18 +22,35 @@ from dkdmpl_kit.noise import (
 RNG = np.random.default_rng(0)
 PIDS, CAMIDS = np.repeat(np.arange(12) * 3, 12), np.tile(np.repeat(np.arange(3), 4), 12)
 SPLIT = inject_noise(PIDS, 0.3, kind="camera_split", camids=CAMIDS).labels
-MERGED = np.where(CAMIDS == 1, PIDS // 9, PIDS + 100)      # camera 1 makes threes of people look alike
-PICTURES = np.zeros((len(PIDS), 3, 8, 4), np.uint8) + (np.arange(len(PIDS)) % 256)[:, None, None, None].astype(np.uint8)
+MERGED = np.where(
+    CAMIDS == 1, PIDS // 9, PIDS + 100
+)  # camera 1 makes threes of people look alike
+PICTURES = np.zeros((len(PIDS), 3, 8, 4), np.uint8) + (np.arange(len(PIDS)) % 256)[
+    :, None, None, None
+].astype(np.uint8)
 FEATURES = RNG.normal(size=(len(PIDS), 5))
-FACTORS = [{"camera": int(c), "number": int(p), "pic_view": "front" if i % 2 else "back", "pic_occluder": "none",
-            "id_lookalike_of": None, "id_top_rgb": [int(p), 0, 0], "id_bottom_rgb": [int(p) * 9 % 255] * 3}
-           for i, (p, c) in enumerate(zip(PIDS, CAMIDS))]
+FACTORS = [
+    {
+        "camera": int(c),
+        "number": int(p),
+        "pic_view": "front" if i % 2 else "back",
+        "pic_occluder": "none",
+        "id_lookalike_of": None,
+        "id_top_rgb": [int(p), 0, 0],
+        "id_bottom_rgb": [int(p) * 9 % 255] * 3,
+    }
+    for i, (p, c) in enumerate(zip(PIDS, CAMIDS))
+]
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Figures are made and looked into, but rendered to pixels in the last test alone: it takes most of the time."""
-    monkeypatch.setattr("dkdmpl_kit.lessons.lab.panel.figure_png", lambda figure: b"not rendered")
+    """Figures are made and looked into, but rendered to pixels in the last test alone:
+    it takes most of the time.
+    """
+    monkeypatch.setattr(
+        "dkdmpl_kit.lessons.lab.panel.figure_png", lambda figure: b"not rendered"
+    )
 
 
 def lens(labels=MERGED, **options):
@@ -49,17 +69,27 @@ def move(panel, **values):
 
 def bars(panel):
     ax = panel.figure.axes[0]
-    return dict(zip((t.get_text() for t in ax.get_yticklabels()), (bar.get_width() for bar in ax.patches)))
+    return dict(
+        zip(
+            (t.get_text() for t in ax.get_yticklabels()),
+            (bar.get_width() for bar in ax.patches),
+        )
+    )
 
 
 def words(figure):
-    return " ".join(text.get_text() for ax in figure.axes for text in ax.texts).replace("\n", " ")
+    return " ".join(text.get_text() for ax in figure.axes for text in ax.texts).replace(
+        "\n", " "
+    )
 
 
 def test_the_bars_are_the_causes_of_every_wrong_pair():
     panel = lens()
     expected = pair_causes(MERGED, PIDS, camids=CAMIDS, max_pairs=4000, resamples=20).table()
-    assert bars(panel) == dict(zip(expected["cause"], expected["pairs"])) and expected["cause"][0] == "same camera"
+    assert (
+        bars(panel) == dict(zip(expected["cause"], expected["pairs"]))
+        and expected["cause"][0] == "same camera"
+    )
     assert panel.causes.n_wrong == sum(bars(panel).values())
     assert f"{panel.causes.n_wrong:,} pairs wrongly merged" in panel.status.value
     assert f"ARI {label_report(MERGED, PIDS).ari:.3f}" in panel.status.value
@@ -67,7 +97,10 @@ def test_the_bars_are_the_causes_of_every_wrong_pair():
 
 def test_switching_the_kind_looks_at_split_pairs_and_their_cause_is_another_camera():
     panel = move(lens(SPLIT), kind="split")
-    assert panel.causes.kind == "split" and (PIDS[panel.causes.pairs[:, 0]] == PIDS[panel.causes.pairs[:, 1]]).all()
+    assert (
+        panel.causes.kind == "split"
+        and (PIDS[panel.causes.pairs[:, 0]] == PIDS[panel.causes.pairs[:, 1]]).all()
+    )
     assert bars(panel)["another camera"] > 0.9 * panel.causes.n_wrong
     move(panel, kind="merged")
     assert panel.causes.n_wrong == 0 and "No pair is wrongly merged" in words(panel.figure)
@@ -77,10 +110,14 @@ def test_switching_the_kind_looks_at_split_pairs_and_their_cause_is_another_came
 def test_the_map_of_cameras_and_the_map_of_factors_show_counted_rates_and_odds():
     panel = move(lens(factors=FACTORS), show="cameras")
     errors = camera_pair_errors(MERGED, PIDS, CAMIDS)
-    np.testing.assert_allclose(panel.figure.axes[0].images[0].get_array().filled(np.nan), errors.merged / np.where(
-        errors.together, errors.together, np.nan))
+    np.testing.assert_allclose(
+        panel.figure.axes[0].images[0].get_array().filled(np.nan),
+        errors.merged / np.where(errors.together, errors.together, np.nan),
+    )
     move(panel, show="factors")
-    merged = noise_causes(MERGED, PIDS, camids=CAMIDS, factors=FACTORS, max_pairs=4000, resamples=0)
+    merged = noise_causes(
+        MERGED, PIDS, camids=CAMIDS, factors=FACTORS, max_pairs=4000, resamples=0
+    )
     names = [tick.get_text() for tick in panel.figure.axes[0].get_yticklabels()]
     drawn = panel.figure.axes[0].images[0].get_array()
     for name, ratio in zip(merged.names, merged.odds_ratio):
@@ -92,7 +129,13 @@ def test_the_map_of_cameras_and_the_map_of_factors_show_counted_rates_and_odds()
 @pytest.mark.parametrize("noise", NOISE_KINDS)
 def test_the_slider_injects_noise_of_its_kind_and_rate_into_the_true_labels(noise):
     panel = move(lens(), noise=noise, rate=0.4)
-    wanted = inject_noise(PIDS, 0.4, kind=noise, camids=CAMIDS, features=FEATURES if noise == "look_alike" else None).labels
+    wanted = inject_noise(
+        PIDS,
+        0.4,
+        kind=noise,
+        camids=CAMIDS,
+        features=FEATURES if noise == "look_alike" else None,
+    ).labels
     np.testing.assert_array_equal(panel.labels_shown, wanted)
     report = label_report(wanted, PIDS)
     assert f"pair recall {report.pair_recall:.3f}" in panel.status.value
@@ -109,11 +152,15 @@ def test_agreement_against_the_rate_carries_the_sliders_mark():
     left, right = panel.figure.axes
     lines = {line.get_label(): line for line in left.lines}
     at = lines["pair precision"].get_xdata().tolist().index(0.3)
-    assert lines["pair precision"].get_ydata()[at] == pytest.approx(label_report(panel.labels_shown, PIDS).pair_precision)
+    assert lines["pair precision"].get_ydata()[at] == pytest.approx(
+        label_report(panel.labels_shown, PIDS).pair_precision
+    )
     assert lines["the slider"].get_xdata()[0] == 0.3 and lines["ARI"].get_ydata()[0] == 1
     assert "same camera" in {line.get_label() for line in right.lines}
     move(panel, rate=0.6)
-    assert {line.get_label(): line for line in panel.figure.axes[0].lines}["the slider"].get_xdata()[0] == 0.6
+    assert {line.get_label(): line for line in panel.figure.axes[0].lines}[
+        "the slider"
+    ].get_xdata()[0] == 0.6
 
 
 def test_more_noise_than_a_kind_can_make_is_said_and_the_slider_goes_on():
@@ -128,21 +175,34 @@ def test_more_noise_than_a_kind_can_make_is_said_and_the_slider_goes_on():
 
 def test_examples_are_pairs_of_the_chosen_cause_side_by_side_with_who_and_where():
     panel = move(lens(SPLIT), kind="split", cause="another camera")
-    assert len(panel.shown) == 6 and (CAMIDS[panel.shown[:, 0]] != CAMIDS[panel.shown[:, 1]]).all()
+    assert (
+        len(panel.shown) == 6
+        and (CAMIDS[panel.shown[:, 0]] != CAMIDS[panel.shown[:, 1]]).all()
+    )
     ax = panel.examples.figure.axes[0]
     i, j = panel.shown[0]
     canvas = ax.images[0].get_array()
-    assert (canvas[2, 2] == i % 256).all() and (canvas[2, 2 + 4] == j % 256).all(), "4 pixels wide each"
-    assert ax.texts[0].get_text() == f"id {PIDS[i]} | {PIDS[j]}\ncamera {CAMIDS[i] + 1} | {CAMIDS[j] + 1}"
+    assert (canvas[2, 2] == i % 256).all() and (canvas[2, 2 + 4] == j % 256).all(), (
+        "4 pixels wide each"
+    )
+    assert (
+        ax.texts[0].get_text()
+        == f"id {PIDS[i]} | {PIDS[j]}\ncamera {CAMIDS[i] + 1} | {CAMIDS[j] + 1}"
+    )
     assert "another camera" in panel.examples.figure.get_suptitle()
     before = panel.shown
     panel.controls["more"].click()
     panel.check()
-    assert panel.page == 1 and not {tuple(p) for p in panel.shown} & {tuple(p) for p in before}
+    assert panel.page == 1 and not {tuple(p) for p in panel.shown} & {
+        tuple(p) for p in before
+    }
 
 
 def test_other_examples_begin_again_after_the_last_and_pairs_without_cause_can_be_seen():
-    panel = lens(np.where(RNG.random(len(PIDS)) < 0.02, PIDS[RNG.permutation(len(PIDS))], PIDS), per_page=50)
+    panel = lens(
+        np.where(RNG.random(len(PIDS)) < 0.02, PIDS[RNG.permutation(len(PIDS))], PIDS),
+        per_page=50,
+    )
     assert NO_CAUSE in dict(panel.controls["cause"].options).values()
     move(panel, cause=NO_CAUSE)
     members = panel.causes.pairs[panel.causes.cause < 0]
@@ -158,7 +218,10 @@ def test_other_examples_begin_again_after_the_last_and_pairs_without_cause_can_b
 def test_the_chosen_cause_stays_while_the_slider_moves():
     panel = move(lens(), noise="camera_split", kind="split", rate=0.3, cause="another camera")
     assert move(panel, rate=0.4).controls["cause"].value == "another camera"
-    assert move(panel, noise=None).controls["cause"].value in dict(panel.controls["cause"].options).values()
+    assert (
+        move(panel, noise=None).controls["cause"].value
+        in dict(panel.controls["cause"].options).values()
+    )
 
 
 def test_pairs_are_capped_with_a_note():
@@ -166,23 +229,39 @@ def test_pairs_are_capped_with_a_note():
     total = len(PIDS) * (len(PIDS) - 1) // 2 - 12 * 66
     assert panel.causes.n_wrong == total and len(panel.causes.pairs) == 50
     assert f"Looked at 50 of {total:,} wrong pairs" in panel.figure.get_supxlabel()
-    assert "no pair rightly apart" in panel.figure.get_supxlabel(), "one cluster: nothing to compare with"
+    assert "no pair rightly apart" in panel.figure.get_supxlabel(), (
+        "one cluster: nothing to compare with"
+    )
 
 
 @pytest.mark.parametrize("pids", [None, np.full(len(PIDS), -1)])
 def test_without_truth_the_lens_is_one_sentence_and_no_control(pids):
     panel = NoiseLens(MERGED, pids, camids=CAMIDS, pictures=PICTURES)
     panel.check()
-    assert "True identities are not known" in panel.status.value and panel.controls == {} and panel.causes is None
-    assert panel.children == (panel.status, panel.chart) and "not known" in words(panel.figure)
+    assert (
+        "True identities are not known" in panel.status.value
+        and panel.controls == {}
+        and panel.causes is None
+    )
+    assert panel.children == (panel.status, panel.chart) and "not known" in words(
+        panel.figure
+    )
 
 
 @pytest.mark.parametrize("camids", [None, np.full(len(PIDS), -1)])
-def test_without_cameras_pairs_are_shown_without_cause_and_their_charts_are_not_offered(camids):
+def test_without_cameras_pairs_are_shown_without_cause_and_their_charts_are_not_offered(
+    camids,
+):
     panel = lens(camids=camids, features=None)
-    assert "Neither cameras nor" in panel.figure.get_supxlabel() and set(bars(panel)) == {NO_CAUSE}
+    assert "Neither cameras nor" in panel.figure.get_supxlabel() and set(bars(panel)) == {
+        NO_CAUSE
+    }
     assert list(panel.controls["show"].options) == ["causes", "agreement"]
-    assert [value for _, value in panel.controls["noise"].options] == [None, "symmetric", "outlier"]
+    assert [value for _, value in panel.controls["noise"].options] == [
+        None,
+        "symmetric",
+        "outlier",
+    ]
     assert panel.examples.figure.axes[0].texts[0].get_text().count("\n") == 0
     move(panel, noise="symmetric", show="agreement")
     assert "nothing known that may cause" in words(panel.figure)
@@ -190,7 +269,9 @@ def test_without_cameras_pairs_are_shown_without_cause_and_their_charts_are_not_
 
 def test_pictures_of_unknown_identity_are_left_out_of_pairs_and_of_injected_noise():
     pids = np.where(np.arange(len(PIDS)) % 5 == 0, -1, PIDS)
-    panel = NoiseLens(MERGED, pids, camids=CAMIDS, factors=FACTORS, features=FEATURES, resamples=20)
+    panel = NoiseLens(
+        MERGED, pids, camids=CAMIDS, factors=FACTORS, features=FEATURES, resamples=20
+    )
     assert (pids[panel.causes.pairs] >= 0).all()
     for noise in NOISE_KINDS:
         move(panel, noise=noise, rate=0.2, show="agreement")
@@ -199,7 +280,11 @@ def test_pictures_of_unknown_identity_are_left_out_of_pairs_and_of_injected_nois
 
 def test_all_outliers_are_a_sentence():
     panel = lens(np.full(len(PIDS), -1))
-    assert panel.causes.n_wrong == 0 and "outliers 100%" in panel.status.value and "ARI unknown" in panel.status.value
+    assert (
+        panel.causes.n_wrong == 0
+        and "outliers 100%" in panel.status.value
+        and "ARI unknown" in panel.status.value
+    )
     for show in panel.controls["show"].options:
         move(panel, show=show)
 
@@ -229,9 +314,12 @@ def test_arrays_that_do_not_fit_are_refused():
 
 
 def test_the_panel_is_drawn_as_pngs_and_can_be_found_in_a_page(monkeypatch):
-    monkeypatch.undo()                            # of `quick`
+    monkeypatch.undo()  # of `quick`
     panel = lens(factors=FACTORS)
-    assert all(bytes(view.value).startswith(b"\x89PNG") for view in panel.views) and "dkdmpl-noiselens" in panel._dom_classes
+    assert (
+        all(bytes(view.value).startswith(b"\x89PNG") for view in panel.views)
+        and "dkdmpl-noiselens" in panel._dom_classes
+    )
     before = bytes(panel.chart.value)
     for show in panel.controls["show"].options[1:]:
         assert bytes(move(panel, show=show).chart.value) != before

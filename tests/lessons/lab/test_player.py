@@ -1,4 +1,5 @@
 """The epoch player: every control moved, and what it then shows."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -21,20 +22,32 @@ def title(player):
 
 def test_moving_the_slider_or_playing_shows_the_epoch_its_row_and_its_line(tmp_path, flat):
     player = EpochPlayer(small_run(tmp_path))
-    assert player.epoch.max == player.play.max == 2 and title(player).startswith("Epoch 0: 3 clusters")
+    assert player.epoch.max == player.play.max == 2 and title(player).startswith(
+        "Epoch 0: 3 clusters"
+    )
     player.epoch.value = 2
     player.check()
-    assert title(player) == "Epoch 2: 4 clusters, 0% outliers, ARI 1.00, mAP 50.0%" == player.status.value
+    assert (
+        title(player)
+        == "Epoch 2: 4 clusters, 0% outliers, ARI 1.00, mAP 50.0%"
+        == player.status.value
+    )
     assert "▶ 2" in player.table.value and player.play.value == 2
     player.play.value = 1
     player.check()
-    assert player.epoch.value == 1 and title(player).startswith("Epoch 1:") and "▶ 1" in player.table.value
+    assert (
+        player.epoch.value == 1
+        and title(player).startswith("Epoch 1:")
+        and "▶ 1" in player.table.value
+    )
 
 
 def test_a_frame_is_drawn_once_and_comes_back_the_same(tmp_path, flat, monkeypatch):
     drawn = []
     frame = Film.frame
-    monkeypatch.setattr(Film, "frame", lambda film, *args: drawn.append(args) or frame(film, *args))
+    monkeypatch.setattr(
+        Film, "frame", lambda film, *args: drawn.append(args) or frame(film, *args)
+    )
     player = EpochPlayer(small_run(tmp_path))
     first = bytes(player.view.value)
     for epoch in (1, 0, 1, 0):
@@ -46,7 +59,12 @@ def test_a_frame_is_drawn_once_and_comes_back_the_same(tmp_path, flat, monkeypat
 
 def test_colour_number_and_choice_of_clusters_change_the_picture(tmp_path, flat):
     player = EpochPlayer(small_run(tmp_path), pids=PIDS, camids=np.zeros(24, int))
-    assert [key for _, key in player.colour.options] == ["followed", "error", "identity", "camera"]
+    assert [key for _, key in player.colour.options] == [
+        "followed",
+        "error",
+        "identity",
+        "camera",
+    ]
     player.colour.value = "error"
     player.check()
     labels = player.figure.axes[0].get_legend_handles_labels()[1]
@@ -67,7 +85,11 @@ def test_refresh_takes_up_what_training_has_added_and_can_go_with_it(tmp_path, f
     add_epoch(tmp_path, 1, np.where(PIDS == 3, 2, PIDS))
     player.refresh_button.click()
     player.check()
-    assert player.epoch.max == 1 and player.epoch.value == 0 and len(player.figure.axes[1].get_xticks()) > 1
+    assert (
+        player.epoch.max == 1
+        and player.epoch.value == 0
+        and len(player.figure.axes[1].get_xticks()) > 1
+    )
     add_epoch(tmp_path, 2, PIDS)
     player.newest.value = True
     player.check()
@@ -84,7 +106,9 @@ def test_a_run_that_has_not_begun_is_waited_for_in_a_sentence(tmp_path, flat):
         control.value = value
         player.check()
     small_run(tmp_path / "later")
-    assert player.refresh() and player.epoch.value == 2 and title(player).startswith("Epoch 2")
+    assert (
+        player.refresh() and player.epoch.value == 2 and title(player).startswith("Epoch 2")
+    )
 
 
 def test_labels_without_features_play_without_a_map(tmp_path):
@@ -95,7 +119,10 @@ def test_labels_without_features_play_without_a_map(tmp_path):
     assert player.figure.axes[1].patches and "▶ 1" in player.table.value
 
 
-@pytest.mark.parametrize("labels, words", [(np.full(24, -1), "0 clusters, 100%"), (np.zeros(24, int), "1 cluster, 0%")])
+@pytest.mark.parametrize(
+    "labels, words",
+    [(np.full(24, -1), "0 clusters, 100%"), (np.zeros(24, int), "1 cluster, 0%")],
+)
 def test_one_epoch_and_no_or_one_cluster_are_shown(tmp_path, flat, labels, words):
     add_epoch(tmp_path, 0, labels)
     player = EpochPlayer(tmp_path, pids=PIDS)

@@ -1,4 +1,5 @@
 """RankingBrowser: every control moved, its lists and its figures looked into."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -11,7 +12,9 @@ from dkdmpl_kit.lessons.lab import RankingBrowser
 
 
 class Pictures:
-    """A store of flat pictures, whose red channel is their index; `broken` cannot be read."""
+    """A store of flat pictures, whose red channel is their index; `broken` cannot be
+    read.
+    """
 
     def __init__(self, count, broken=()):
         self.count, self.broken = count, set(broken)
@@ -30,15 +33,26 @@ def unit(rng, *shape):
 
 @pytest.fixture
 def parts():
-    """Six queries of three identities in two cameras, thirty gallery pictures; the second view is the better one."""
+    """Six queries of three identities in two cameras, thirty gallery pictures; the
+    second view is the better one.
+    """
     rng = np.random.default_rng(0)
     query_pids, gallery_pids = np.arange(6) % 3, np.arange(30) % 3
     centres = unit(rng, 3, 8)
     bad = unit(rng, 6, 8), unit(rng, 30, 8)
-    good = [c + 0.6 * x for c, x in ((centres[query_pids], bad[0]), (centres[gallery_pids], bad[1]))]
-    good = tuple((x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in good)
-    ids = dict(query_pids=query_pids, gallery_pids=gallery_pids, query_camids=np.arange(6) // 3,
-               gallery_camids=np.arange(30) // 3 % 2)
+    good = [
+        c + 0.6 * x
+        for c, x in ((centres[query_pids], bad[0]), (centres[gallery_pids], bad[1]))
+    ]
+    good = tuple(
+        (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in good
+    )
+    ids = dict(
+        query_pids=query_pids,
+        gallery_pids=gallery_pids,
+        query_camids=np.arange(6) // 3,
+        gallery_camids=np.arange(30) // 3 % 2,
+    )
     return {"untrained": bad, "DKD-MPL": good}, ids
 
 
@@ -51,12 +65,20 @@ def test_the_lists_and_the_scores_are_those_of_the_protocol(parts):
     panel = browser(parts)
     views, ids = parts
     for name, pair in views.items():
-        expected = evaluate_ranking(*pair, ids["query_pids"], ids["gallery_pids"], ids["query_camids"], ids["gallery_camids"])
+        expected = evaluate_ranking(
+            *pair,
+            ids["query_pids"],
+            ids["gallery_pids"],
+            ids["query_camids"],
+            ids["gallery_camids"],
+        )
         np.testing.assert_array_equal(panel.precision[name], expected.average_precision)
         indices, kinds = panel.lists[name]
         assert indices[0] == np.argmax(pair[1] @ pair[0][0]) and len(indices) == 20
         same, near = ids["gallery_pids"][indices] == 0, ids["gallery_camids"][indices] == 0
-        np.testing.assert_array_equal(kinds, np.where(same & near, "junk", np.where(same, "right", "wrong")))
+        np.testing.assert_array_equal(
+            kinds, np.where(same & near, "junk", np.where(same, "right", "wrong"))
+        )
     assert f"untrained {panel.precision['untrained'][0]:.2f}" in panel.status.value
 
 
@@ -65,8 +87,14 @@ def test_moving_to_another_query_redraws_its_list_and_its_distances(parts):
     before = bytes(panel.ranking.value), bytes(panel.distances.value)
     panel.place.value = 4
     panel.check()
-    assert panel.query == 4 and bytes(panel.ranking.value) != before[0] and bytes(panel.distances.value) != before[1]
-    ticks = [line for line in panel.distances.figure.axes[1].lines if line.get_marker() == "|"]
+    assert (
+        panel.query == 4
+        and bytes(panel.ranking.value) != before[0]
+        and bytes(panel.distances.value) != before[1]
+    )
+    ticks = [
+        line for line in panel.distances.figure.axes[1].lines if line.get_marker() == "|"
+    ]
     shown = np.sort(np.concatenate([line.get_xdata() for line in ticks]))
     query, gallery = parts[0]["DKD-MPL"]
     np.testing.assert_allclose(shown, np.sort(1 - gallery @ query[4])[:20], atol=1e-6)
@@ -79,7 +107,9 @@ def test_the_order_puts_the_lowest_precision_or_the_largest_change_first(parts):
     assert panel.query == np.nanargmin(panel.precision["DKD-MPL"])
     panel.order.value = "most changed first"
     panel.check()
-    assert panel.query == np.nanargmax(np.abs(panel.precision["DKD-MPL"] - panel.precision["untrained"]))
+    assert panel.query == np.nanargmax(
+        np.abs(panel.precision["DKD-MPL"] - panel.precision["untrained"])
+    )
 
 
 def test_the_maps_are_asked_for_the_picture_at_the_chosen_rank_of_the_last_view(parts):
@@ -103,7 +133,9 @@ def test_the_maps_are_asked_for_the_picture_at_the_chosen_rank_of_the_last_view(
 
 def test_without_identities_lists_are_shown_and_nothing_is_marked(parts):
     panel = browser(parts, query_pids=None, gallery_pids=None)
-    assert "identities are unknown" in panel.status.value and panel.order.options == ("as listed",)
+    assert "identities are unknown" in panel.status.value and panel.order.options == (
+        "as listed",
+    )
     assert set(panel.lists["untrained"][1]) == {"unknown"}
     panel.place.value = 2
     panel.check()
@@ -128,7 +160,10 @@ def test_a_picture_that_cannot_be_read_is_a_sentence_and_the_last_list_stays(par
 
 def test_a_gallery_smaller_than_the_list_is_shown_whole(parts):
     views = {name: (q, g[:3]) for name, (q, g) in parts[0].items()}
-    ids = parts[1] | {"gallery_pids": parts[1]["gallery_pids"][:3], "gallery_camids": parts[1]["gallery_camids"][:3]}
+    ids = parts[1] | {
+        "gallery_pids": parts[1]["gallery_pids"][:3],
+        "gallery_camids": parts[1]["gallery_camids"][:3],
+    }
     panel = RankingBrowser(views, Pictures(6), Pictures(3), **ids)
     assert len(panel.lists["untrained"][0]) == 3
 
