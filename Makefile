@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 SIZE ?= small
 PRESET ?= smoke
 
-.PHONY: help demo test test-browser lab bench reproduce ablation neighbours robustness course figures notebooks lint clean
+.PHONY: help demo test test-browser lab bench reproduce ablation rivals robustness course figures notebooks lint clean
 
 help:
 	@echo "make demo       run all notebooks on the embedded pictures, write runs/demo/report.html"
@@ -16,7 +16,7 @@ help:
 	@echo "make bench      measure speed and memory (SIZE=full: at the data sets' sizes, half an hour)"
 	@echo "make reproduce  train the ablation to its plateau, several seeds (resumable)"
 	@echo "make ablation   GKD x SKD in ten epochs, three seeds, one page: half an hour (resumable)"
-	@echo "make neighbours train eight objectives with equal budgets, several seeds (resumable)"
+	@echo "make rivals    train eight objectives with equal budgets, several seeds (resumable)"
 	@echo "make robustness injected label noise against each loss, on a head over frozen features (resumable)"
 	@echo "make course     learner's copies of the notebooks, and slides"
 	@echo "make figures    copy the README's pictures from the last demo to figures/"
@@ -56,9 +56,9 @@ ablation: $(STAMP)
 	$(BIN)/dkdmpl grid grids/ablation.yml --out runs/ablation --jobs 2 --threads 1
 	$(BIN)/dkdmpl report runs/ablation --publish figures/ablation
 
-neighbours: $(STAMP)
-	$(BIN)/dkdmpl grid grids/neighbours.yml --out runs/neighbours --jobs 2 --threads 1
-	$(BIN)/dkdmpl report runs/neighbours --publish figures/neighbours
+rivals: $(STAMP)
+	$(BIN)/dkdmpl grid grids/rivals.yml --out runs/rivals --jobs 2 --threads 1
+	$(BIN)/dkdmpl report runs/rivals --publish figures/rivals
 
 robustness: $(STAMP)
 	$(BIN)/dkdmpl robustness --out runs/robustness --publish figures/robustness

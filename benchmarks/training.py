@@ -21,7 +21,7 @@ from dkdmpl_kit.data import TrainingImages
 from dkdmpl_kit.experiment import Config, preset
 from dkdmpl_kit.losses import anchor_features, dkdmpl_loss
 from dkdmpl_kit.memory import ClusterMemory
-from dkdmpl_kit.training import new_state, settle, train_epoch
+from dkdmpl_kit.training import new_state, resolve_auto, train_epoch
 from dkdmpl_kit.training.precision import StageClock
 
 IMAGES_PER_CLUSTER, UPDATES = 4, 20
@@ -88,7 +88,7 @@ def step_rows(config: Config, n_clusters: int, rounds: int) -> Iterator[dict]:
     """Precision and memory format as measured against plain fp32; DKD-MPL against
     cluster contrast; loading's share.
     """
-    chosen, _ = settle(config.replace(precision="auto", memory_format="auto"))
+    chosen, _ = resolve_auto(config.replace(precision="auto", memory_format="auto"))
     plain = chosen.replace(precision="fp32", memory_format="contiguous")
     (kit, _), (other, _) = in_turn(
         {"kit": stepper(chosen, n_clusters), "plain": stepper(plain, n_clusters)},

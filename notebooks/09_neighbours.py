@@ -22,7 +22,7 @@
 #
 # **Time** on 2 CPU cores: under a minute with `preset="smoke"`, a few minutes with `"demo"` (two short training runs; one of them is shared with notebooks 03, 04, 07 and 08).
 #
-# **Reads and writes** in `out_dir`: reads the data set and the run `warm-seed…` (both made if missing); writes `runs/warm-…` of one other method, `figures/09_*.png` and `metrics/09_neighbours/metrics.json`. It also reads `figures/neighbours/records.json` of this checkout, if it is there: the comparison with several seeds, made earlier.
+# **Reads and writes** in `out_dir`: reads the data set and the run `warm-seed…` (both made if missing); writes `runs/warm-…` of one other method, `figures/09_*.png` and `metrics/09_neighbours/metrics.json`. It also reads `figures/rivals/records.json` of this checkout, if it is there: the comparison with several seeds, made earlier.
 #
 # **Whose work is this?** Each idea below has its paper, named at its place. The functions are the kit's, written from the papers' formulas and their authors' published code. They are *ideas in this kit's frame*, not the published systems. And only the abstract of DKD-MPL (Zhu, Peng, Yan, IEEE Trans. Multimedia, 2024) is available to us: its formulas are this kit's reading.
 
@@ -64,8 +64,8 @@ from dkdmpl_kit.losses.rivals import (
     NEEDS,
     HybridMemory,
     label_smoothing_loss,
-    neighbour_loss,
     refined_labels,
+    rival_loss,
     rlcc_loss,
 )
 from dkdmpl_kit.memory import ClusterMemory
@@ -329,7 +329,7 @@ def loss_of(method, z, logits):
     if method == "spcl":                                                  # another memory: other logits, more classes
         return cluster_contrast_loss(hybrid.logits(z, tau), hybrid.classes[batch])
     views = {"z": z, "ema_z": ema_z, "ema_logits": ema_logits, "plain_z": plain_z, "carried": carried}
-    return neighbour_loss(method, logits, y, views).total
+    return rival_loss(method, logits, y, views).total
 
 
 def cosine(one, two):
@@ -547,12 +547,12 @@ if live:
 #
 # ## The comparison: equal budgets, paired seeds
 #
-# `dkdmpl grid grids/neighbours.yml` trains them all on the kit's embedded people: same start, same clustering, same number of steps, several [seeds](course/glossary.md#seed). Its records lie in `figures/neighbours/` of the checkout. We read them here, whatever data set you chose above.
+# `dkdmpl grid grids/rivals.yml` trains them all on the kit's embedded people: same start, same clustering, same number of steps, several [seeds](course/glossary.md#seed). Its records lie in `figures/rivals/` of the checkout. We read them here, whatever data set you chose above.
 #
 # **Predict:** will any method be ahead of cluster contrast by more than the seeds scatter?
 
 # %%
-published = Path(dkdmpl_kit.__file__).resolve().parent.parent / "figures" / "neighbours" / "records.json"
+published = Path(dkdmpl_kit.__file__).resolve().parent.parent / "figures" / "rivals" / "records.json"
 records = read_json(published) if published.exists() else []
 trained = [record for record in records if record["run"] != "untrained" and record["final"]]
 if trained:
@@ -564,8 +564,8 @@ if trained:
           + (f"yes, {setting['epochs']} epochs of {setting['iterations']} batches." if len(budgets) == 1 else "NO."))
     display(Markdown(markdown_table(records)))
 else:
-    print("There are no records of this comparison in this checkout (figures/neighbours/records.json). Make them with "
-          "`dkdmpl grid grids/neighbours.yml`, then `dkdmpl report runs/neighbours --publish figures/neighbours`.")
+    print("There are no records of this comparison in this checkout (figures/rivals/records.json). Make them with "
+          "`dkdmpl grid grids/rivals.yml`, then `dkdmpl report runs/rivals --publish figures/rivals`.")
 
 # %%
 found = by_method(records)

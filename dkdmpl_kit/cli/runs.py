@@ -100,16 +100,15 @@ def add(command) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     from dkdmpl_kit.experiment import pick_device
-    from dkdmpl_kit.training import fit
-    from dkdmpl_kit.training import processes as distributed
+    from dkdmpl_kit.training import fit, processes
     from dkdmpl_kit.training.tensorboard import tensorboard_writer
 
     config = config_of(args)
-    distributed.start(
+    processes.start(
         pick_device(config.device)
     )  # under torchrun: several processes, of which the first one talks
-    args.quiet = args.quiet or distributed.rank() > 0
-    dataset = distributed.main_first(dataset_of, config, args)
+    args.quiet = args.quiet or processes.rank() > 0
+    dataset = processes.main_first(dataset_of, config, args)
     result = fit(
         config,
         dataset,
@@ -117,7 +116,7 @@ def _train(args: argparse.Namespace) -> int:
         progress=not args.quiet,
         on_epoch=tensorboard_writer(config.run_dir) if args.tensorboard else None,
     )
-    if distributed.rank() == 0:
+    if processes.rank() == 0:
         print(_measures_line(config.name, result.final), f"-> {result.run_dir}")
         if best := result.best:
             print(

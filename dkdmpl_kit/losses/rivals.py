@@ -6,7 +6,7 @@ copied; its docstring names both and says what is simpler here: one network, the
 clustering, no camera terms. B is the batch, K the number of clusters, d the feature
 size. Logits are already divided by their temperature, features are rows of norm 1,
 16-bit input is computed in float32, every loss is a mean over the batch.
-`neighbour_loss` reaches them all by name.
+`rival_loss` reaches them all by name.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def neighbour_loss(
+def rival_loss(
     method: str,
     logits: Tensor,
     labels: Tensor,

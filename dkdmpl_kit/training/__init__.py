@@ -10,7 +10,7 @@ from dkdmpl_kit.training.loop import (
     learning_rate,
     load_encoder,
     new_state,
-    settle,
+    resolve_auto,
     train_epoch,
 )
 
@@ -24,6 +24,6 @@ __all__ = [
     "load_encoder",
     "Monitor",
     "new_state",
-    "settle",
+    "resolve_auto",
     "train_epoch",
 ]

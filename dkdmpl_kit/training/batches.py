@@ -16,7 +16,7 @@ from dkdmpl_kit.losses import anchor_features, carry_posterior, teacher_logits
 from dkdmpl_kit.losses.rivals import NEEDS, refined_labels
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.models import Encoder, autocast
-from dkdmpl_kit.training import processes as distributed
+from dkdmpl_kit.training import processes
 from dkdmpl_kit.training.checkpoint import TrainingState
 
 
@@ -73,13 +73,13 @@ def encode(config: Config, encoder: Encoder, view: torch.Tensor, count: int) -> 
         else:
             parts = [
                 view[p]
-                for p in distributed.cut(len(view), config.accumulation, unit)
+                for p in processes.cut(len(view), config.accumulation, unit)
                 if p.start < p.stop
             ]
             z = torch.cat(
                 [checkpoint(encoder, part, use_reentrant=False).float() for part in parts]
             )
-    return distributed.gather(z, count, _share(config, count))
+    return processes.gather(z, count, _share(config, count))
 
 
 def anchors(
@@ -111,7 +111,7 @@ def _share(config: Config, count: int) -> slice:
     """The part of a batch whose pictures this process encodes: whole groups of
     `samples_per_bn`.
     """
-    return distributed.share(count, config.samples_per_bn or 1)
+    return processes.share(count, config.samples_per_bn or 1)
 
 
 @torch.no_grad()
@@ -122,7 +122,7 @@ def _slow(
     pictures.
     """
     with autocast(config.precision, view.device):
-        return distributed.gather(state.ema(view).float(), count, _share(config, count))
+        return processes.gather(state.ema(view).float(), count, _share(config, count))
 
 
 def augmented(
@@ -158,7 +158,7 @@ def follow(state: TrainingState, momentum: float) -> None:
         slow.copy_(fast)
 
 
-def neighbour_views(
+def rival_views(
     config: Config,
     state: TrainingState,
     memory: ClusterMemory,

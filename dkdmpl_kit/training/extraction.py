@@ -12,11 +12,11 @@ import torch
 from dkdmpl_kit.data import ImageStore
 from dkdmpl_kit.experiment import Config, pick_device, read_json, write_json
 from dkdmpl_kit.models import Encoder, extract_features
-from dkdmpl_kit.training import processes as distributed
+from dkdmpl_kit.training import processes
 from dkdmpl_kit.training.precision import choose_precision
 
 
-def settle(config: Config, known: dict | None = None) -> tuple[Config, dict]:
+def resolve_auto(config: Config, known: dict | None = None) -> tuple[Config, dict]:
     """`config` with every "auto" of precision and memory format decided, and the record
     of how (`choose_precision`'s).
 
@@ -44,16 +44,16 @@ def settle(config: Config, known: dict | None = None) -> tuple[Config, dict]:
     ), record
 
 
-def settle_run(config: Config, run_dir: Path) -> Config:
-    """`settle` for a run: by environment.json where it was written down, which it is
+def resolve_run(config: Config, run_dir: Path) -> Config:
+    """`resolve_auto` for a run: by environment.json where it was written down, which it is
     before anything else happens.
     """
     found = read_json(run_dir / "environment.json")
-    settled, record = settle(config, found.get("compute"))
+    settled, record = resolve_auto(config, found.get("compute"))
     if "compute" not in found:
         began = {
-            "count": distributed.world_size(),
-            "backend": distributed.backend(),
+            "count": processes.world_size(),
+            "backend": processes.backend(),
         }  # each epoch's record has its own count
         write_json(
             run_dir / "environment.json", found | {"compute": record, "processes": began}
@@ -76,14 +76,12 @@ def extract(config: Config, encoder: Encoder, store: ImageStore) -> np.ndarray:
     pictures than processes are not split.
     """
     device = pick_device(config.device)
-    precision = settle(config)[0].extraction_precision
-    if distributed.world_size() == 1 or len(store) < distributed.world_size():
+    precision = resolve_auto(config)[0].extraction_precision
+    if processes.world_size() == 1 or len(store) < processes.world_size():
         return extract_features(encoder, store, device=device, precision=precision)
-    part = distributed.share(len(store))
+    part = processes.share(len(store))
     own = extract_features(encoder, _Stretch(store, part), device=device, precision=precision)
-    return (
-        distributed.gather(torch.from_numpy(own).to(device), len(store), part).cpu().numpy()
-    )
+    return processes.gather(torch.from_numpy(own).to(device), len(store), part).cpu().numpy()
 
 
 class _Stretch:

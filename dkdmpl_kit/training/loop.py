@@ -3,7 +3,7 @@ after every epoch.
 
 What trains sees `TrainingImages`: paths and cameras. True identities live in `Monitor`,
 which only measures. Under torchrun every process runs this loop on the same batches,
-each with its share of the pictures (`distributed`).
+each with its share of the pictures (`processes`).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from dkdmpl_kit.data import ImageStore, ReIDDataset, TrainingImages, arrays_of, 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import Config, open_run, pick_device, read_json, write_json
 from dkdmpl_kit.losses import DKDMPLLoss, dkdmpl_loss
-from dkdmpl_kit.losses.rivals import NEEDS, HybridMemory, neighbour_loss
+from dkdmpl_kit.losses.rivals import NEEDS, HybridMemory, rival_loss
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.models import Encoder, build_encoder
 from dkdmpl_kit.models.batch_norm import set_samples_per_bn, update_running_statistics
 from dkdmpl_kit.neighbors import knn_graph
-from dkdmpl_kit.training import processes as distributed
+from dkdmpl_kit.training import processes
 from dkdmpl_kit.training.batches import (
     anchors,
     augmented,
@@ -42,7 +42,7 @@ from dkdmpl_kit.training.batches import (
     encode,
     follow,
     needs_ema,
-    neighbour_views,
+    rival_views,
     teacher,
     with_outliers,
 )
@@ -53,7 +53,7 @@ from dkdmpl_kit.training.checkpoint import (
     save_epoch,
 )
 from dkdmpl_kit.training.control import RunControl
-from dkdmpl_kit.training.extraction import extract, open_store, settle, settle_run
+from dkdmpl_kit.training.extraction import extract, open_store, resolve_auto, resolve_run
 from dkdmpl_kit.training.precision import FORMATS, StageClock, peak_memory_mb
 from dkdmpl_kit.training.seeds import generator_for, seed_everything
 from dkdmpl_kit.training.truth import UNMEASURED, Monitor
@@ -100,11 +100,11 @@ def fit(
     loss is no longer finite, and when another process is lost.
     """
     images = dataset.unlabelled()
-    device = distributed.start(pick_device(config.device))
+    device = processes.start(pick_device(config.device))
     _refuse_unfit(config, images, control)
-    fingerprint = distributed.once(dataset.fingerprint)
-    run_dir = distributed.once(open_run, config, fingerprint, resume=resume)
-    distributed.once(
+    fingerprint = processes.once(dataset.fingerprint)
+    run_dir = processes.once(open_run, config, fingerprint, resume=resume)
+    processes.once(
         write_json,
         run_dir / "data.json",
         {  # what a report knows the pictures by
@@ -113,14 +113,14 @@ def fit(
             "fingerprint": fingerprint,
         },
     )
-    config = distributed.once(settle_run, config, run_dir).replace(device=device)
+    config = processes.once(resolve_run, config, run_dir).replace(device=device)
     seed_everything(config.seed)
     monitor = Monitor(config, dataset)
     true_labels = _identity_labels(dataset) if config.method == "supervised" else None
     state = new_state(config, device)
     load_checkpoint(run_dir, state)
-    shown = progress and distributed.rank() == 0
-    store = distributed.main_first(
+    shown = progress and processes.rank() == 0
+    store = processes.main_first(
         open_store, config, images.paths, progress=shown, cache_dir=run_dir / "cache"
     )
     epochs = tqdm(
@@ -131,15 +131,15 @@ def fit(
         initial=state.epoch,
         total=config.epochs,
     )
-    with distributed.partners(lambda: f"epoch {state.epoch}"):
+    with processes.partners(lambda: f"epoch {state.epoch}"):
         for _ in epochs:
             record = _epoch(
                 config, run_dir, state, store, images, monitor, true_labels, control
             )
             epochs.set_postfix_str(_one_line(record))
-            if on_epoch and distributed.rank() == 0:
+            if on_epoch and processes.rank() == 0:
                 on_epoch(record)
-        result = distributed.once(_written, run_dir) or _finish(
+        result = processes.once(_written, run_dir) or _finish(
             config, run_dir, state, store, images, monitor, fingerprint
         )
     return FitResult(
@@ -162,7 +162,7 @@ def _refuse_unfit(config: Config, images: TrainingImages, control: RunControl | 
             f"itself: set samples_per_bn, such as samples_per_bn={config.batch_images} "
             "(batch_images)."
         )
-    if control is not None and distributed.world_size() > 1:
+    if control is not None and processes.world_size() > 1:
         raise KitError(
             "A RunControl pauses and stops a single process: train with several "
             "processes without control=."
@@ -187,33 +187,31 @@ def _epoch(
     with clock("extract"):
         features = extract(config, state.encoder, store)
     with clock("cluster"):
-        pseudo = true_labels or distributed.once(
-            cluster_epoch, config, features, images.camids
-        )
+        pseudo = true_labels or processes.once(cluster_epoch, config, features, images.camids)
         require_clusters(pseudo)
     with clock("train"):
         losses = train_epoch(config, state, store, images, features, pseudo, clock, control)
     with clock("evaluate"):
         due = (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == config.epochs
         ranking = monitor.ranking(state.encoder) if due else dict(UNMEASURED)
-    record = distributed.once(
+    record = processes.once(
         lambda: {
             "epoch": epoch,
             **losses,
             **_counts(pseudo),
             **monitor.agreement(pseudo.labels),
             **ranking,
-            "processes": distributed.world_size(),
+            "processes": processes.world_size(),
             "seconds": clock.seconds,
             "peak_memory_mb": peak_memory_mb(),
         }
     )
     state.history.append(record)
     state.epoch = epoch + 1
-    distributed.once(
+    processes.once(
         save_epoch, run_dir, epoch, pseudo.labels, features if config.keep_features else None
     )
-    distributed.once(save_checkpoint, run_dir, state)
+    processes.once(save_checkpoint, run_dir, state)
     return record
 
 
@@ -292,7 +290,7 @@ def train_epoch(
         _require_finite(loss.total, "loss", state.epoch)
         state.optimiser.zero_grad(set_to_none=True)
         loss.total.backward()
-        distributed.add_gradients(
+        processes.add_gradients(
             p for group in state.optimiser.param_groups for p in group["params"]
         )
         state.optimiser.step()
@@ -341,8 +339,8 @@ def _objective(
         logits = memory.logits(z, config.temperature)
         anchor_logits = None
         if config.method in NEEDS:
-            views = neighbour_views(config, state, memory, store, batch, z, draws)
-            return neighbour_loss(
+            views = rival_views(config, state, memory, store, batch, z, draws)
+            return rival_loss(
                 config.method,
                 logits,
                 y,
@@ -390,7 +388,7 @@ def new_state(config: Config, device: str) -> TrainingState:
     """Encoder, its EMA where a setting needs one, and Adam over the parameters that
     train.
     """
-    config, _ = settle(config)
+    config, _ = resolve_auto(config)
     encoder = build_encoder(
         config.backbone,
         weights=config.weights,
@@ -438,7 +436,7 @@ def assess(
     """Measure an encoder once: ranking of the test split, clustering of the training
     split under the same settings.
     """
-    pseudo = distributed.once(
+    pseudo = processes.once(
         cluster_epoch, config, extract(config, encoder, store), images.camids
     )
     return {**monitor.ranking(encoder), **monitor.agreement(pseudo.labels), **_counts(pseudo)}
@@ -482,7 +480,7 @@ def _finish(
         "note": monitor.blind,
         "data_fingerprint": fingerprint,
     }
-    distributed.once(write_json, run_dir / "result.json", result)
+    processes.once(write_json, run_dir / "result.json", result)
     return result
 
 
@@ -495,7 +493,7 @@ def load_encoder(run_dir: str | Path) -> tuple[Config, Encoder]:
     trained encoder of a run folder.
     """
     run_dir = Path(run_dir)
-    config, _ = settle(
+    config, _ = resolve_auto(
         Config().replace(**read_json(run_dir / "config.json")["settings"]),
         read_json(run_dir / "environment.json").get("compute"),
     )

@@ -9,7 +9,7 @@ from dkdmpl_kit.evaluation import evaluate_ranking
 from dkdmpl_kit.experiment import Config
 from dkdmpl_kit.models import Encoder
 from dkdmpl_kit.noise import cluster_agreement
-from dkdmpl_kit.training import processes as distributed
+from dkdmpl_kit.training import processes
 from dkdmpl_kit.training.extraction import extract, open_store
 
 UNMEASURED = {"mAP": None, "rank1": None, "mINP": None}
@@ -50,7 +50,7 @@ class Monitor:
         (_, query_pids, query_cams), (_, gallery_pids, gallery_cams) = (
             arrays_of(s) for s in self.splits
         )
-        result = distributed.once(
+        result = processes.once(
             evaluate_ranking,
             query,
             gallery,

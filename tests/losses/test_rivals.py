@@ -24,9 +24,9 @@ from dkdmpl_kit.losses.rivals import (
     label_smoothing_loss,
     mean_teacher_loss,
     mmt_loss,
-    neighbour_loss,
     probability_distillation_loss,
     refined_labels,
+    rival_loss,
     rlcc_loss,
     softmax_triplet_loss,
 )
@@ -400,7 +400,7 @@ def test_a_posterior_whose_clusters_all_dissolved_makes_rlcc_label_smoothing():
 
 def test_a_lone_instance_batch_gives_finite_losses():
     z, x = unit_rows(1, 1), batch(1, 1, 3)
-    found = [neighbour_loss(name, x, FIRST, views_of(x, z)).total for name in NEEDS]
+    found = [rival_loss(name, x, FIRST, views_of(x, z)).total for name in NEEDS]
     assert all(torch.isfinite(loss) for loss in found)
 
 
@@ -434,13 +434,13 @@ def test_each_name_leads_to_its_function_with_the_views_in_their_places_and_take
         len({round(loss.item(), 6) for loss in expected.values()}) == 6
     )  # no two of them coincide
     for name, loss in expected.items():
-        found = neighbour_loss(name, x, LABELS, v)
+        found = rival_loss(name, x, LABELS, v)
         assert torch.equal(found.total, loss) and torch.equal(
             found.cluster_contrast, cluster_contrast_loss(x, LABELS)
         )
         assert found.gkd.item() == found.skd.item() == 0.0
     assert torch.equal(
-        neighbour_loss("hdcpd", x, LABELS, v, weight=0.0).total,
+        rival_loss("hdcpd", x, LABELS, v, weight=0.0).total,
         cluster_contrast_loss(x, LABELS),
     )
 
@@ -488,9 +488,9 @@ def test_the_defaults_are_the_published_settings():
 def test_losses_keep_float64_and_compute_in_float32_below(method, dtype):
     x, z = batch(1, 6, 3), unit_rows(1)
     views = {name: view.to(dtype) for name, view in views_of(x, z).items()}
-    loss = neighbour_loss(method, x.to(dtype), LABELS, views).total
+    loss = rival_loss(method, x.to(dtype), LABELS, views).total
     assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    exact = neighbour_loss(method, x, LABELS, views_of(x, z)).total.item()
+    exact = rival_loss(method, x, LABELS, views_of(x, z)).total.item()
     assert loss.item() == pytest.approx(exact, rel=0.05 if dtype == torch.bfloat16 else 1e-5)
 
 
@@ -501,16 +501,16 @@ TWO = torch.tensor([0, 1])
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: neighbour_loss("mutual", X, TWO), "label_smoothing, mmt"),
+        (lambda: rival_loss("mutual", X, TWO), "label_smoothing, mmt"),
         (
-            lambda: neighbour_loss("ice", X, TWO, {"z": Z, "ema_z": Z}),
+            lambda: rival_loss("ice", X, TWO, {"z": Z, "ema_z": Z}),
             "needs the view 'plain_z'",
         ),
         (
-            lambda: neighbour_loss("hdcpd", X, TWO, {"ema_logits": None}),
+            lambda: rival_loss("hdcpd", X, TWO, {"ema_logits": None}),
             "needs the view 'ema_logits'",
         ),
-        (lambda: neighbour_loss("rlcc", X, TWO), "needs the view 'carried'"),
+        (lambda: rival_loss("rlcc", X, TWO), "needs the view 'carried'"),
         (lambda: label_smoothing_loss(X, TWO, epsilon=1.5), "epsilon=1.5"),
         (lambda: label_smoothing_loss(X, torch.tensor([0, -1])), "outliers"),
         (lambda: mean_teacher_loss(X, torch.zeros(2, 4)), "share one shape"),
@@ -561,7 +561,5 @@ def test_every_public_loss_names_its_paper():
     ]
     assert len(public) == 13
     assert all(
-        any(p in thing.__doc__ for p in papers)
-        for thing in public
-        if thing is not neighbour_loss
+        any(p in thing.__doc__ for p in papers) for thing in public if thing is not rival_loss
     )

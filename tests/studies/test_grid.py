@@ -167,7 +167,7 @@ def test_every_ready_grid_reads_and_says_what_it_is_for(tmp_path, path):
     configs = read_grid(path, tmp_path)
     about = " ".join(path.read_text().split())
     assert len(configs) >= 8 and "about:" in about
-    assert path.stem in ("reproduce", "neighbours", "paper") or re.search(
+    assert path.stem in ("reproduce", "rivals", "paper") or re.search(
         r"Time budget: \d+ minutes", about
     )
     assert len({config.seed for config in configs}) >= 2 or path.stem == "paper"

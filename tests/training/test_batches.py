@@ -13,14 +13,13 @@ from dkdmpl_kit.experiment import METHODS
 from dkdmpl_kit.losses import carry_posterior
 from dkdmpl_kit.losses.rivals import NEEDS, refined_labels
 from dkdmpl_kit.memory import ClusterMemory
-from dkdmpl_kit.training import fit, new_state
-from dkdmpl_kit.training import processes as distributed
+from dkdmpl_kit.training import fit, new_state, processes
 from dkdmpl_kit.training.batches import (
     augmented,
     carried_labels,
     encode,
     needs_ema,
-    neighbour_views,
+    rival_views,
     with_outliers,
 )
 
@@ -64,21 +63,19 @@ def test_the_views_are_those_of_the_ema_encoder_without_gradient(tiny_config, ti
         torch.randn(4, state.encoder.dim, generator=draws), dim=1
     )
     memory = ClusterMemory(z, torch.tensor([0, 0, 1, 1]))
-    views = neighbour_views(config, state, memory, store, batch, z, draws)
+    views = rival_views(config, state, memory, store, batch, z, draws)
     assert set(views) == {"z", "ema_z", "plain_z"} and views["z"] is z
     with torch.no_grad():
         torch.testing.assert_close(views["plain_z"], state.ema(to_float(store.batch(batch))))
     assert not views["ema_z"].requires_grad and not torch.equal(
         views["ema_z"], views["plain_z"]
     )
-    views = neighbour_views(
-        config.replace(method="mmt"), state, memory, store, batch, z, draws
-    )
+    views = rival_views(config.replace(method="mmt"), state, memory, store, batch, z, draws)
     torch.testing.assert_close(
         views["ema_logits"], views["ema_z"] @ memory.features.T / config.temperature
     )
     assert set(
-        neighbour_views(config.replace(method="rlcc"), state, memory, store, batch, z, draws)
+        rival_views(config.replace(method="rlcc"), state, memory, store, batch, z, draws)
     ) == {"z"}
 
 
@@ -142,7 +139,7 @@ def test_a_process_sees_its_share_of_a_batch_as_it_looks_in_the_whole(
     store = ImageStore(arrays_of(tiny_dataset.train)[0][:12], 32, 16, progress=False)
     whole_draws, draws = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
     whole = augment(store.batch(np.arange(12)), whole_draws, flip=0.5, padding=4, erasing=0.5)
-    monkeypatch.setattr(distributed, "share", lambda count, unit: slice(4, 8))
+    monkeypatch.setattr(processes, "share", lambda count, unit: slice(4, 8))
     assert torch.equal(
         augmented(tiny_config.replace(padding=4), store, np.arange(12), draws, "cpu"),
         whole[4:8],

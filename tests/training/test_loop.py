@@ -300,7 +300,7 @@ def test_extraction_is_asked_for_apart_from_training(
         return as_chosen("bf16", "contiguous", "fp32")()
 
     monkeypatch.setattr(extraction, "choose_precision", choose)
-    training.settle(
+    training.resolve_auto(
         tiny_config.replace(precision="auto", extraction_precision=asked_for, freeze_stages=1)
     )
     assert asked["extraction_precision"] == expected and asked["precision"] == "auto"

@@ -19,7 +19,7 @@ import torch
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import open_dataset, preset
 from dkdmpl_kit.training import loop as training
-from dkdmpl_kit.training import processes as distributed
+from dkdmpl_kit.training import processes
 from dkdmpl_kit.training.control import RunControl
 
 # timm's smallest ResNet, not pre-trained: the bundled encoder magnifies rounding a
@@ -67,7 +67,7 @@ def watched(seen):
         name: getattr(training, name)
         for name in ("augmented", "ClusterMemory", "HybridMemory")
     }
-    add = distributed.add_gradients
+    add = processes.add_gradients
 
     def keep(name, first):
         def call(*args, **options):
@@ -87,11 +87,11 @@ def watched(seen):
         keep("ClusterMemory", False),
         keep("HybridMemory", False),
     )
-    distributed.add_gradients = adding
+    processes.add_gradients = adding
     try:
         yield
     finally:
-        distributed.add_gradients = add
+        processes.add_gradients = add
         for name, value in real.items():
             setattr(training, name, value)
 
@@ -101,10 +101,10 @@ def train_case(case, root, out, **changes):
     process.
     """
     config, seen = config_of(case, root, out, **changes), {}
-    distributed.start("cpu")
+    processes.start("cpu")
     with watched(seen):
         result = training.fit(
-            config, distributed.main_first(open_dataset, config), progress=False
+            config, processes.main_first(open_dataset, config), progress=False
         )
     return {
         "history": list(result.history),
@@ -119,7 +119,7 @@ def worker(root, out):
     """What each of two processes does: every case, the outcome in a file of its own."""
     torch.set_num_threads(1)
     for case in CASES:
-        torch.save(train_case(case, root, out), Path(out) / f"{case}-{distributed.rank()}.pt")
+        torch.save(train_case(case, root, out), Path(out) / f"{case}-{processes.rank()}.pt")
 
 
 def doomed_worker(root, out):
@@ -130,7 +130,7 @@ def doomed_worker(root, out):
 
     def dying(*args):
         calls.append(1)
-        if distributed.rank() == 1 and len(calls) == config.iterations + 2:
+        if processes.rank() == 1 and len(calls) == config.iterations + 2:
             os.kill(os.getpid(), 9)
         return real(*args)
 
@@ -285,46 +285,44 @@ def test_a_killed_process_ends_the_run_with_a_sentence_and_one_process_resumes_i
 
 def test_a_single_process_needs_no_launcher_and_nothing_changes(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert distributed.start("cpu") == "cpu" and (
-        distributed.rank(),
-        distributed.world_size(),
+    assert processes.start("cpu") == "cpu" and (
+        processes.rank(),
+        processes.world_size(),
     ) == (0, 1)
     z = torch.rand(3, 2, requires_grad=True)
-    assert distributed.gather(z, 3, slice(0, 3)) is z and distributed.once(max, 2, 3) == 3
-    assert distributed.share(7) == slice(0, 7) and distributed.backend() is None
+    assert processes.gather(z, 3, slice(0, 3)) is z and processes.once(max, 2, 3) == 3
+    assert processes.share(7) == slice(0, 7) and processes.backend() is None
 
 
 def test_rows_are_cut_into_whole_units_and_none_is_lost():
-    assert distributed.cut(10, 3) == [slice(0, 3), slice(3, 6), slice(6, 10)]
-    assert distributed.cut(12, 2, unit=4) == [slice(0, 4), slice(4, 12)]
-    assert distributed.cut(4, 3, unit=4) == [slice(0, 0), slice(0, 0), slice(0, 4)]
+    assert processes.cut(10, 3) == [slice(0, 3), slice(3, 6), slice(6, 10)]
+    assert processes.cut(12, 2, unit=4) == [slice(0, 4), slice(4, 12)]
+    assert processes.cut(4, 3, unit=4) == [slice(0, 0), slice(0, 0), slice(0, 4)]
     for count, pieces, unit in ((17, 4, 1), (16, 3, 4), (7, 2, 3)):
-        rows = [
-            i for part in distributed.cut(count, pieces, unit) for i in range(count)[part]
-        ]
+        rows = [i for part in processes.cut(count, pieces, unit) for i in range(count)[part]]
         assert rows == list(range(count))
 
 
 def test_too_many_processes_for_a_batch_or_a_machine_are_one_sentence(monkeypatch):
-    monkeypatch.setattr(distributed, "world_size", lambda: 5)
+    monkeypatch.setattr(processes, "world_size", lambda: 5)
     with pytest.raises(
         KitError, match="5 processes cannot share a batch of 16 pictures in groups of 4"
     ):
-        distributed.share(16, 4)
+        processes.share(16, 4)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(KitError, match="at most one process a GPU"):
-        distributed.start("cuda")
+        processes.start("cuda")
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(KitError, match="torchrun"):
-        distributed.start("cpu")
+        processes.start("cpu")
 
 
 def test_a_handle_that_pauses_is_refused_with_several_processes(
     tiny_config, tiny_dataset, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(processes, "world_size", lambda: 2)
     with pytest.raises(KitError, match="RunControl"):
         training.fit(
             tiny_config.replace(out_dir=str(tmp_path)),
