@@ -55,6 +55,7 @@ from dkdmpl_kit.losses import (
 )
 from dkdmpl_kit.losses.theory import label_case
 from dkdmpl_kit.memory import ClusterMemory
+from dkdmpl_kit.noise import true_clusters
 from dkdmpl_kit.training.seeds import generator_for
 
 stage = Stage("03_gkd", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, pattern=pattern,
@@ -328,12 +329,7 @@ Markdown("\n".join(rows))
 # %%
 y_star = None
 if stage.has_truth:
-    ids, who = np.unique(stage.pids, return_inverse=True)
-    counts = np.zeros((len(ids), pseudo.n_clusters), dtype=int)           # pictures of identity p in cluster k
-    np.add.at(counts, (who[index], yc.numpy()), 1)
-    owns = counts.argmax(axis=0)[None] == np.arange(len(ids))[:, None]    # p is the majority of k
-    home = np.where(owns, counts, 0)
-    y_star = torch.from_numpy(np.where(home.max(1) > 0, home.argmax(1), -1)[who[index]])   # (n,), -1: owns none
+    y_star = torch.from_numpy(true_clusters(pseudo.labels, stage.pids)[index])   # (n,), -1: its identity owns none
     judged = y_star >= 0
     wrong = judged & (y_star != yc)
     print(f"{int(judged.sum())} of {len(yc)} clustered pictures have a cluster of their own identity; "
@@ -572,7 +568,8 @@ if len(out):
     print(f"{len(out)} outliers; mean probability of the favourite {answer_3:.2f} "
           f"(clustered pictures: {e_all[index].max(1).values.mean():.2f}).")
     if stage.has_truth:
-        hit = ids[counts.argmax(axis=0)][guess] == stage.pids[out]
+        owner = np.array([np.bincount(stage.pids[pseudo.labels == k]).argmax() for k in range(pseudo.n_clusters)])
+        hit = owner[guess] == stage.pids[out]
         print(f"The favourite belongs to the outlier's identity for {100 * hit.mean():.0f} % of them; "
               "of those with a probability above 0.5: "
               f"{int(hit[(top > 0.5).numpy()].sum())} of {int((top > 0.5).sum())}.")

@@ -240,11 +240,10 @@ for method, table in moving.items():
 # To call a single label right, we need *the* right cluster. As in notebook 03: the true cluster $y^*$ of a picture is, of the clusters in which its identity is the majority, the one with most of its pictures. A picture whose identity is nowhere the majority has no true cluster ($-1$): its label is wrong, whichever it is. (The "wrong share" of section 1 matches clusters and identities one to one instead, and may differ a little. Notebook 05's kinds of error are stricter: there only the identity's *largest* cluster is right, and the share is of all pictures, outliers too.)
 
 # %%
-true_cluster = noise.true_clusters  # (N,) y* of labels (N,) and identities (N,)
-np.testing.assert_array_equal(true_cluster(np.array([0, 0, 0, 1, -1]), np.array([7, 7, 9, 7, 9])), [0, 0, -1, 0, -1])
+np.testing.assert_array_equal(noise.true_clusters(np.array([0, 0, 0, 1, -1]), np.array([7, 7, 9, 7, 9])), [0, 0, -1, 0, -1])
 if stage.has_truth:
     for method, found in by_epoch.items():
-        right = [(y >= 0) & (y == true_cluster(y, stage.pids)) for y in found]
+        right = [(y >= 0) & (y == noise.true_clusters(y, stage.pids)) for y in found]
         steps = [(noise.label_change(a, b).flipped, r, s) for a, b, r, s in zip(found[:-1], found[1:], right[:-1], right[1:])]
         repaired = sum(int((flipped & ~before & after).sum()) for flipped, before, after in steps)
         spoilt = sum(int((flipped & before & ~after).sum()) for flipped, before, after in steps)
@@ -294,7 +293,7 @@ print(f"Views of {len(order)} pictures over {pseudo.n_clusters} clusters.")
 # %%
 scores = {}
 if stage.has_truth:
-    star = true_cluster(labels, stage.pids)[order]
+    star = noise.true_clusters(labels, stage.pids)[order]
     judged = torch.from_numpy(star >= 0)                                  # P2's assumption: y* exists
     goal = torch.from_numpy(star)[judged]
     wrong = (labels[order] != star)                                       # no true cluster: wrong as well
@@ -355,7 +354,7 @@ for method, run in runs.items():
         with np.load(path) as kept:
             if stage.has_truth and "features" in kept and kept["labels"].max() > 0:
                 y_k, v_k = kept["labels"], torch.from_numpy(kept["features"].astype(np.float32))
-                star_k = true_cluster(y_k, stage.pids)
+                star_k = noise.true_clusters(y_k, stage.pids)
                 seen = np.flatnonzero((y_k >= 0) & (star_k >= 0))
                 unit = torch.nn.functional.normalize(v_k, dim=1)          # kept in half precision
                 e_k = ClusterMemory(unit, torch.from_numpy(y_k)).teacher_logits(unit[seen], tau_t).double().softmax(1)

@@ -55,6 +55,7 @@ from dkdmpl_kit.losses import (
     theory,
 )
 from dkdmpl_kit.memory import ClusterMemory
+from dkdmpl_kit.noise import true_clusters
 from dkdmpl_kit.training.seeds import generator_for
 
 stage = Stage("08_theory", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, pattern=pattern,
@@ -260,14 +261,9 @@ print(f"random: P2 holds to {gap:.0e} at four weights. eta = {quality[0]:.2f}, e
 # %%
 y_star = None
 if stage.has_truth:
-    clustered = np.flatnonzero(pseudo.labels >= 0)
-    ids, who = np.unique(stage.pids[clustered], return_inverse=True)
-    counts = np.zeros((len(ids), pseudo.n_clusters), dtype=int)           # pictures of identity p in cluster k
-    np.add.at(counts, (who, pseudo.labels[clustered]), 1)
-    owned = np.where(counts.argmax(0)[None] == np.arange(len(ids))[:, None], counts, 0)
-    judged = owned.max(1)[who] > 0                                        # assumption (a): y* exists
-    y_star = torch.from_numpy(owned.argmax(1)[who][judged])
-    index = clustered[judged]
+    y_star = true_clusters(pseudo.labels, stage.pids)
+    index = np.flatnonzero((pseudo.labels >= 0) & (y_star >= 0))          # assumption (a): y* exists
+    y_star = torch.from_numpy(y_star[index])
     t_star, y_judged = memory.teacher_logits(v[index], tau_t), labels[index]
     quality, gap = check_p2(y_judged, y_star, t_star.softmax(1))
     print(f"real: P2 holds to {gap:.0e} on {len(index)} pictures; {len(stage.pids) - len(index)} of {len(stage.pids)} are "

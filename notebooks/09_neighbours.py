@@ -69,6 +69,7 @@ from dkdmpl_kit.losses.rivals import (
     rlcc_loss,
 )
 from dkdmpl_kit.memory import ClusterMemory
+from dkdmpl_kit.noise import true_clusters
 from dkdmpl_kit.studies.results import by_method, markdown_table, paired_differences, summary
 from dkdmpl_kit.training.batches import augmented, follow, needs_ema
 from dkdmpl_kit.training.checkpoint import TrainingState
@@ -204,13 +205,8 @@ contested = int(own.mean(0).argmin())
 
 y_star, judged = None, None                                               # as in notebook 08: P2's assumption (a)
 if stage.has_truth:
-    clustered = np.flatnonzero(pseudo.labels >= 0)
-    ids, who = np.unique(stage.pids[clustered], return_inverse=True)
-    counts = np.zeros((len(ids), K), dtype=int)                           # pictures of identity p in cluster k
-    np.add.at(counts, (who, pseudo.labels[clustered]), 1)
-    owned = np.where(counts.argmax(0)[None] == np.arange(len(ids))[:, None], counts, 0)
-    row = np.searchsorted(ids, stage.pids[batch])
-    judged, y_star = torch.from_numpy(owned.max(1)[row] > 0), torch.from_numpy(owned.argmax(1)[row])
+    y_star = torch.from_numpy(true_clusters(pseudo.labels, stage.pids)[batch])
+    judged = y_star >= 0
 truth = int(y_star[contested]) if stage.has_truth and judged[contested] else None
 fig = viz.label_targets({name: t[contested] for name, t in targets.items()}, int(y[contested]), truth=truth,
                         picture=store.pixels[batch[contested]], title="One picture, six labels to train on")

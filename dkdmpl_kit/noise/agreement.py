@@ -94,17 +94,24 @@ def error_kinds(labels: np.ndarray, pids: np.ndarray) -> np.ndarray:
 
 
 def true_clusters(labels: np.ndarray, pids: np.ndarray) -> np.ndarray:
-    """(N,) the cluster that truly belongs to each picture: its identity's largest among
-    those where it is the majority.
+    """(N,) int64: the true cluster y* of each picture, which is its identity's.
 
-    -1 where its identity owns no cluster, or is unknown. labels (N,), pids (N,), -1 for
-    outliers and unknown.
+    An identity owns the clusters in which it is the most frequent one. Of these, its
+    true cluster is the one with most of its pictures. -1 where the identity owns no
+    cluster, or is unknown. labels (N,), -1 for outliers; pids (N,), negative where
+    unknown. Ties are settled as in `error_kinds`. KitError: lists of two lengths.
     """
-    right = error_kinds(labels, pids) == "right"
-    people, who = np.unique(pids, return_inverse=True)
-    home = np.full(len(people), -1)
-    home[who[right]] = np.asarray(labels)[right]
-    return home[who]
+    labels, pids = checked(labels, pids)
+    people, person_of = np.unique(pids, return_inverse=True)
+    true_cluster = np.full(len(people), -1)
+    counted = (labels >= 0) & (pids >= 0)
+    if counted.any():
+        cells, _, counts = _cells(labels[counted], pids[counted])
+        owned = _leaders(cells, counts, 0)
+        cells = cells[:, owned]
+        clusters, owners = cells[:, _leaders(cells, counts[owned], 1)]
+        true_cluster[np.searchsorted(people, owners)] = clusters
+    return true_cluster[person_of]
 
 
 @dataclass(frozen=True)

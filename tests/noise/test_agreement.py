@@ -317,6 +317,22 @@ def test_errors_by_camera_need_a_camera():
     assert camera_pair_errors([-1, -1], [1, 1], [0, 1]).merged.shape == (0, 0)
 
 
-def test_the_true_cluster_is_the_largest_that_an_identity_owns():
-    labels, pids = np.array([0, 0, 0, 1, -1, 2]), np.array([7, 7, 9, 7, 9, -1])
-    np.testing.assert_array_equal(true_clusters(labels, pids), [0, 0, -1, 0, -1, -1])
+@pytest.mark.parametrize(
+    ("labels", "pids", "expected"),
+    [
+        # 9 is nowhere the most frequent; -1 is nobody; the outlier of 7 has a cluster
+        ([0, 0, 0, 1, -1, 2, -1], [7, 7, 9, 7, 9, -1, 7], [0, 0, -1, 0, -1, -1, 0]),
+        # most pictures of 2 lie in cluster 0, which is owned by 1: 2 still owns cluster 1
+        ([0] * 7 + [1] * 2, [1] * 4 + [2] * 5, [0] * 4 + [1] * 5),
+        # 3 owns clusters 0 and 1, and has most pictures in 1
+        ([0, 0, 1, 1, 1], [3, 3, 3, 3, 3], [1] * 5),
+        # ties: the smaller identity owns cluster 0; of two equal clusters the smaller label
+        ([0, 0, 1, 2], [4, 5, 5, 5], [0, 1, 1, 1]),
+        ([-1, -1], [1, 2], [-1, -1]),
+        ([0, 0], [-1, -1], [-1, -1]),
+    ],
+)
+def test_the_true_cluster_is_of_those_owned_the_one_with_most_pictures(
+    labels, pids, expected
+):
+    np.testing.assert_array_equal(true_clusters(np.array(labels), np.array(pids)), expected)
