@@ -1,6 +1,7 @@
 """Settings and results: one frozen `Config`; results are files."""
 
 from dkdmpl_kit.experiment.config import (
+    METHOD_LABELS,
     METHODS,
     OPTIONS,
     PICTURES,
@@ -21,6 +22,7 @@ from dkdmpl_kit.experiment.config import (
 __all__ = [
     "Config",
     "environment",
+    "METHOD_LABELS",
     "METHODS",
     "open_dataset",
     "open_run",

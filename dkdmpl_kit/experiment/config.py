@@ -29,6 +29,22 @@ METHODS = (
     "ice",
     "spcl",
 )  # the last six: the neighbours, objectives.py
+METHOD_LABELS = {  # what tables and pictures call a method, or a row that is not one
+    "untrained": "untrained",
+    "cluster_contrast": "cluster contrast",
+    "gkd": "+ GKD",
+    "skd": "+ SKD",
+    "dkdmpl": "DKD-MPL",
+    "supervised": "true identities",
+    "cluster_contrast_mean": "cluster contrast, mean update",
+    "cluster_contrast_hardest": "cluster contrast, hardest update",
+    "label_smoothing": "label smoothing",
+    "mmt": "mean teacher (MMT)",
+    "rlcc": "consensus (RLCC)",
+    "hdcpd": "two views' probabilities (HDCPD)",
+    "ice": "instance consistency (ICE)",
+    "spcl": "hybrid memory (SpCL)",
+}
 OPTIONS = {  # every setting that is a name, with its valid names
     "method": METHODS,
     "kind": ("person", "vehicle"),
