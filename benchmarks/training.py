@@ -19,9 +19,9 @@ from benchmarks.measure import measured, row
 from dkdmpl_kit.clustering import PseudoLabels
 from dkdmpl_kit.data import TrainingImages
 from dkdmpl_kit.experiment import Config, preset
-from dkdmpl_kit.losses import anchor_features, dkdmpl_loss
+from dkdmpl_kit.losses import anchor_features, dkdmpl_loss, teacher_logits
 from dkdmpl_kit.memory import ClusterMemory
-from dkdmpl_kit.training import new_state, resolve_auto, train_epoch
+from dkdmpl_kit.training import Run, new_state, resolve_auto, train_epoch
 from dkdmpl_kit.training.precision import StageClock
 
 IMAGES_PER_CLUSTER, UPDATES = 4, 20
@@ -50,10 +50,12 @@ def stepper(config: Config, n_clusters: int) -> Callable[[], dict[str, float]]:
     features = F.normalize(torch.randn(len(labels), state.encoder.dim), dim=1).numpy()
     pseudo = PseudoLabels(labels=labels, n_clusters=n_clusters, outlier_fraction=0.0)
 
+    run = Run(config, None, images, store)
+
     def step() -> dict[str, float]:
         clock = StageClock()
         with clock("train"):
-            train_epoch(config, state, store, images, features, pseudo, clock)
+            train_epoch(run, state, features, pseudo, clock)
         return clock.seconds
 
     return step
@@ -149,7 +151,16 @@ def losses_alone(
         anchors = (
             memory.logits(anchor_features(view, labels), config.temperature) if skd else None
         )
-        teacher = memory.teacher_logits(v, config.teacher_temperature) if gkd else None
+        teacher = (
+            teacher_logits(
+                "sample",
+                centroids=memory.centroids,
+                features=v,
+                temperature=config.teacher_temperature,
+            )
+            if gkd
+            else None
+        )
         dkdmpl_loss(
             memory.logits(view, config.temperature),
             labels,

@@ -44,6 +44,7 @@ from IPython.display import Markdown, display
 from dkdmpl_kit import viz
 from dkdmpl_kit.data import augment, pk_batches, read_dataset
 from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.evaluation import distance_groups
 from dkdmpl_kit.lessons.stage import Stage
 
 stage = Stage("01_data", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
@@ -179,7 +180,7 @@ else:
 # %%
 nothing = (None, None, None)
 once = np.triu(apart)  # each pair once
-pairs = viz.distance_groups(np.where(once, by_features, np.nan), pids, pids, camids, camids) if can_compare else nothing
+pairs = distance_groups(np.where(once, by_features, np.nan), pids, pids, camids, camids) if can_compare else nothing
 fig = viz.distance_histograms(*pairs)
 stage.save_figure(fig, "01_distances", caption="Distances of untrained features, by kind of pair.")
 fig

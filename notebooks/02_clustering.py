@@ -46,7 +46,7 @@ from dkdmpl_kit import viz
 from dkdmpl_kit.clustering import centre_by_camera, jaccard_distances, pseudo_labels
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.lessons.stage import Stage
-from dkdmpl_kit.neighbors import knn_graph
+from dkdmpl_kit.neighbors import knn_graph, umap_layout
 from dkdmpl_kit.noise import ERROR_KINDS, cluster_agreement, clustering_summary, error_kinds
 from dkdmpl_kit.viz.style import count
 
@@ -298,8 +298,7 @@ Markdown("\n".join(["| features | nearest from the same camera | clusters | outl
 # **Predict:** which of the three colourings will look tidiest?
 
 # %%
-step = np.sqrt(np.maximum(0, 2 - 2 * graph.similarities))  # Euclidean distance of rows of length 1
-xy = viz.umap_layout(features, graph=(graph.indices, step), seed=seed)
+xy = umap_layout(graph, seed=seed)
 panels = [{"xy": xy, "colour_by": pseudo.labels, "kind": "cluster", "title": "pseudo label"},
           {"xy": xy, "colour_by": truth, "kind": "identity", "title": "true identity"},
           {"xy": xy, "colour_by": camids if stage.has_cameras else None, "kind": "camera", "title": "camera"}]

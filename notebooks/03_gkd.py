@@ -55,7 +55,7 @@ from dkdmpl_kit.losses import (
 )
 from dkdmpl_kit.losses.theory import label_case
 from dkdmpl_kit.memory import ClusterMemory
-from dkdmpl_kit.noise import true_clusters
+from dkdmpl_kit.noise import softmax_entropy, true_clusters
 from dkdmpl_kit.training.seeds import generator_for
 
 stage = Stage("03_gkd", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, pattern=pattern,
@@ -226,14 +226,17 @@ print(f"{spared} cluster(s) that the hard label pushes away are pulled closer by
 # %%
 taus = np.geomspace(0.01, 1.0, 25)
 similarities = (v[clustered] @ C.T).numpy()                              # (n, K): C v
-fig = viz.temperature_curves(similarities, taus, marks={"tau_t": tau_t, "too soft": 5 * tau_t})
+marks = {"tau_t": tau_t, "too soft": 5 * tau_t}
+first = torch.from_numpy(similarities[0])                                # (K,) of one picture
+fig = viz.temperature_curves(taus, softmax_entropy(similarities, taus),
+                             {t: torch.softmax(first / t, dim=0).numpy() for t in marks.values()}, marks=marks)
 stage.save_figure(fig, "03_temperature")
 fig
 
 # %%
 for t in (tau_t / 2, tau_t, 2 * tau_t, 5 * tau_t):
     soft = torch.softmax(torch.from_numpy(similarities) / t, dim=1)
-    entropy = viz.softmax_entropy(similarities, [t])[0].mean() / np.log(len(C))
+    entropy = softmax_entropy(similarities, [t])[0].mean() / np.log(len(C))
     target = (1 + lam * soft[torch.arange(len(soft)), labels[clustered]]) / (1 + lam)   # r[y]
     print(f"tau_t = {t:.3f}: entropy is {100 * entropy:.0f} % of the largest possible; the mixed label still puts "
           f"{target.mean():.2f} on the hard label (the least possible is {1 / (1 + lam):.2f}).")

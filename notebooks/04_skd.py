@@ -52,6 +52,7 @@ from dkdmpl_kit.losses import (
     mixed_target,
     positive_anchors,
     skd_loss,
+    teacher_logits,
 )
 from dkdmpl_kit.losses.theory import label_case
 from dkdmpl_kit.memory import ClusterMemory
@@ -267,7 +268,7 @@ Markdown("\n".join(rows[:12]))
 # So with `kl` DKD-MPL trains on **one** label, mixed from three views (the default, `symmetric_kl`, also moves the anchor's view and is not covered): [hard label](course/glossary.md#hard-label), teacher, anchor.
 
 # %%
-teacher = memory.teacher_logits(v[batch], tau_t)                          # C v / tau_t
+teacher = teacher_logits("sample", centroids=memory.centroids, features=v[batch], temperature=tau_t)                          # C v / tau_t
 e, a = torch.softmax(teacher, dim=1), views["hardest"]
 leaf = logits.double().requires_grad_()                                   # the logits l
 loss = dkdmpl_loss(leaf, y, teacher_logits=teacher.double(), anchor_logits=anchor_logits.double(),

@@ -50,9 +50,9 @@ import dkdmpl_kit
 from dkdmpl_kit import viz
 from dkdmpl_kit.data import augment, pk_batches
 from dkdmpl_kit.experiment import pick_device, read_json, write_json
-from dkdmpl_kit.lessons.replay import Film, hardest
+from dkdmpl_kit.lessons.replay import RunReplay, hardest
 from dkdmpl_kit.lessons.stage import Stage
-from dkdmpl_kit.losses import anchor_features, dkdmpl_loss
+from dkdmpl_kit.losses import anchor_features, dkdmpl_loss, teacher_logits
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.noise import error_kinds
 from dkdmpl_kit.studies.results import (
@@ -60,6 +60,7 @@ from dkdmpl_kit.studies.results import (
     collect_runs,
     markdown_table,
     paired_differences,
+    spread,
     summary,
 )
 from dkdmpl_kit.training import Monitor, assess_untrained, extract, learning_rate, new_state
@@ -129,7 +130,7 @@ if trainable:
         z, y = state.encoder(view.to(where)).float(), labels[batch]                                    # z_i, y_i
         z_p = anchor_features(z, y, strategy=anchor, generator=draws)                                  # z_p(i)
         loss = dkdmpl_loss(memory.logits(z, config.temperature), y,                                    # l = M z / tau
-                           teacher_logits=memory.teacher_logits(v[batch], config.teacher_temperature),  # C v / tau_t
+                           teacher_logits=teacher_logits("sample", centroids=memory.centroids, features=v[batch], temperature=config.teacher_temperature),  # C v / tau_t
                            anchor_logits=memory.logits(z_p, config.temperature),                       # M z_p / tau
                            gkd_weight=lambda_g, skd_weight=lambda_s,
                            temperature=config.distillation_temperature, divergence=config.skd_divergence)
@@ -296,14 +297,14 @@ if trainable:
 
 # %%
 if trainable:
-    film = Film(runs["dkdmpl"].run_dir, pids=stage.pids, camids=stage.camids)
-    film.refresh()                                                        # reads the epochs that the run left
-    fig = film.flows()
+    replay = RunReplay(runs["dkdmpl"].run_dir, pids=stage.pids, camids=stage.camids)
+    replay.refresh()                                                        # reads the epochs that the run left
+    fig = replay.flows()
     stage.save_figure(fig, "05_flows")
     figures.append("05_flows")
-    display(fig, HTML(film.table()))
+    display(fig, HTML(replay.table()))
     print("Clusters, in the whole run: " + ", ".join(
-        f"{sum(film.changes[name])} {name}" for name in ("born", "died", "split", "merged")) + ".")
+        f"{sum(replay.changes[name])} {name}" for name in ("born", "died", "split", "merged")) + ".")
 
 # %% [markdown]
 # *Moved pictures* of the table went from one cluster to another, which may be new. The table counts a split only where at least two new clusters each take a fifth of the old one or more, and a merge only where at least two old ones each make up a fifth of the new one or more: one stray picture seldom makes either. A run that settles moves fewer and fewer.
@@ -311,8 +312,8 @@ if trainable:
 # The same clusters, in the same colours, on [maps](course/glossary.md#umap) of the features. Each map starts from the one before and is turned to fit it; else UMAP would draw every epoch anew, and nothing could be followed. **A map is a picture:** the clusters live in feature space, and were found there.
 
 # %%
-if trainable and film.layout(0) is not None:
-    fig = film.strip()
+if trainable and replay.layout(0) is not None:
+    fig = replay.strip()
     stage.save_figure(fig, "05_maps")
     figures.append("05_maps")
     display(fig)
@@ -320,7 +321,7 @@ elif trainable:
     print("These runs keep no features of their epochs (keep_features): there are no maps.")
 
 # %% [markdown]
-# In JupyterLab the run plays like a film: the map at the left, the flows at the right, in the same colours. The yellow column is the epoch that the map shows. Press play, or move `epoch`. `follow` says how many clusters have a letter and a colour, and `which` chooses them: those that changed most, or the largest. `colour by` paints the map by kind of error, by identity or by camera instead, as far as these are known. (*Refresh* and *go to the newest epoch* are for a run that still trains.)
+# In JupyterLab the run plays like a film: the map at the left, the flows at the right, in the same colours. The yellow column is the epoch that the map shows. Press play, or move `epoch`. `clusters` says how many of them have a letter and a colour, and `which` chooses them: those that changed most, or the largest. `colour by` paints the map by kind of error, by identity or by camera instead, as far as these are known. (*Refresh* and *go to the newest epoch* are for a run that still trains.)
 #
 # **Predict:** where do the pictures of a cluster go when it dies: into other clusters, or among the outliers?
 #
@@ -347,15 +348,15 @@ if trainable and interactive:
 
 # %%
 if trainable:
-    fig = viz.live_curves(film.records(config.teacher_temperature), identities=identities)
+    fig = viz.live_curves(replay.records(config.teacher_temperature), identities=identities)
     stage.save_figure(fig, "05_live")
     figures.append("05_live")
     display(fig)
-    last = film.features(len(film) - 1)
+    last = replay.features(len(replay) - 1)
     if last is not None:
-        worst, scores = hardest(film.labels[-1], last, 12)
-        fig = viz.hardest_pictures(stage.pictures("train").batch(worst).numpy(), film.labels[-1][worst], scores,
-                                   error_kinds(film.labels[-1], stage.pids)[worst] if stage.has_truth else None)
+        worst, scores = hardest(replay.labels[-1], last, 12)
+        fig = viz.hardest_pictures(stage.pictures("train").batch(worst).numpy(), replay.labels[-1][worst], scores,
+                                   error_kinds(replay.labels[-1], stage.pids)[worst] if stage.has_truth else None)
         stage.save_figure(fig, "05_hardest")
         figures.append("05_hardest")
         display(fig)
@@ -423,7 +424,7 @@ if plateau:
 # %%
 differences = {m: [100 * d for d in found.values()] for m, found in paired_differences(plateau).items() if found}
 if differences:
-    fig = viz.paired_differences(differences)
+    fig = viz.paired_differences(differences, {m: spread(points).interval for m, points in differences.items()})
     stage.save_figure(fig, "05_plateau_pairs")
     figures.append("05_plateau_pairs")
     display(fig)

@@ -46,11 +46,11 @@ import dkdmpl_kit
 from dkdmpl_kit import viz
 from dkdmpl_kit.data import arrays_of, load_factors
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.evaluation import evaluate_ranking, top_matches
+from dkdmpl_kit.evaluation import distance_groups, evaluate_ranking, top_matches
 from dkdmpl_kit.experiment import METHODS, read_json
 from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.models.activation import occlusion_map, similarity_map
-from dkdmpl_kit.neighbors import knn_graph
+from dkdmpl_kit.neighbors import knn_graph, umap_layout
 from dkdmpl_kit.noise import cluster_agreement
 from dkdmpl_kit.studies import results
 
@@ -262,8 +262,8 @@ else:
 # %%
 for name, (q, g) in (view or {}).items():
     counted = gallery_pids >= 0
-    groups = viz.distance_groups(1 - q @ g[counted].T, query_pids, gallery_pids[counted], query_camids,
-                                 gallery_camids[counted])
+    groups = distance_groups(1 - q @ g[counted].T, query_pids, gallery_pids[counted], query_camids,
+                             gallery_camids[counted])
     fig = viz.distance_histograms(*groups)
     fig.suptitle(f"{results.LABELS[name]}. {fig.get_suptitle()}", x=0.01, ha="left", fontweight="bold")
     stage.save_figure(fig, f"06_distances_{name}", caption=f"Distances between query and gallery, {results.LABELS[name]}.")
@@ -358,8 +358,7 @@ for features in (untrained, trained):
     if features is None:
         continue
     graph = knn_graph(features, min(stage.config.k1, len(features)))
-    step = np.sqrt(np.maximum(0, 2 - 2 * graph.similarities))  # Euclidean distance of rows of length 1
-    xy = viz.umap_layout(features, graph=(graph.indices, step), seed=seed, init=xy)
+    xy = umap_layout(graph, seed=seed, init=xy)
     labels = stage.cluster(features).labels
     panels.append([{"xy": xy, "colour_by": labels, "kind": "cluster", "title": "pseudo label"},
                    {"xy": xy, "colour_by": truth, "kind": "identity", "title": "true identity"},
@@ -455,7 +454,7 @@ if study:
 # %%
 if study:
     differences = {m: [100 * d for d in at.values()] for m, at in results.paired_differences(study).items() if at}
-    fig = viz.paired_differences(differences)
+    fig = viz.paired_differences(differences, {m: results.spread(at).interval for m, at in differences.items()})
     stage.save_figure(fig, "06_paired", caption="The long study: mAP minus cluster contrast's at the same seed.")
     figures.append("06_paired")
     for method, values in differences.items():

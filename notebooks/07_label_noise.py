@@ -50,7 +50,7 @@ from dkdmpl_kit import noise, viz
 from dkdmpl_kit.data import augment
 from dkdmpl_kit.experiment import pick_device, read_json
 from dkdmpl_kit.lessons.stage import Stage
-from dkdmpl_kit.losses import mixed_target, positive_anchors, theory
+from dkdmpl_kit.losses import mixed_target, positive_anchors, teacher_logits, theory
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.neighbors import knn_graph
 from dkdmpl_kit.studies import label_noise as robustness
@@ -280,7 +280,7 @@ for batch in np.array_split(order, -(-len(order) // 64)):
     l = memory.logits(z, tau)  # noqa: E741                                # l = M z / tau
     parts.append((l.double().softmax(1), l[p].double().softmax(1)))
 y = torch.from_numpy(labels[order])
-t = memory.teacher_logits(v[order], tau_t).double()                       # t = C v / tau_t
+t = teacher_logits("sample", centroids=memory.centroids, features=v[order], temperature=tau_t).double()                       # t = C v / tau_t
 q, a = (torch.cat(side) for side in zip(*parts))
 hard = torch.nn.functional.one_hot(y, pseudo.n_clusters).double()         # 1_y
 e = t.softmax(1)
@@ -357,7 +357,7 @@ for method, run in runs.items():
                 star_k = noise.true_clusters(y_k, stage.pids)
                 seen = np.flatnonzero((y_k >= 0) & (star_k >= 0))
                 unit = torch.nn.functional.normalize(v_k, dim=1)          # kept in half precision
-                e_k = ClusterMemory(unit, torch.from_numpy(y_k)).teacher_logits(unit[seen], tau_t).double().softmax(1)
+                e_k = teacher_logits("sample", centroids=ClusterMemory(unit, torch.from_numpy(y_k)).centroids, features=unit[seen], temperature=tau_t).double().softmax(1)
                 share, e_c, e_w = theory.teacher_quality(e_k, torch.from_numpy(y_k[seen]), torch.from_numpy(star_k[seen]))
                 found.append((int(path.stem[-3:]), 1 - share, theory.break_even(share, e_c, e_w) + 1 - share))
     if found:
@@ -439,7 +439,8 @@ suspicion = {name: score for name, score in suspicion.items() if score is not No
 aurocs = {}
 if stage.has_truth:
     aurocs = {name: noise.auroc(score, wrong) for name, score in suspicion.items()}
-    show(viz.suspicion_curves(suspicion, wrong, aurocs=aurocs), "07_suspicion")
+    curves = {name: noise.suspicion_curve(score, wrong) for name, score in suspicion.items()}
+    show(viz.suspicion_curves(curves, aurocs=aurocs), "07_suspicion")
     if wrong.any() and not wrong.all():
         best = max(aurocs, key=aurocs.get)
         print(f"Of the {len(aurocs)} scores, {best} finds wrong labels best here (AUROC {aurocs[best]:.2f}; 0.5 is luck). "

@@ -52,6 +52,7 @@ from dkdmpl_kit.losses import (
     mixed_target,
     positive_anchors,
     skd_loss,
+    teacher_logits,
     theory,
 )
 from dkdmpl_kit.memory import ClusterMemory
@@ -88,7 +89,7 @@ with torch.no_grad():
 z, y = zs[0], labels[batches[0]]
 p = positive_anchors(z, y, strategy="hardest")                            # p(i)
 real = {"l": memory.logits(z, tau),                                       # l = M z / tau         the student's logits
-        "t": memory.teacher_logits(v[batches[0]], tau_t),                 # t = C v / tau_t       the teacher's
+        "t": teacher_logits("sample", centroids=memory.centroids, features=v[batches[0]], temperature=tau_t),                 # t = C v / tau_t       the teacher's
         "s": memory.logits(z[p], tau), "y": y}                            # s = M z_p / tau       the anchor's
 
 # %% [markdown]
@@ -264,7 +265,7 @@ if stage.has_truth:
     y_star = true_clusters(pseudo.labels, stage.pids)
     index = np.flatnonzero((pseudo.labels >= 0) & (y_star >= 0))          # assumption (a): y* exists
     y_star = torch.from_numpy(y_star[index])
-    t_star, y_judged = memory.teacher_logits(v[index], tau_t), labels[index]
+    t_star, y_judged = teacher_logits("sample", centroids=memory.centroids, features=v[index], temperature=tau_t), labels[index]
     quality, gap = check_p2(y_judged, y_star, t_star.softmax(1))
     print(f"real: P2 holds to {gap:.0e} on {len(index)} pictures; {len(stage.pids) - len(index)} of {len(stage.pids)} are "
           f"left out (outliers, or of an identity that owns no cluster).")

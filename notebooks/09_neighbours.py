@@ -58,21 +58,23 @@ from dkdmpl_kit.losses import (
     dkdmpl_loss,
     mixed_target,
     positive_anchors,
+    teacher_logits,
 )
 from dkdmpl_kit.losses import rivals as objectives
 from dkdmpl_kit.losses.rivals import (
     NEEDS,
-    HybridMemory,
     label_smoothing_loss,
     refined_labels,
     rival_loss,
     rlcc_loss,
 )
-from dkdmpl_kit.memory import ClusterMemory
+from dkdmpl_kit.memory import ClusterMemory, HybridMemory
 from dkdmpl_kit.noise import true_clusters
-from dkdmpl_kit.studies.results import by_method, markdown_table, paired_differences, summary
-from dkdmpl_kit.training.batches import augmented, follow, needs_ema
+from dkdmpl_kit.studies.results import by_method, markdown_table, paired_differences, spread, summary
+from dkdmpl_kit.training.batches import augmented
 from dkdmpl_kit.training.checkpoint import TrainingState
+from dkdmpl_kit.training.optimisation import needs_ema, update_ema
+from dkdmpl_kit.training.run import Run
 from dkdmpl_kit.training.seeds import generator_for
 
 stage = Stage("09_neighbours", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
@@ -137,12 +139,13 @@ def normalised(x):
 
 steps = min(4, config.epochs) * config.iterations                         # of the warm run
 state = TrainingState(encoder, None, ema=stage.encoder().cpu())           # the copy starts as the untrained encoder
-follow(state, config.ema_momentum ** steps)                               # mu^n of the start, the rest of the present
+update_ema(state, config.ema_momentum ** steps)                               # mu^n of the start, the rest of the present
 slow = state.ema.eval()
 encoder.train()
+run = Run(config.replace(device="cpu"), None, stage.dataset.unlabelled(), store)
 with torch.no_grad():
-    z = normalised(encoder(augmented(config, store, batch, draws, "cpu")))    # z_i: what is trained
-    ema_z = normalised(slow(augmented(config, store, batch, draws, "cpu")))   # another augmentation, slow copy
+    z = normalised(encoder(augmented(run, batch, draws)))                     # z_i: what is trained
+    ema_z = normalised(slow(augmented(run, batch, draws)))                    # another augmentation, slow copy
     plain_z = normalised(slow(to_float(store.batch(batch))))                  # no augmentation, slow copy
 print(f"After the warm run's {steps} steps the copy holds {100 * config.ema_momentum ** steps:.0f} % of the untrained encoder; "
       f"after all {config.epochs * config.iterations} steps of this preset it would hold "
@@ -157,7 +160,7 @@ old = stage.cluster(v_old)
 carried_all = torch.full((len(v), K), 1 / K, dtype=torch.float64)
 if old.n_clusters >= 2:
     v_old = torch.from_numpy(v_old).double()
-    posterior = ClusterMemory(v_old, torch.from_numpy(old.labels)).teacher_logits(v_old, tau_t).softmax(1)
+    posterior = teacher_logits("sample", centroids=ClusterMemory(v_old, torch.from_numpy(old.labels)).centroids, features=v_old, temperature=tau_t).softmax(1)
     carried_all = carry_posterior(refined_labels(torch.from_numpy(old.labels), posterior), old.labels, pseudo.labels)
 else:
     print("The earlier clustering has fewer than 2 clusters: nothing can be carried over, and an even label stands in.")
@@ -165,7 +168,7 @@ carried = carried_all[batch]                                              # (B, 
 
 logits = memory.logits(z, tau)                                            # l = M z / tau
 ema_logits = memory.logits(ema_z, tau)                                    # the slow copy's logits
-teacher = memory.teacher_logits(v[batch], tau_t)                          # C v / tau_t
+teacher = teacher_logits("sample", centroids=memory.centroids, features=v[batch], temperature=tau_t)                          # C v / tau_t
 anchor = positive_anchors(z, y, strategy="hardest")                       # p(i)
 q, p, e, a = (x.softmax(1) for x in (logits, ema_logits, teacher, logits[anchor]))
 hybrid = HybridMemory(v, labels)                                          # SpCL's
@@ -593,7 +596,7 @@ def half_width(points, wrong=0.05):
 differences = {m: [100 * d for d in by_seed.values()] for m, by_seed in paired_differences(records).items() if by_seed}
 verdicts = {}
 if differences:
-    fig = viz.paired_differences(differences)
+    fig = viz.paired_differences(differences, {m: spread(points).interval for m, points in differences.items()})
     stage.save_figure(fig, "09_pairs")
     figures.append("09_pairs")
     display(fig)

@@ -100,7 +100,7 @@ def add(command) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     from dkdmpl_kit.experiment import pick_device
-    from dkdmpl_kit.training import fit, processes
+    from dkdmpl_kit.training import fit, processes, reference_labels
     from dkdmpl_kit.training.tensorboard import tensorboard_writer
 
     config = config_of(args)
@@ -112,6 +112,7 @@ def _train(args: argparse.Namespace) -> int:
     result = fit(
         config,
         dataset,
+        reference_labels=reference_labels(config, dataset),
         resume=args.resume or args.smoke,
         progress=not args.quiet,
         on_epoch=tensorboard_writer(config.run_dir) if args.tensorboard else None,

@@ -1,5 +1,5 @@
-"""The epochs of a run as a film: their labels, maps and flows, read from its folder
-while it grows.
+"""A run replayed epoch by epoch: its labels, maps and flows, read from its folder while
+it grows.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from dkdmpl_kit import viz
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import write_atomic
-from dkdmpl_kit.losses import theory
+from dkdmpl_kit.losses import teacher_logits, theory
 from dkdmpl_kit.memory import ClusterMemory
-from dkdmpl_kit.neighbors import knn_graph
+from dkdmpl_kit.neighbors import knn_graph, next_layout, umap_layout
 from dkdmpl_kit.noise import error_kinds, label_change, label_quality, true_clusters
-from dkdmpl_kit.noise.flows import followed_tracks, label_tracks, track_bands, track_changes
+from dkdmpl_kit.noise.flows import choose_tracks, label_tracks, track_bands, track_changes
 from dkdmpl_kit.training.checkpoint import load_epoch, load_history
 from dkdmpl_kit.viz.epochs import (
     NO_MAP,
@@ -26,33 +27,33 @@ from dkdmpl_kit.viz.epochs import (
     epoch_strip,
     fixed_png,
     map_limits,
-    next_layout,
-    record_line,
 )
 from dkdmpl_kit.viz.flows import alluvial
-from dkdmpl_kit.viz.style import CYCLE, PALETTE
+from dkdmpl_kit.viz.style import count, known
 
 NEIGHBOURS = 15  # of a picture, in the maps
+BETWEEN_MS = 80  # each picture on the way from one map to the next
 COLOURS = {
-    "followed": "followed clusters",
+    "chosen": "chosen clusters",
     "error": "kind of error",
     "identity": "true identity",
     "camera": "camera",
 }
 
 
-class Film:
+class RunReplay:
     """What the epochs of a run show. `refresh` reads those that a training run has
     added since; nothing is written.
 
-    run_dir   a run's folder, with epochs/ and history.jsonl
+    run_dir       a run's folder, with epochs/ and history.jsonl
     pids, camids  (N,) true identities and cameras, None or -1 where unknown: only for
                   colours
     max_points    a map shows at most that many pictures, drawn by `seed`; the flows and
                   the records count all
 
-    labels: a list of (N,), one an epoch. bands (E, N), followed: as `viz.alluvial`
-    takes them, chosen by `follow`.
+    Read back: `.labels`, a list of (N,), one an epoch; `.bands` (E, N) and `.n_chosen`
+    as `viz.alluvial` takes them, set by `choose_clusters`; `.map_images` (n,), the
+    images that the maps show, None for all.
     """
 
     def __init__(
@@ -67,17 +68,15 @@ class Film:
         self.run_dir = Path(run_dir)
         self.seed = seed
         self.max_points = max_points
-        self.pids, self.camids = (
-            None if x is None or (np.asarray(x) < 0).all() else np.asarray(x)
-            for x in (pids, camids)
-        )
+        self.pids = known(pids)
+        self.camids = known(camids)
         self.labels: list[np.ndarray] = []
         self.history: list[dict] = []
         self.tracks = self.bands = np.zeros((0, 0), np.int64)
         self.changes: dict[str, Sequence[int]] = {}  # in the order of the table
-        self.shown: np.ndarray | None = None
+        self.map_images: np.ndarray | None = None
         self.choice = (7, "change")
-        self.followed = 0
+        self.n_chosen = 0
         self._maps: list[np.ndarray] = []
 
     def __len__(self) -> int:
@@ -104,6 +103,7 @@ class Film:
         self.history = load_history(self.run_dir)
         if new:
             self.labels += new
+            self._thin_map(len(new[0]))
             self.tracks = label_tracks(self.labels)
             steps = [label_change(a, b) for a, b in zip(self.labels[:-1], self.labels[1:])]
             self.changes = {
@@ -111,42 +111,40 @@ class Film:
                 "split": [len(s.splits) for s in steps],
                 "merged": [len(s.merges) for s in steps],
             }
-            self.follow(*self.choice)
+            self.choose_clusters(*self.choice)
         return len(new)
 
     def _check_length(self, name: str, labels: np.ndarray, first: np.ndarray) -> None:
-        known = {"the run's first epoch": first, "pids": self.pids, "camids": self.camids}
-        for other, values in known.items():
+        others = {"the run's first epoch": first, "pids": self.pids, "camids": self.camids}
+        for other, values in others.items():
             if values is not None and len(values) != len(labels):
                 raise KitError(
                     f"{name} of {self.run_dir.name} labels {len(labels)} pictures, and "
-                    f"{other} {len(values)}: "
-                    "epochs of one run and one data set belong together."
+                    f"{other} {len(values)}: epochs of one run and one data set belong "
+                    "together."
                 )
-        if self.shown is None and len(labels) > self.max_points:
-            self.shown = np.sort(
-                np.random.default_rng(self.seed).choice(
-                    len(labels), self.max_points, replace=False
-                )
-            )
 
-    def follow(self, top: int = 7, by: str = "change") -> None:
-        """Choose the clusters that flows and maps follow
-        (`noise.flows.followed_tracks`).
-        """
+    def _thin_map(self, total: int) -> None:
+        if self.map_images is None and total > self.max_points:
+            rng = np.random.default_rng(self.seed)
+            self.map_images = np.sort(rng.choice(total, self.max_points, replace=False))
+
+    def choose_clusters(self, top: int = 7, by: str = "change") -> None:
+        """Choose the clusters that flows and maps show (`noise.flows.choose_tracks`)."""
         self.choice = (top, by)
-        chosen = followed_tracks(self.tracks, top, by=by)
+        chosen = choose_tracks(self.tracks, top, by=by)
         self.bands = track_bands(self.tracks, chosen)
-        self.followed = len(chosen)
+        self.n_chosen = len(chosen)
 
     @property
     def colours(self) -> list[str]:
         """The keys of `COLOURS` that these data allow."""
-        return [
-            "followed",
-            *(["error", "identity"] if self.pids is not None else []),
-            *(["camera"] if self.camids is not None else []),
-        ]
+        names = ["chosen"]
+        if self.pids is not None:
+            names += ["error", "identity"]
+        if self.camids is not None:
+            names += ["camera"]
+        return names
 
     def features(self, epoch: int) -> np.ndarray | None:
         """(N, d) the features that an epoch began with, rows of norm 1; None where the
@@ -162,16 +160,10 @@ class Film:
         for record in self.history[: len(self)]:
             features = self.features(record["epoch"])
             blind = features is None or self.pids is None or (self.pids < 0).any()
-            found.append(
-                record
-                if blind
-                else {
-                    **record,
-                    **teacher_line(
-                        self.labels[record["epoch"]], features, self.pids, temperature
-                    ),
-                }
-            )
+            if not blind:
+                labels = self.labels[record["epoch"]]
+                record = record | teacher_line(labels, features, self.pids, temperature)
+            found.append(record)
         return found
 
     def layout(self, epoch: int) -> np.ndarray | None:
@@ -185,35 +177,30 @@ class Film:
             features = self.features(len(self._maps))
             if features is None:
                 return None
-            features = features if self.shown is None else features[self.shown]
+            features = features if self.map_images is None else features[self.map_images]
             graph = knn_graph(features, min(NEIGHBOURS, len(features)))
-            near = graph.indices, np.sqrt(np.maximum(2 - 2 * graph.similarities, 0))
-            self._maps.append(
-                next_layout(near, self._maps[-1], seed=self.seed)
-                if self._maps
-                else viz.umap_layout(features, graph=near, seed=self.seed)
-            )
+            if self._maps:
+                self._maps.append(next_layout(graph, self._maps[-1], seed=self.seed))
+            else:
+                self._maps.append(umap_layout(graph, seed=self.seed))
         return self._maps[epoch]
 
     def title(self, epoch: int) -> str:
         """One line of what is known about an epoch."""
         record = next((r for r in self.history if r["epoch"] == epoch), None)
-        return f"Epoch {epoch}: {record_line(record, self.labels[epoch])}"
+        return f"Epoch {epoch}: {_record_line(record, self.labels[epoch])}"
 
     def remark(self) -> str:
         """What a reader should know beside the picture; "" where there is nothing."""
+        if self.map_images is None:
+            return ""
         return (
-            ""
-            if self.shown is None
-            else (
-                f" The map shows {len(self.shown):,} of {len(self.labels[0]):,} "
-                "pictures, drawn "
-                "at random; flows and records count all."
-            )
+            f" The map shows {len(self.map_images):,} of {len(self.labels[0]):,} pictures, "
+            "drawn at random; flows and records count all."
         )
 
     def frame(
-        self, epoch: int, colour: str = "followed", *, xy: np.ndarray | None = None, **options
+        self, epoch: int, colour: str = "chosen", *, xy: np.ndarray | None = None, **options
     ) -> viz.KitFigure:
         """The map of an epoch, or `xy` (n, 2), beside the flows; colour: one of
         `colours`; options as `viz.epoch_frame`'s.
@@ -227,50 +214,45 @@ class Film:
                 f"colour={colour!r} cannot be shown here; there are: "
                 f"{', '.join(self.colours)}."
             )
-        values = {
-            "error": lambda: error_kinds(self.labels[epoch], self.pids),
-            "identity": lambda: self.pids,
-            "camera": lambda: self.camids,
-        }.get(colour, lambda: None)()
-        if values is not None and self.shown is not None:
-            values = values[self.shown]
+        values = {"identity": self.pids, "camera": self.camids}.get(colour)
+        if colour == "error":
+            values = error_kinds(self.labels[epoch], self.pids)
+        if values is not None and self.map_images is not None:
+            values = values[self.map_images]
         xy = self.layout(epoch) if xy is None else xy
         return epoch_frame(
             xy,
             self.bands,
-            self.followed,
+            self.n_chosen,
             epoch,
             colour_by=values,
             kind=colour,
-            shown=self.shown,
+            map_images=self.map_images,
             limits=map_limits(self._maps) if xy is not None else None,
             **{"title": self.title(epoch), **options},
         )
 
     def flows(self, now: int | None = None) -> viz.KitFigure:
         """The alluvial picture of the whole run."""
-        return alluvial(self.bands, self.followed, now=now)
+        return alluvial(self.bands, self.n_chosen, now=now)
 
-    def strip(self, stills: int = 4) -> viz.KitFigure:
-        """Maps of `stills` epochs, the first and the last among them. KitError where
+    def strip(self, n_stills: int = 4) -> viz.KitFigure:
+        """Maps of `n_stills` epochs, the first and the last among them. KitError where
         the run kept no features.
         """
-        chosen = np.unique(np.linspace(0, len(self) - 1, stills).round().astype(int))
-        maps = [self.layout(epoch) for epoch in chosen.tolist()]
+        places = np.linspace(0, len(self) - 1, n_stills).round().astype(int)
+        stills = np.unique(places).tolist()
+        maps = [self.layout(epoch) for epoch in stills]
         if any(xy is None for xy in maps):
             raise KitError(NO_MAP)
-        bands = (
-            self.bands[chosen] if self.shown is None else self.bands[chosen][:, self.shown]
-        )
-        return epoch_strip(
-            maps,
-            bands,
-            self.followed,
-            titles=[
-                self.title(k).replace(": ", "\n").replace("outliers, ", "outliers\n")
-                for k in chosen.tolist()
-            ],
-        )
+        bands = self.bands[stills]
+        if self.map_images is not None:
+            bands = bands[:, self.map_images]
+        titles = [
+            self.title(epoch).replace(": ", "\n").replace("outliers, ", "outliers\n")
+            for epoch in stills
+        ]
+        return epoch_strip(maps, bands, self.n_chosen, titles=titles)
 
     def table(self, now: int | None = None) -> str:
         """The records as an HTML table, one row an epoch, with what happened to the
@@ -308,6 +290,19 @@ class Film:
         )
 
 
+def _record_line(record: dict | None, labels: np.ndarray) -> str:
+    """ "61 clusters, 12% outliers, ARI 0.71, mAP 45.3%": what is known of an epoch; what
+    is not measured is left out.
+    """
+    parts = [count(int(labels.max()) + 1, "cluster"), f"{(labels < 0).mean():.0%} outliers"]
+    record = record or {}
+    if record.get("ari") is not None:
+        parts.append(f"ARI {record['ari']:.2f}")
+    if record.get("mAP") is not None:
+        parts.append(f"mAP {record['mAP']:.1%}")
+    return ", ".join(parts)
+
+
 def _text(value: float | None, factor: float = 1.0, digits: int = 3) -> str:
     return "–" if value is None else f"{factor * value:.{digits}f}"
 
@@ -322,71 +317,55 @@ def _row(cells: Iterable[str], tag: str = "") -> str:
 
 
 def save_gif(
-    film: Film, path: str | Path, *, width: int = 600, seconds: float = 1.0, between: int = 3
+    replay: RunReplay,
+    path: str | Path,
+    *,
+    width: int = 600,
+    seconds: float = 1.0,
+    between: int = 3,
 ) -> Path:
-    """Write the film as an animated GIF of `width` pixels that repeats; each epoch
-    stands for `seconds`, the last for three.
+    """Write the run as an animated GIF of `width` pixels that repeats. Each epoch stands
+    for `seconds`, the last one three times as long.
 
-    between: pictures on the way from one map to the next; the labels change where it
-    ends.
+    between: pictures on the way from one map to the next. The labels change where the
+    way ends. KitError: the run has no epoch yet.
     """
-    from PIL import Image
-
-    if not len(film):
+    if not len(replay):
         raise KitError(
-            f"There is no epoch in {film.run_dir} to show: refresh the film when one is done."
+            f"There is no epoch in {replay.run_dir} to show: refresh when one is done."
         )
-    last = len(film) - 1
-    dpi = 96
+    last = len(replay) - 1
+    replay.layout(last)  # all maps first: the frames share one set of limits
     pictures = []
-    times = []
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(_gif_colours())
-    film.layout(last)  # all maps first: the frames share one set of limits
-    for epoch in range(len(film)):
-        here = film.layout(epoch)
-        there = film.layout(min(epoch + 1, last))
-        for step in range(between + 1 if here is not None and epoch < last else 1):
-            way = None if here is None else here + (there - here) * step / (between + 1)
-            figure = film.frame(epoch, xy=way, size=(width / dpi, 0.62 * width / dpi))
-            with Image.open(io.BytesIO(fixed_png(figure, dpi))) as picture:
-                pictures.append(
-                    picture.convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
-                )
-            times.append(80 if step else int(1000 * seconds * (3 if epoch == last else 1)))
+    durations = []
+    for epoch in range(len(replay)):
+        here = replay.layout(epoch)
+        there = replay.layout(min(epoch + 1, last))
+        moves = between if here is not None and epoch < last else 0
+        for step in range(moves + 1):
+            xy = None if here is None else here + (there - here) * step / (between + 1)
+            pictures.append(_gif_picture(replay, epoch, xy, width))
+            durations.append(BETWEEN_MS if step else int(1000 * seconds))
+    durations[-1] *= 3
     buffer = io.BytesIO()
     pictures[0].save(
         buffer,
         "GIF",
         save_all=True,
         append_images=pictures[1:],
-        duration=times,
+        duration=durations,
         loop=0,
         optimize=True,
     )
     return write_atomic(path, buffer.getvalue())
 
 
-def _gif_colours() -> list[int]:
-    """The kit's colours and their shades on white and on the mark of the epoch: a
-    palette drawn from a frame loses the rare.
-    """
-    from matplotlib.colors import to_rgb
-
-    colours = [np.array(to_rgb(c)) for c in (*CYCLE, PALETTE["grey"], PALETTE["light"])]
-    white = np.ones(3)
-    mark = 0.35 * np.array(to_rgb(PALETTE["yellow"])) + 0.65
-    shades = [
-        white,
-        mark,
-        *(
-            a * colour + (1 - a) * ground
-            for colour in colours
-            for ground, steps in ((white, 14), (mark, 6))
-            for a in np.linspace(0.15, 1, steps)
-        ),
-    ]
-    return (255 * np.array(shades)).round().astype(int).ravel().tolist()
+def _gif_picture(replay: RunReplay, epoch: int, xy: np.ndarray | None, width: int) -> Image:
+    dpi = 96
+    size = (width / dpi, 0.62 * width / dpi)
+    png = fixed_png(replay.frame(epoch, xy=xy, size=size), dpi)
+    with Image.open(io.BytesIO(png)) as picture:
+        return picture.convert("RGB")
 
 
 def teacher_line(
@@ -405,7 +384,16 @@ def teacher_line(
         return {}
     v = torch.from_numpy(features)
     y = torch.from_numpy(labels)
-    e = ClusterMemory(v, y).teacher_logits(v[seen], temperature).double().softmax(1)
+    e = (
+        teacher_logits(
+            "sample",
+            centroids=ClusterMemory(v, y).centroids,
+            features=v[seen],
+            temperature=temperature,
+        )
+        .double()
+        .softmax(1)
+    )
     eta, e_c, e_w = theory.teacher_quality(e, y[seen], torch.from_numpy(truth[seen]))
     return {
         "hard_accuracy": 1 - eta,

@@ -29,6 +29,7 @@ from dkdmpl_kit.training import (
     fit,
     load_encoder,
     new_state,
+    reference_labels,
 )
 
 
@@ -151,7 +152,14 @@ class Stage:
                 f"{config.iterations} batches of "
                 f"{config.batch_clusters * config.batch_images} pictures ..."
             )
-        return fit(config, self.dataset, resume=True, progress=progress, on_epoch=on_epoch)
+        return fit(
+            config,
+            self.dataset,
+            reference_labels=reference_labels(config, self.dataset),
+            resume=True,
+            progress=progress,
+            on_epoch=on_epoch,
+        )
 
     def warm_run(self) -> FitResult:
         """A few epochs of cluster contrast: clusters that are neither hopeless nor

@@ -1,5 +1,4 @@
-"""The neighbours of DKD-MPL in one frame: six published objectives as functions of the
-tensors that its losses take.
+"""The rivals of DKD-MPL: six published objectives, as functions of the same tensors.
 
 Each is written from the paper's formula and the authors' published code, read and not
 copied; its docstring names both and says what is simpler here: one network, the kit's
@@ -18,16 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dkdmpl_kit.errors import KitError, check_option
-from dkdmpl_kit.losses.dkdmpl import (
-    DKDMPLLoss,
-    _kl,
-    _labels,
-    _logits,
-    _pair,
-    _positive,
-    cluster_contrast_loss,
+from dkdmpl_kit.losses.checks import (
+    checked_labels,
+    checked_logits,
+    checked_pair,
+    require_positive,
 )
-from dkdmpl_kit.memory import ClusterMemory
+from dkdmpl_kit.losses.dkdmpl import DKDMPLLoss, cluster_contrast_loss, kl_divergence
 
 # What each objective takes beside logits and labels (B, ...); the training loop makes
 # these and no others:
@@ -81,8 +77,8 @@ def label_smoothing_loss(logits: Tensor, labels: Tensor, *, epsilon: float = 0.1
     section 7. (B, K), (B,).
     """
     _share("epsilon", epsilon)
-    logits = _logits(logits, "logits")
-    labels = _labels(labels, len(logits), logits.shape[1], logits.device)
+    logits = checked_logits(logits, "logits")
+    labels = checked_labels(labels, len(logits), logits.shape[1], logits.device)
     return F.cross_entropy(
         logits, labels, label_smoothing=epsilon
     )  # target (1 - epsilon) 1_y + epsilon / K
@@ -124,7 +120,7 @@ def mean_teacher_loss(logits: Tensor, ema_logits: Tensor) -> Tensor:
     """L_sid = -sum_k p_k log q_k, p the EMA encoder's classes (MMT). Both (B, K); the
     teacher is detached.
     """
-    student, teacher = _pair(logits, ema_logits, "logits", "ema_logits")
+    student, teacher = checked_pair(logits, ema_logits, "logits", "ema_logits")
     return F.cross_entropy(student, F.softmax(teacher.detach(), dim=1))
 
 
@@ -168,7 +164,7 @@ def rlcc_loss(
     be a class of its own; ours carries its posterior alone. carried=None, the first
     epoch: cluster contrast.
     """
-    logits = _logits(logits, "logits")
+    logits = checked_logits(logits, "logits")
     if carried is None:
         return cluster_contrast_loss(logits, labels)
     carried = torch.as_tensor(carried)
@@ -177,7 +173,7 @@ def rlcc_loss(
             f"logits {tuple(logits.shape)} and carried {tuple(carried.shape)} must "
             "share one shape (B, K)."
         )
-    labels = _labels(labels, len(logits), logits.shape[1], logits.device)
+    labels = checked_labels(labels, len(logits), logits.shape[1], logits.device)
     return F.cross_entropy(logits, refined_labels(labels, carried.to(logits), alpha=alpha))
 
 
@@ -191,7 +187,8 @@ def refined_labels(labels: Tensor, posterior: Tensor, *, alpha: float = 0.9) -> 
         raise KitError(f"posterior must be (N, K), got shape {tuple(posterior.shape)}.")
     labels = torch.as_tensor(labels, device=posterior.device)
     hard = F.one_hot(
-        _labels(labels.clamp_min(0), *posterior.shape, posterior.device), posterior.shape[1]
+        checked_labels(labels.clamp_min(0), *posterior.shape, posterior.device),
+        posterior.shape[1],
     )
     return torch.where(
         labels[:, None] < 0,
@@ -220,7 +217,7 @@ def probability_distillation_loss(logits: Tensor, ema_logits: Tensor) -> Tensor:
 
     Mean over the batch; the published code sums over the batch and divides by K.
     """
-    student, teacher = _pair(logits, ema_logits, "logits", "ema_logits")
+    student, teacher = checked_pair(logits, ema_logits, "logits", "ema_logits")
     return (
         (F.softmax(student, dim=1) - F.softmax(teacher.detach(), dim=1))
         .square()
@@ -266,7 +263,7 @@ def hard_instance_loss(
     loss is 0.
     """
     z, ema_z = _features(z=z, ema_z=ema_z)
-    _positive("temperature", temperature)
+    require_positive("temperature", temperature)
     same = _same(labels, z)
     similarity = z @ ema_z.detach().T / temperature  # <f_i, m_j> / tau_h
     hardest = similarity.masked_fill(~same, float("inf")).argmin(dim=1)
@@ -283,7 +280,7 @@ def instance_consistency_loss(
     them as plain ones do. (B, d).
     """
     z, ema_z, plain_z = _features(z=z, ema_z=ema_z, plain_z=plain_z)
-    _positive("temperature", temperature)
+    require_positive("temperature", temperature)
     ema_z = ema_z.detach()
     plain_z = plain_z.detach()
     log_p = F.log_softmax(
@@ -292,53 +289,7 @@ def instance_consistency_loss(
     log_q = F.log_softmax(
         plain_z @ plain_z.T / temperature, dim=1
     )  # Q_i = softmax_j <g_i, g_j> / tau_s
-    return _kl(log_q, log_p)
-
-
-class HybridMemory(ClusterMemory):
-    """Clusters and outliers side by side; SpCL (Ge, Zhu, Chen, Zhao and Li, NeurIPS
-    2020).
-
-    `.features` (N, d) holds every image, and `update(z, indices)` moves each by itself:
-    v_i <- normalise(m v_i + (1-m) z). `.classes` (N,): the K clusters, then every
-    outlier (-1 in labels) as a class of its own; train on
-    `cluster_contrast_loss(memory.logits(z, tau), memory.classes[indices])`. With no
-    outlier it is a memory of clusters, with nothing but outliers instance
-    discrimination. Theirs lives through all epochs and keeps reliable clusters only:
-    this one starts anew from each epoch's features and trusts them all. KitError as in
-    `ClusterMemory`.
-    """
-
-    def __init__(self, features: Tensor, labels: Tensor, *, momentum: float = 0.2) -> None:
-        features = torch.as_tensor(features)
-        super().__init__(features, torch.arange(len(features)), momentum=momentum)
-        labels = torch.as_tensor(labels, device=self.features.device)
-        if (
-            labels.shape != self.features.shape[:1]
-            or labels.is_floating_point()
-            or labels.min() < -1
-        ):
-            raise KitError(
-                f"labels must be integers of -1 or above ({len(features)},), "
-                f"got {labels.dtype} {tuple(labels.shape)}."
-            )
-        outlier = labels < 0
-        n_clusters = int(labels.max()) + 1
-        self.classes = torch.where(outlier, n_clusters - 1 + outlier.cumsum(0), labels.long())
-        self.counts = torch.bincount(self.classes)
-        if (self.counts == 0).any():
-            empty = int((self.counts == 0).nonzero()[0, 0])
-            raise KitError(
-                f"cluster {empty} has no image: labels must run from 0 to K-1 without a gap."
-            )
-
-    def logits(self, z: Tensor, temperature: float) -> Tensor:
-        """z (B, d) -> (B, K + outliers): <z, c_k> / tau and <z, v_k> / tau; c_k is the
-        plain mean of a cluster's images.
-        """
-        sums = self.features.new_zeros(len(self.counts), self.features.shape[1])
-        means = sums.index_add_(0, self.classes, self.features) / self.counts[:, None]
-        return self._scaled(z, means, temperature)
+    return kl_divergence(log_q, log_p)
 
 
 _FUNCTIONS = {
@@ -360,7 +311,7 @@ def _distances(z: Tensor) -> Tensor:
 
 def _same(labels: Tensor, z: Tensor) -> Tensor:
     """(B, B): True where two rows share a label, a row with itself too."""
-    labels = _labels(labels, len(z), torch.iinfo(torch.int64).max, z.device)
+    labels = checked_labels(labels, len(z), torch.iinfo(torch.int64).max, z.device)
     return labels[:, None] == labels
 
 

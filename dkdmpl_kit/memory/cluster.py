@@ -29,8 +29,9 @@ class ClusterMemory:
                   move the memory less;
       "hardest"   the one member least similar to M_k as it was before the call.
     `.centroids` (K, d) is C and never changes; `.features` (K, d) is M. Both lie on the
-    device of `features`, in its precision (float32 at least). KitError on labels with
-    gaps, no cluster, rows that are not of norm 1.
+    device of `features`, in its precision (float32 at least). `.classes` (N,) are the
+    labels to train on; `.outliers` are the images to draw beside the clusters: none.
+    KitError on labels with gaps, no cluster, rows that are not of norm 1.
     """
 
     def __init__(
@@ -70,6 +71,8 @@ class ClusterMemory:
             sums, dim=1
         )  # the norm takes care of the division by the count
         self.features = self.centroids.clone()
+        self.classes = labels
+        self.outliers = labels.new_zeros(0)
 
     @property
     def n_clusters(self) -> int:
@@ -78,10 +81,6 @@ class ClusterMemory:
     def logits(self, z: Tensor, temperature: float) -> Tensor:
         """z (B, d) -> (B, K): M z / tau. The gradient flows to z, never to M."""
         return self._scaled(z, self.features, temperature)
-
-    def teacher_logits(self, v: Tensor, temperature: float) -> Tensor:
-        """v (B, d) -> (B, K): C v / tau_t, the epoch view's logits."""
-        return self._scaled(v, self.centroids, temperature)
 
     def _scaled(self, z: Tensor, rows: Tensor, temperature: float) -> Tensor:
         if not temperature > 0:
@@ -95,6 +94,10 @@ class ClusterMemory:
             z.device.type, enabled=False
         ):  # 1/tau magnifies bf16's rounding twentyfold
             return z.to(rows.dtype) @ rows.T / temperature
+
+    def remember(self, z: Tensor, images: Tensor) -> None:
+        """`update` for images of the training set: z (B, d), images (B,) indices 0..N-1."""
+        self.update(z, self.classes[images])
 
     @torch.no_grad()
     def update(self, z: Tensor, labels: Tensor) -> None:

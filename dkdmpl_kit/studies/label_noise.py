@@ -36,7 +36,7 @@ from dkdmpl_kit.experiment import (
     write_atomic,
     write_json,
 )
-from dkdmpl_kit.losses import anchor_features, dkdmpl_loss, theory
+from dkdmpl_kit.losses import anchor_features, dkdmpl_loss, teacher_logits, theory
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.models import extract_features
 from dkdmpl_kit.noise import inject_noise, label_report
@@ -314,7 +314,12 @@ def _train_epoch(
                 config.temperature,
             )
         teacher = (
-            memory.teacher_logits(v[batch], config.teacher_temperature)
+            teacher_logits(
+                "sample",
+                centroids=memory.centroids,
+                features=v[batch],
+                temperature=config.teacher_temperature,
+            )
             if gkd_weight
             else None
         )
@@ -343,7 +348,13 @@ def _teacher_quality(
     memory: ClusterMemory, v: Tensor, y: Tensor, truth: np.ndarray, temperature: float
 ) -> dict[str, float]:
     seen = torch.from_numpy(truth >= 0)
-    e = memory.teacher_logits(v[seen], temperature).double().softmax(1)
+    e = (
+        teacher_logits(
+            "sample", centroids=memory.centroids, features=v[seen], temperature=temperature
+        )
+        .double()
+        .softmax(1)
+    )
     eta, e_c, e_w = theory.teacher_quality(e, y[seen], torch.from_numpy(truth)[seen])
     return {
         "eta": eta,

@@ -1,29 +1,25 @@
 """The loop, and what surrounds it."""
 
-from dkdmpl_kit.training.loop import (
-    FitResult,
-    Monitor,
-    assess_untrained,
-    cluster_epoch,
-    extract,
-    fit,
-    learning_rate,
-    load_encoder,
-    new_state,
-    resolve_auto,
-    train_epoch,
-)
+from dkdmpl_kit.training.extraction import cluster_epoch, extract, resolve_auto
+from dkdmpl_kit.training.loop import fit, train_epoch
+from dkdmpl_kit.training.optimisation import learning_rate, new_state
+from dkdmpl_kit.training.outcome import FitResult, assess_untrained, load_encoder
+from dkdmpl_kit.training.run import Run
+from dkdmpl_kit.training.truth import Monitor, identity_labels, reference_labels
 
 __all__ = [
+    "FitResult",
+    "Monitor",
+    "Run",
     "assess_untrained",
     "cluster_epoch",
     "extract",
     "fit",
-    "FitResult",
+    "identity_labels",
     "learning_rate",
     "load_encoder",
-    "Monitor",
     "new_state",
+    "reference_labels",
     "resolve_auto",
     "train_epoch",
 ]

@@ -1,4 +1,4 @@
-"""Pause, stop and follow a run from outside of its loop: from a notebook's button, or
+"""Pause, stop and watch a run from outside of its loop: from a notebook's button, or
 from another thread.
 """
 
@@ -71,7 +71,7 @@ class RunControl:
         self._stopped.set()
         self._going.set()
 
-    def follow(self, batches: Iterable, epoch: int, count: int) -> Iterator:
+    def between(self, batches: Iterable, epoch: int, count: int) -> Iterator:
         """Hand `batches` through, waiting while paused; raises `RunStopped` where the
         run was stopped.
         """

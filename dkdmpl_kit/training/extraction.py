@@ -9,9 +9,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dkdmpl_kit.clustering import (
+    PseudoLabels,
+    centre_by_camera,
+    jaccard_distances,
+    pseudo_labels,
+)
 from dkdmpl_kit.data import ImageStore
 from dkdmpl_kit.experiment import Config, pick_device, read_json, write_json
 from dkdmpl_kit.models import Encoder, extract_features
+from dkdmpl_kit.neighbors import knn_graph
 from dkdmpl_kit.training import processes
 from dkdmpl_kit.training.precision import choose_precision
 
@@ -82,6 +89,25 @@ def extract(config: Config, encoder: Encoder, store: ImageStore) -> np.ndarray:
     part = processes.share(len(store))
     own = extract_features(encoder, _Stretch(store, part), device=device, precision=precision)
     return processes.gather(torch.from_numpy(own).to(device), len(store), part).cpu().numpy()
+
+
+def cluster_epoch(config: Config, features: np.ndarray, camids: np.ndarray) -> PseudoLabels:
+    """Pseudo labels of features (N, d): k-NN graph, k-reciprocal Jaccard distance,
+    DBSCAN.
+    """
+    # an option of ours for strong camera shift, not in the paper
+    if config.centre_cameras:
+        features = centre_by_camera(features, camids)
+    graph = knn_graph(features, min(config.k1, len(features)), exact=config.knn == "exact")
+    distances = jaccard_distances(
+        graph, k1=config.k1, k2=config.k2, max_distance=config.max_distance
+    )
+    return pseudo_labels(
+        distances,
+        method=config.cluster_method,
+        eps=config.eps,
+        min_samples=config.min_samples,
+    )
 
 
 class _Stretch:

@@ -13,7 +13,6 @@ import contextlib
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import TypeVar
@@ -29,8 +28,6 @@ TIMEOUT = timedelta(
     # for a silent process; a dead one is noticed at once. Longer than any clustering
     # takes
 )
-# for the other survivors to report, before those that did not are named
-GRACE_SECONDS = 1.0
 _LOST = ("gloo", "nccl", "connection", "peer", "timed out", "socket", "broken pipe")
 T = TypeVar("T")
 
@@ -185,20 +182,20 @@ def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 @contextlib.contextmanager
 def partners(where: Callable[[], str]) -> Iterator[None]:
-    """Within, a lost process ends the others with one `KitError`, which says who is
-    missing and `where()` the run was.
+    """Within, losing another process ends this one with one `KitError`, which says
+    `where()` the run was. Which process was lost, and how, is in torchrun's own report.
     """
     if not _together() or threading.current_thread() is not threading.main_thread():
         yield
         return
     me = f"Process {rank()} of {world_size()}"
-    kept = "whole epochs are kept, and the same command with --resume goes on from there, with any number of processes."
+    kept = (
+        "torchrun's report names the one that failed first; whole epochs are kept, and the "
+        "same command with --resume goes on from there, with any number of processes."
+    )
 
     def stop(*_: object) -> None:
-        raise KitError(
-            f"{me} was told to stop in {where()}, as launchers do when another process "
-            f"has ended: {kept}"
-        )
+        raise KitError(f"{me} was told to stop in {where()}: {kept}")
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
@@ -207,24 +204,7 @@ def partners(where: Callable[[], str]) -> Iterator[None]:
     except RuntimeError as error:
         signal.signal(
             signal.SIGTERM, signal.SIG_IGN
-        )  # the launcher's comes now: the sentence first
+        )  # torchrun's comes now: the sentence first
         if not any(word in str(error).lower() for word in _LOST):
             raise
-        raise KitError(f"{me} lost {_missing()} in {where()}: {kept}") from error
-
-
-def _missing() -> str:
-    """Those that do not report within the grace, by number; survivors report to the
-    launcher's store.
-    """
-    others = [r for r in range(world_size()) if r != rank()]
-    try:
-        store = dist.distributed_c10d._get_default_store()
-        store.set(f"lost/{rank()}", "1")
-        time.sleep(GRACE_SECONDS if len(others) > 1 else 0)
-        others = [
-            r for r in others if len(others) == 1 or not store.check([f"lost/{r}"])
-        ] or others
-    except (RuntimeError, ValueError):  # the store went with process 0
-        others = others[:1]
-    return f"process{'es' if len(others) > 1 else ''} {', '.join(map(str, others))}"
+        raise KitError(f"{me} lost another process in {where()}: {kept}") from error

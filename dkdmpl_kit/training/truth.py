@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dkdmpl_kit.data import ReIDDataset, arrays_of
+from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.evaluation import evaluate_ranking
 from dkdmpl_kit.experiment import Config
 from dkdmpl_kit.models import Encoder
@@ -33,6 +34,13 @@ class Monitor:
         """
         found = cluster_agreement(labels, self.pids)
         return {"ari": found.ari, "nmi": found.nmi, "purity": found.purity}
+
+    def ranking_if_due(self, encoder: Encoder, epoch: int) -> dict:
+        """`ranking` every `evaluate_every` epochs and in the last one; else None values."""
+        last = epoch + 1 == self.config.epochs
+        if last or (epoch + 1) % self.config.evaluate_every == 0:
+            return self.ranking(encoder)
+        return dict(UNMEASURED)
 
     def ranking(self, encoder: Encoder) -> dict:
         """mAP, Rank-1 and mINP of the query and gallery splits; None where there are
@@ -76,4 +84,27 @@ def _why_blind(dataset: ReIDDataset) -> str | None:
         for image in dataset.query
     ):
         return None
-    return "nothing can be matched: no query has a picture from another camera in the gallery, so rankings are not measured"
+    return (
+        "nothing can be matched: no query has a picture from another camera in the gallery, "
+        "so rankings are not measured"
+    )
+
+
+def reference_labels(config: Config, dataset: ReIDDataset) -> np.ndarray | None:
+    """What `fit(reference_labels=...)` takes for this method: `identity_labels`, or None."""
+    return identity_labels(dataset) if config.method == "supervised" else None
+
+
+def identity_labels(dataset: ReIDDataset) -> np.ndarray:
+    """(N,) int64: true identities as labels from 0, for the supervised reference row.
+
+    Called by who asks for the supervised reference row, never by the training. KitError
+    where a training picture has no identity.
+    """
+    pids = arrays_of(dataset.train)[1]
+    if (pids < 0).any():
+        raise KitError(
+            "method=supervised needs the identity of every training picture, and this data "
+            "set lacks some."
+        )
+    return np.unique(pids, return_inverse=True)[1].astype(np.int64)

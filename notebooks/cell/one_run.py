@@ -37,7 +37,7 @@ from dkdmpl_kit import viz
 from dkdmpl_kit.experiment import config as experiment
 from dkdmpl_kit.studies.grid_cell import claim, epoch_log
 from dkdmpl_kit.studies.results import markdown_table, read_run
-from dkdmpl_kit.training import fit
+from dkdmpl_kit.training import fit, reference_labels
 
 config = experiment.preset(preset, data=data, data_root=data_root, pattern=pattern, method=method, seed=seed,
                            out_dir=out_dir, run_name=run_name).replace(**dict(item.split("=", 1) for item in settings))
@@ -49,7 +49,8 @@ print(dataset.summary())
 
 # %%
 with claim(config.run_dir / "run.lock"):
-    result = fit(config, dataset, resume=True, progress=False, on_epoch=epoch_log(config))
+    result = fit(config, dataset, reference_labels=reference_labels(config, dataset), resume=True, progress=False,
+                 on_epoch=epoch_log(config))
 
 # %% [markdown]
 # ## What came of it

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.losses import dkdmpl as losses
-from dkdmpl_kit.losses import dkdmpl_loss, gkd_loss, theory
+from dkdmpl_kit.losses import dkdmpl_loss, gkd_loss, positive_anchors, theory
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 SLOW = settings(max_examples=30, deadline=None, derandomize=True, database=None)
@@ -276,7 +276,7 @@ def test_p3_does_not_hold_for_the_hardest_anchor_of_a_feature_space():
         [[1.0, 1, 0, 0], [1, -1, 0, 0]], dtype=torch.float64
     )  # M sees the first two axes only
     logits = z @ memory.T
-    anchor = losses.positive_anchors(z, torch.zeros(4, dtype=torch.long), strategy="hardest")
+    anchor = positive_anchors(z, torch.zeros(4, dtype=torch.long), strategy="hardest")
     hardest = losses.skd_loss(logits, logits[anchor]).item()
     assert hardest < theory.consistency_chain(logits)["stated"]
 

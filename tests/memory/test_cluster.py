@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from reference import memory as naive
 
 from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.losses import teacher_logits
 from dkdmpl_kit.memory import UPDATES, ClusterMemory
 from dkdmpl_kit.memory import cluster as memory_module
 
@@ -203,9 +204,14 @@ def test_views_and_small_integers_update_as_whole_tensors_do():
 def test_teacher_logits_use_the_frozen_centroids_also_after_an_update():
     memory = ClusterMemory(unit_rows(0, 8), LABELS)
     v = unit_rows(2, 3)
-    before = memory.teacher_logits(v, 0.05)
+    before = teacher_logits(
+        "sample", centroids=memory.centroids, features=v, temperature=0.05
+    )
     memory.update(unit_rows(1, 3), torch.tensor([0, 1, 2]))
-    assert torch.equal(memory.teacher_logits(v, 0.05), before)
+    assert torch.equal(
+        teacher_logits("sample", centroids=memory.centroids, features=v, temperature=0.05),
+        before,
+    )
     assert not torch.allclose(memory.logits(v, 0.05), before)
 
 

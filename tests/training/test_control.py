@@ -15,7 +15,7 @@ def test_a_paused_loop_waits_and_goes_on_where_it_was():
     control, seen, third = RunControl(), [], threading.Event()
 
     def loop():
-        for batch in control.follow(iter("abcd"), 5, 4):
+        for batch in control.between(iter("abcd"), 5, 4):
             seen.append(batch)
             if batch == "b":
                 control.pause()
@@ -38,7 +38,7 @@ def test_a_paused_loop_waits_and_goes_on_where_it_was():
 
 def test_stopping_wakes_a_paused_loop_and_drops_no_batch_before():
     control = RunControl()
-    batches = control.follow(iter("abc"), 0, 3)
+    batches = control.between(iter("abc"), 0, 3)
     assert next(batches) == "a"
     control.pause()
     control.stop()
@@ -52,7 +52,7 @@ def test_a_watcher_hears_of_every_batch_and_of_the_waiting():
     control = RunControl(lambda: heard.append((control.progress.batch, control.waiting)))
     control.pause()
     threading.Timer(0.1, control.resume).start()
-    assert list(control.follow("ab", 0, 2)) == ["a", "b"]
+    assert list(control.between("ab", 0, 2)) == ["a", "b"]
     assert (
         heard == [(None, True), (0, False), (1, False), (None, False)] and not control.waiting
     )

@@ -16,8 +16,17 @@ import torch
 
 from dkdmpl_kit.data import ReIDImage
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.training import extraction, fit, learning_rate, load_encoder
-from dkdmpl_kit.training import loop as training
+from dkdmpl_kit.training import (
+    extract,
+    extraction,
+    fit,
+    identity_labels,
+    learning_rate,
+    load_encoder,
+    new_state,
+    objective,
+    resolve_auto,
+)
 
 TIMES = ("seconds", "peak_memory_mb")
 TRUTH = ("ari", "nmi", "purity", "mAP", "rank1", "mINP")
@@ -57,7 +66,7 @@ def test_every_epoch_leaves_a_complete_record(run):
 
 def test_training_changes_the_encoder_and_the_checkpoint_gives_it_back(run):
     config, result = run
-    untrained = training.new_state(config, "cpu").encoder.state_dict()
+    untrained = new_state(config, "cpu").encoder.state_dict()
     trained = result.encoder.state_dict()
     assert any(
         not torch.equal(untrained[k], trained[k]) for k in trained if k.endswith("weight")
@@ -300,7 +309,7 @@ def test_extraction_is_asked_for_apart_from_training(
         return as_chosen("bf16", "contiguous", "fp32")()
 
     monkeypatch.setattr(extraction, "choose_precision", choose)
-    training.resolve_auto(
+    resolve_auto(
         tiny_config.replace(precision="auto", extraction_precision=asked_for, freeze_stages=1)
     )
     assert asked["extraction_precision"] == expected and asked["precision"] == "auto"
@@ -313,7 +322,7 @@ def test_extraction_is_asked_for_apart_from_training(
 
 def test_the_encoder_and_its_extraction_follow_the_settings(tiny_config, monkeypatch):
     weight = {
-        name: training.new_state(
+        name: new_state(
             tiny_config.replace(memory_format=name), "cpu"
         ).encoder.backbone.conv_stem.weight
         for name in ("contiguous", "channels_last")
@@ -324,18 +333,16 @@ def test_the_encoder_and_its_extraction_follow_the_settings(tiny_config, monkeyp
     monkeypatch.setattr(
         extraction, "extract_features", lambda *_, **options: options["precision"]
     )
-    assert training.extract(tiny_config.replace(precision="bf16"), None, None) == "bf16"
-    assert (
-        training.extract(tiny_config.replace(extraction_precision="bf16"), None, None)
-        == "bf16"
-    )
-    assert training.extract(tiny_config, None, None) == "fp32"
+    assert extract(tiny_config.replace(precision="bf16"), None, None) == "bf16"
+    assert extract(tiny_config.replace(extraction_precision="bf16"), None, None) == "bf16"
+    assert extract(tiny_config, None, None) == "fp32"
 
 
 def test_the_supervised_row_says_what_it_trained_on(tiny_config, tiny_dataset, tmp_path):
     result = fit(
         tiny_config.replace(method="supervised", out_dir=str(tmp_path)),
         tiny_dataset,
+        reference_labels=identity_labels(tiny_dataset),
         progress=False,
     )
     assert (
@@ -430,7 +437,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     tiny_config, tiny_dataset, tmp_path, monkeypatch
 ):
     config = tiny_config.replace(out_dir=str(tmp_path))
-    real, calls = training.dkdmpl_loss, []
+    real, calls = objective.dkdmpl_loss, []
 
     def spoiled(*args, **kwargs):
         calls.append(1)
@@ -441,11 +448,11 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
             else loss
         )
 
-    monkeypatch.setattr(training, "dkdmpl_loss", spoiled)
+    monkeypatch.setattr(objective, "dkdmpl_loss", spoiled)
     with pytest.raises(KitError, match="not finite; the last good checkpoint is kept"):
         fit(config, tiny_dataset, progress=False)
     assert json.loads((config.run_dir / "checkpoint.json").read_text())["epoch"] == 1
-    monkeypatch.setattr(training, "dkdmpl_loss", real)
+    monkeypatch.setattr(objective, "dkdmpl_loss", real)
     assert len(fit(config, tiny_dataset, resume=True, progress=False).history) == 2
 
 

@@ -63,10 +63,7 @@ def watched(seen):
     """What a fit computes on its way: the first batch's pictures, its summed gradients,
     the last memory.
     """
-    real = {
-        name: getattr(training, name)
-        for name in ("augmented", "ClusterMemory", "HybridMemory")
-    }
+    real = {name: getattr(training, name) for name in ("augmented", "new_memory")}
     add = processes.add_gradients
 
     def keep(name, first):
@@ -83,10 +80,7 @@ def watched(seen):
         seen.setdefault("gradient", torch.cat([p.grad.flatten() for p in parameters]).clone())
 
     training.augmented = keep("augmented", True)
-    training.ClusterMemory, training.HybridMemory = (
-        keep("ClusterMemory", False),
-        keep("HybridMemory", False),
-    )
+    training.new_memory = keep("new_memory", False)
     processes.add_gradients = adding
     try:
         yield
@@ -267,7 +261,7 @@ def test_a_killed_process_ends_the_run_with_a_sentence_and_one_process_resumes_i
     done = launch("doomed_worker", root, tmp_path)
     assert done.returncode != 0
     assert re.search(
-        "Process 0 of 2 (lost process 1|was told to stop) in epoch 1.*--resume goes on",
+        "Process 0 of 2 (lost another process|was told to stop) in epoch 1.*--resume goes on",
         done.stderr,
     )
     assert "exitcode  : -9" in done.stderr  # the launcher's own account

@@ -1,0 +1,189 @@
+"""What a run leaves: a record an epoch, the result, and the trained encoder read back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dkdmpl_kit.clustering import PseudoLabels
+from dkdmpl_kit.data import ImageStore, ReIDDataset, TrainingImages
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.experiment import Config, pick_device, read_json, write_json
+from dkdmpl_kit.losses.dkdmpl import DKDMPLLoss
+from dkdmpl_kit.models import Encoder
+from dkdmpl_kit.training import processes
+from dkdmpl_kit.training.checkpoint import (
+    TrainingState,
+    load_checkpoint,
+    save_checkpoint,
+    save_epoch,
+)
+from dkdmpl_kit.training.extraction import cluster_epoch, extract, open_store, resolve_auto
+from dkdmpl_kit.training.optimisation import learning_rate, new_state
+from dkdmpl_kit.training.precision import StageClock, peak_memory_mb
+from dkdmpl_kit.training.run import Run
+from dkdmpl_kit.training.truth import UNMEASURED, Monitor
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` returns.
+
+    history: one record an epoch. final: the trained encoder's measures. run_dir: where
+    all of it lies. best: {"epoch", "mAP", "rank1", "mINP", "chosen_on"} of the measured
+    epoch of highest mAP, None where none was measured; it was chosen on the test split,
+    so it is not a result to report as `final` is.
+    """
+
+    history: tuple[dict, ...]
+    final: dict
+    run_dir: Path
+    encoder: Encoder
+    best: dict | None = None
+
+
+def mean_losses(config: Config, epoch: int, losses: Sequence[DKDMPLLoss]) -> dict:
+    """{"loss", "loss_cc", "loss_gkd", "loss_skd"}: means over batches; rate and weights."""
+    # read once an epoch: each read waits for the device
+    rows = [torch.stack([x.total, x.cluster_contrast, x.gkd, x.skd]).detach() for x in losses]
+    total, contrast, gkd, skd = torch.stack(rows).cpu().double().mean(0).tolist()
+    gkd_weight, skd_weight = config.loss_weights(epoch)
+    return {
+        "loss": total,
+        "loss_cc": contrast,
+        "loss_gkd": gkd,
+        "loss_skd": skd,
+        "learning_rate": learning_rate(config, epoch),
+        "gkd_weight": gkd_weight,
+        "skd_weight": skd_weight,
+    }
+
+
+def cluster_counts(pseudo: PseudoLabels) -> dict:
+    """What a record says of a clustering without any truth."""
+    return {"n_clusters": pseudo.n_clusters, "outlier_fraction": pseudo.outlier_fraction}
+
+
+def keep_epoch(
+    run: Run,
+    state: TrainingState,
+    measures: dict,
+    clock: StageClock,
+    labels: np.ndarray,
+    features: np.ndarray,
+) -> dict:
+    """Write the epoch's labels, features and checkpoint; its record, in every process."""
+    epoch = state.epoch
+    record = {
+        "epoch": epoch,
+        **measures,
+        "processes": processes.world_size(),
+        "seconds": clock.seconds,
+        "peak_memory_mb": peak_memory_mb(),
+    }
+    record = processes.once(
+        lambda: record
+    )  # each process has its own times: the first one's count
+    state.history.append(record)
+    state.epoch = epoch + 1
+    kept = features if run.config.keep_features else None
+    processes.once(save_epoch, run.folder, epoch, labels, kept)
+    processes.once(save_checkpoint, run.folder, state)
+    return record
+
+
+def one_line(record: dict) -> str:
+    """An epoch's record for the progress bar."""
+    names = {
+        "loss": "loss",
+        "clusters": "n_clusters",
+        "outliers": "outlier_fraction",
+        "ARI": "ari",
+        "mAP": "mAP",
+    }
+    known = {label: record[name] for label, name in names.items() if record[name] is not None}
+    return ", ".join(f"{label} {value:.3g}" for label, value in known.items())
+
+
+def finish(run: Run, state: TrainingState, monitor: Monitor) -> FitResult:
+    """Write result.json, or read it where it stands: the last epoch's measures as "final",
+    those of the best epoch under "best" only.
+    """
+    result = processes.once(_written, run.folder) or _write_result(run, state, monitor)
+    return FitResult(
+        tuple(state.history), result["final"], run.folder, state.encoder, result.get("best")
+    )
+
+
+def _written(folder: Path) -> dict | None:
+    path = folder / "result.json"
+    return read_json(path) if path.exists() else None
+
+
+def _write_result(run: Run, state: TrainingState, monitor: Monitor) -> dict:
+    config = run.config
+    measured = [record for record in state.history if record["mAP"] is not None]
+    best = max(measured, key=lambda record: record["mAP"], default=None)
+    final = assess(config, state.encoder, run.store, run.images, monitor)
+    final["best_epoch_mAP"] = best and best["mAP"]
+    if best:
+        best = {name: best[name] for name in ("epoch", *UNMEASURED)}
+        best["chosen_on"] = "the test split"
+    result = {
+        "final": final,
+        "best": best,
+        "labels": "true identities" if run.reference else "pseudo labels",
+        "sampler": config.sampler,
+        "samples_per_bn": config.samples_per_bn
+        or config.batch_clusters * config.batch_images,
+        "processes": sorted({record.get("processes", 1) for record in state.history}),
+        "note": monitor.blind,
+        "data_fingerprint": run.fingerprint,
+    }
+    processes.once(write_json, run.folder / "result.json", result)
+    return result
+
+
+def assess(
+    config: Config,
+    encoder: Encoder,
+    store: ImageStore,
+    images: TrainingImages,
+    monitor: Monitor,
+) -> dict:
+    """Measure an encoder once: ranking of the test split, clustering of the training
+    split under the same settings.
+    """
+    features = extract(config, encoder, store)
+    pseudo = processes.once(cluster_epoch, config, features, images.camids)
+    agreement = monitor.agreement(pseudo.labels)
+    return {**monitor.ranking(encoder), **agreement, **cluster_counts(pseudo)}
+
+
+def assess_untrained(config: Config, dataset: ReIDDataset) -> dict:
+    """`assess` for the encoder as it is before any training: the first row of every table."""
+    images = dataset.unlabelled()
+    store = open_store(config, images.paths)
+    encoder = new_state(config, pick_device(config.device)).encoder
+    return assess(config, encoder, store, images, Monitor(config, dataset))
+
+
+def load_encoder(run_dir: str | Path) -> tuple[Config, Encoder]:
+    """The configuration, with precision and memory format as the run had them, and the
+    trained encoder of a run folder.
+    """
+    run_dir = Path(run_dir)
+    settings = read_json(run_dir / "config.json")["settings"]
+    compute = read_json(run_dir / "environment.json").get("compute")
+    config, _ = resolve_auto(Config().replace(**settings), compute)
+    if not (run_dir / "checkpoint.json").exists():
+        raise KitError(f"{run_dir} holds no checkpoint: train at least one epoch first.")
+    # the weights that the run started from may be gone
+    state = new_state(config.replace(weights="random"), pick_device(config.device))
+    load_checkpoint(run_dir, state)
+    state.encoder.weights = config.weights
+    return config, state.encoder
