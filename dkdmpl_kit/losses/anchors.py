@@ -10,13 +10,14 @@ from torch import Tensor
 from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.losses.checks import checked_labels
 
+# the last two are encoded by the training loop
 SKD_ANCHORS = (
     "hardest",
     "random",
     "mean",
     "augmentation",
     "ema",
-)  # the last two are encoded by the training loop
+)
 
 
 def positive_anchors(

@@ -79,9 +79,8 @@ def label_smoothing_loss(logits: Tensor, labels: Tensor, *, epsilon: float = 0.1
     _share("epsilon", epsilon)
     logits = checked_logits(logits, "logits")
     labels = checked_labels(labels, len(logits), logits.shape[1], logits.device)
-    return F.cross_entropy(
-        logits, labels, label_smoothing=epsilon
-    )  # target (1 - epsilon) 1_y + epsilon / K
+    # target (1 - epsilon) 1_y + epsilon / K
+    return F.cross_entropy(logits, labels, label_smoothing=epsilon)
 
 
 def mmt_loss(
@@ -102,18 +101,14 @@ def mmt_loss(
     """
     _share("soft_weight", soft_weight)
     _share("soft_triplet_weight", soft_triplet_weight)
-    identity = (1 - soft_weight) * cluster_contrast_loss(
-        logits, labels
-    )  # (1 - lambda_id) L_id
-    identity = identity + soft_weight * mean_teacher_loss(
-        logits, ema_logits
-    )  # + lambda_id L_sid
-    triplet = (1 - soft_triplet_weight) * softmax_triplet_loss(
-        z, labels
-    )  # (1 - lambda_tri) L_tri
-    return (
-        identity + triplet + soft_triplet_weight * softmax_triplet_loss(z, labels, ema_z)
-    )  # + lambda_tri L_stri
+    # (1 - lambda_id) L_id
+    identity = (1 - soft_weight) * cluster_contrast_loss(logits, labels)
+    # + lambda_id L_sid
+    identity = identity + soft_weight * mean_teacher_loss(logits, ema_logits)
+    # (1 - lambda_tri) L_tri
+    triplet = (1 - soft_triplet_weight) * softmax_triplet_loss(z, labels)
+    # + lambda_tri L_stri
+    return identity + triplet + soft_triplet_weight * softmax_triplet_loss(z, labels, ema_z)
 
 
 def mean_teacher_loss(logits: Tensor, ema_logits: Tensor) -> Tensor:
@@ -138,15 +133,13 @@ def softmax_triplet_loss(z: Tensor, labels: Tensor, ema_z: Tensor | None = None)
     if same.all():
         return 0.0 * z.sum()
     distance = _distances(z)
-    positive = distance.masked_fill(~same, -float("inf")).argmax(
-        dim=1
-    )  # furthest of the cluster
+    # furthest of the cluster
+    positive = distance.masked_fill(~same, -float("inf")).argmax(dim=1)
     # nearest of another
     negative = distance.masked_fill(same, float("inf")).argmin(dim=1)
     pick = torch.stack([positive, negative], dim=1)
-    log_t = F.log_softmax(
-        distance.gather(1, pick), dim=1
-    )  # T = e^{d_n} / (e^{d_p} + e^{d_n})
+    # T = e^{d_n} / (e^{d_p} + e^{d_n})
+    log_t = F.log_softmax(distance.gather(1, pick), dim=1)
     if ema_z is None:
         return -log_t[:, 1].mean()  # L_tri = -log T
     target = F.softmax(_distances(rows[1].detach()).gather(1, pick), dim=1)
@@ -267,9 +260,8 @@ def hard_instance_loss(
     same = _same(labels, z)
     similarity = z @ ema_z.detach().T / temperature  # <f_i, m_j> / tau_h
     hardest = similarity.masked_fill(~same, float("inf")).argmin(dim=1)
-    rest = same & (
-        torch.arange(len(z), device=z.device) != hardest[:, None]
-    )  # the easier positives take no part
+    # the easier positives take no part
+    rest = same & (torch.arange(len(z), device=z.device) != hardest[:, None])
     return F.cross_entropy(similarity.masked_fill(rest, -float("inf")), hardest)
 
 
@@ -283,12 +275,10 @@ def instance_consistency_loss(
     require_positive("temperature", temperature)
     ema_z = ema_z.detach()
     plain_z = plain_z.detach()
-    log_p = F.log_softmax(
-        z @ ema_z.T / temperature, dim=1
-    )  # P_i = softmax_j <f_i, m_j> / tau_s
-    log_q = F.log_softmax(
-        plain_z @ plain_z.T / temperature, dim=1
-    )  # Q_i = softmax_j <g_i, g_j> / tau_s
+    # P_i = softmax_j <f_i, m_j> / tau_s
+    log_p = F.log_softmax(z @ ema_z.T / temperature, dim=1)
+    # Q_i = softmax_j <g_i, g_j> / tau_s
+    log_q = F.log_softmax(plain_z @ plain_z.T / temperature, dim=1)
     return kl_divergence(log_q, log_p)
 
 

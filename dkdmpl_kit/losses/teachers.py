@@ -97,9 +97,8 @@ def carry_posterior(
         torch.bincount(x[x >= 0], minlength=k).to(posterior)
         for x, k in ((old, k_old), (new, k_new))
     ]
-    overlap = shared / (sizes[0][:, None] + sizes[1] - shared).clamp_min(
-        1
-    )  # |A and B| / |A or B|
+    # |A and B| / |A or B|
+    overlap = shared / (sizes[0][:, None] + sizes[1] - shared).clamp_min(1)
     carried = posterior @ (overlap / overlap.sum(1, keepdim=True).clamp_min(_EPS))
     mass = carried.sum(1, keepdim=True)
     return torch.where(

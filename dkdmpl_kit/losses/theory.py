@@ -81,13 +81,17 @@ class LabelCase:
         """One sentence: does the gradient point from q to r3, as P4 says?"""
         if self.gradient is None:
             return ""
+        # without an anchor r3 is P1's r
         law, formula, case, target = (
             ("P4", "(1 + λg + λs)(q − r3)", "T = 1 and kl", "r3")
             if "a" in self.views
             else ("P1", "(1 + λg)(q − r)", "T = 1", "r")
-        )  # without an anchor r3 is P1's r
+        )
         if self.exact:
-            return f"{law} covers these settings: the gradient is {formula}, so each arrow ends at {target}."
+            return (
+                f"{law} covers these settings: the gradient is {formula}, so each arrow ends "
+                f"at {target}."
+            )
         off = float((self.gradient - self.mixed).abs().max())
         return (
             f"{law} is proven for {case}; here the true gradient differs from "
@@ -114,39 +118,38 @@ def label_case(
     views and nothing else. Without an anchor L_SKD is left out. The gradient by the
     query's logits alone: "symmetric_kl" and "js" move the anchor too.
     """
-    l, t, s = (
-        None if x is None else torch.as_tensor(x).detach().double()[None]
-        for x in (query, teacher, anchor)
-    )
-    views = {"e": t.softmax(1)[0], "q": l.softmax(1)[0]} | (
-        {} if s is None else {"a": s.softmax(1)[0]}
-    )
+    student = torch.as_tensor(query).detach().double()[None]
+    taught = torch.as_tensor(teacher).detach().double()[None]
+    mate = None
+    views = {"e": taught.softmax(1)[0], "q": student.softmax(1)[0]}
+    if anchor is None:
+        skd_weight = 0.0
+    else:
+        mate = torch.as_tensor(anchor).detach().double()[None]
+        views["a"] = mate.softmax(1)[0]
     if label < 0:
         return LabelCase(-1, views, {})
     y = torch.tensor([label])
-    leaf = l.clone().requires_grad_()
-    skd_weight = 0.0 if s is None else skd_weight
+    leaf = student.clone().requires_grad_()
     loss = dkdmpl_loss(
         leaf,
         y,
-        teacher_logits=t,
-        anchor_logits=s,
+        teacher_logits=taught,
+        anchor_logits=mate,
         gkd_weight=gkd_weight,
         skd_weight=skd_weight,
         temperature=temperature,
         divergence=divergence,
     )
     (gradient,) = torch.autograd.grad(loss.total, leaf)
+    # the terms themselves, each beside its weight
     losses = {
-        "L_CC": (
-            float(cluster_contrast_loss(l, y)),
-            1.0,
-        ),  # the terms themselves, whatever their weight
-        "L_GKD": (float(gkd_loss(l, t, temperature=temperature)), gkd_weight),
+        "L_CC": (float(cluster_contrast_loss(student, y)), 1.0),
+        "L_GKD": (float(gkd_loss(student, taught, temperature=temperature)), gkd_weight),
     }
-    if s is not None:
-        losses["L_SKD"] = (float(skd_loss(l, s, divergence=divergence)), skd_weight)
-    # without an anchor its weight is 0
+    if mate is not None:
+        losses["L_SKD"] = (float(skd_loss(student, mate, divergence=divergence)), skd_weight)
+    # without an anchor its weight is 0, and any label stands in for it
     e = views["e"][None]
     a = views.get("a", views["e"])[None]
     views["r3"] = mixed_target(y, e, a, gkd_weight, skd_weight)[0]
@@ -159,7 +162,7 @@ def label_case(
         losses,
         loss.total.item(),
         gradient[0],
-        mixed_gradient(l, y, e, a, gkd_weight, skd_weight)[0],
+        mixed_gradient(student, y, e, a, gkd_weight, skd_weight)[0],
         exact,
     )
 
@@ -225,9 +228,8 @@ def consistency_chain(logits: Tensor) -> dict[str, float]:
         )
     n = len(logits)
     q = torch.softmax(logits, dim=1)
-    query, anchor = (torch.eye(n, device=q.device) == 0).nonzero(
-        as_tuple=True
-    )  # every ordered pair of two members
+    # every ordered pair of two members
+    query, anchor = (torch.eye(n, device=q.device) == 0).nonzero(as_tuple=True)
     variance = float((q - q.mean(0)).square().sum(1).mean())  # Var(q)
     return {
         "loss": float(skd_loss(logits[query], logits[anchor], divergence="symmetric_kl")),

@@ -67,9 +67,10 @@ class ClusterMemory:
         sums = features.new_zeros(len(counts), features.shape[1]).index_add_(
             0, labels[kept], features[kept]
         )
+        # the norm takes care of the division by the count
         self.centroids = F.normalize(
             sums, dim=1
-        )  # the norm takes care of the division by the count
+        )
         self.features = self.centroids.clone()
         self.classes = labels
         self.outliers = labels.new_zeros(0)
@@ -90,9 +91,10 @@ class ClusterMemory:
                 f"features of shape {tuple(z.shape)} do not fit a memory of (K, d) = "
                 f"{tuple(rows.shape)}."
             )
+        # 1/tau magnifies bf16's rounding twentyfold
         with torch.autocast(
             z.device.type, enabled=False
-        ):  # 1/tau magnifies bf16's rounding twentyfold
+        ):
             return z.to(rows.dtype) @ rows.T / temperature
 
     def remember(self, z: Tensor, images: Tensor) -> None:
@@ -125,9 +127,10 @@ class ClusterMemory:
                 / counts[:, None]
             )
         else:
+            # by similarity, then, keeping that, by cluster
             order = torch.argsort(
                 (memory[labels] * z).sum(1), stable=True
-            )  # by similarity, then, keeping that, by cluster
+            )
             order = order[torch.argsort(labels[order], stable=True)]
             target = z[order[counts.cumsum(0) - counts]]
         _move(memory, clusters, target, self.momentum)
@@ -158,9 +161,10 @@ def _move_in_turn(memory: Tensor, z: Tensor, labels: Tensor, momentum: float) ->
     rows = memory.numpy()
     numbers = np.array([momentum, 1.0 - momentum, 0.0, 1e-12], dtype=rows.dtype)
     move_in_turn(rows, z.contiguous().numpy(), labels.contiguous().numpy(), numbers)
+    # autograd does not see writes from outside torch
     torch.autograd.graph.increment_version(
         memory
-    )  # autograd does not see writes from outside torch
+    )
 
 
 def _checked(

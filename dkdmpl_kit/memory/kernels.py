@@ -14,9 +14,10 @@ from numba import njit
 compiled = njit(cache=True, nogil=True)
 
 
+# sums may be reordered: vector instructions
 @njit(
     cache=True, nogil=True, fastmath={"reassoc", "contract"}
-)  # sums may be reordered: vector instructions
+)
 def move_in_turn(memory, z, labels, numbers):
     """M_k <- normalise(m M_k + (1 - m) z) for one row of the batch after the other, in
     place.

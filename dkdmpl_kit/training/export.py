@@ -11,6 +11,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,10 @@ from dkdmpl_kit import __version__
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import Config, read_json, write_atomic, write_json
 from dkdmpl_kit.models import Encoder, GeM, build_encoder
-from dkdmpl_kit.training.loop import load_encoder
+from dkdmpl_kit.training.outcome import load_encoder
 
 TOLERANCE = 1e-4
+# of the card; config.json has all
 SETTINGS = (
     "backbone",
     "weights",
@@ -48,7 +50,7 @@ SETTINGS = (
     "precision",
     "seed",
     "data",
-)  # of the card; config.json has all
+)
 
 
 def export_run(run: str | Path, out: str | Path) -> list[Path]:
@@ -226,7 +228,7 @@ def _card(run: Path, config: Config, encoder: Encoder, differences: dict[str, fl
         f'pooling="{encoder.pooling}", '
         f"last_stride={encoder.last_stride}).eval()"
     )
-    return _CARD.format(
+    return _card_template().format(
         name=config.name,
         height=config.height,
         width=config.width,
@@ -244,52 +246,7 @@ def _card(run: Path, config: Config, encoder: Encoder, differences: dict[str, fl
     )
 
 
-_CARD = """# {name}: a re-identification encoder
-
-Turns a cropped picture of a person or vehicle into a feature; pictures of the same one should have similar features (inner
-product). Trained with dkdmpl-kit {version} on {labels}.
-
-## Input and output
-
-- in: `pictures`, float32 (B, 3, {height}, {width}), RGB in [0, 1], resized (bilinear) to height {height}, width {width}. Mean
-  and deviation are applied inside. Any B of at least 1.
-- out: `features`, float32 (B, {dim}), rows of norm 1. The similarity of two pictures is their features' inner product.
-
-| file | read it with |
-|---|---|
-| model.onnx | `onnxruntime.InferenceSession("model.onnx").run(None, {{"pictures": pictures}})[0]` |
-| model.pt2 | `torch.export.load("model.pt2").module()(pictures)` |
-| model.safetensors | `{build}`, `build_encoder` of `dkdmpl_kit.models` |
-
-Largest difference of a feature from the trained encoder's, on a CPU, over batches of 1 and 5: {checked}.
-
-## Results of the run
-
-Measured on the data set below, as the run left them; on other pictures expect less.
-
-| measure | value |
-|---|---|
-{results}
-
-Data: {data}, fingerprint {fingerprint}.
-
-## Settings
-
-| setting | value |
-|---|---|
-{settings}
-
-All settings: config.json.
-
-## Intended use, and what it must not be used for
-
-For research and teaching on re-identification and noisy labels. It must not be used to identify, track or profile people
-without their consent and a legal basis, for surveillance of the public, or to infer anything about a person's origin,
-health, belief or conduct; it is not fit for decisions about anyone. Errors are frequent and may differ between groups of
-people; that has not been measured.
-
-## Licence
-
-The kit's code is under the MIT licence. The weights are derived from the starting weights ({backbone}, {weights}) and from
-the training pictures: the terms of both apply, and many re-identification data sets allow research only.
-"""
+def _card_template() -> str:
+    return (
+        resources.files("dkdmpl_kit.training") / "templates" / "model_card.md"
+    ).read_text()

@@ -58,10 +58,11 @@ def resolve_run(config: Config, run_dir: Path) -> Config:
     found = read_json(run_dir / "environment.json")
     settled, record = resolve_auto(config, found.get("compute"))
     if "compute" not in found:
+        # each epoch's record has its own count
         began = {
             "count": processes.world_size(),
             "backend": processes.backend(),
-        }  # each epoch's record has its own count
+        }
         write_json(
             run_dir / "environment.json", found | {"compute": record, "processes": began}
         )

@@ -85,9 +85,8 @@ def keep_epoch(
         "seconds": clock.seconds,
         "peak_memory_mb": peak_memory_mb(),
     }
-    record = processes.once(
-        lambda: record
-    )  # each process has its own times: the first one's count
+    # each process has its own times: the first one's count
+    record = processes.once(lambda: record)
     state.history.append(record)
     state.epoch = epoch + 1
     kept = features if run.config.keep_features else None

@@ -19,9 +19,8 @@ from dkdmpl_kit.errors import check_option
 from dkdmpl_kit.models import PRECISIONS, Encoder, autocast, build_encoder
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-PROBE_PIXELS = {
-    "cpu": 2**18
-}  # of a batch: 8 pictures of 256 x 128; other devices show their speed with more:
+# of a batch: 8 pictures of 256 x 128; other devices show their speed with more:
+PROBE_PIXELS = {"cpu": 2**18}
 PROBE_PIXELS_ELSEWHERE = 2**21
 ROUNDS = 3
 BUDGET_SECONDS = 4.0
@@ -84,9 +83,8 @@ def choose_precision(
             fit = PROBE_PIXELS.get(device.type, PROBE_PIXELS_ELSEWHERE) // (
                 shape[2] * shape[3]
             )
-            pictures = torch.rand(
-                min(shape[0], max(2, fit)), *shape[1:]
-            )  # the BNNeck needs two
+            # the BNNeck needs two
+            pictures = torch.rand(min(shape[0], max(2, fit)), *shape[1:])
             best = _fastest(net, pictures.to(device), "training", training, tried)
             best_extraction = _fastest(
                 net,

@@ -202,9 +202,8 @@ def partners(where: Callable[[], str]) -> Iterator[None]:
         yield
         signal.signal(signal.SIGTERM, before)
     except RuntimeError as error:
-        signal.signal(
-            signal.SIGTERM, signal.SIG_IGN
-        )  # torchrun's comes now: the sentence first
+        # torchrun's comes now: the sentence first
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if not any(word in str(error).lower() for word in _LOST):
             raise
         raise KitError(f"{me} lost another process in {where()}: {kept}") from error

@@ -261,20 +261,22 @@ def test_by_hand_the_triplet_is_mined_in_the_students_features_not_in_the_teache
     """
     z, labels = rows([0.0], [1.0], [-2.0], [-4.0], [0.4]), torch.tensor([0, 0, 1, 1, 0])
     ema_z = rows([0.0], [3.0], [-9.0], [-1.0], [7.0])
+    # (d_p, d_n) of each row
     student = [
         (1.0, 2.0),
         (1.0, 3.0),
         (2.0, 2.0),
         (2.0, 4.0),
         (0.6, 2.4),
-    ]  # (d_p, d_n) of each row
+    ]
+    # of the same triplets
     teacher = [
         (3.0, 9.0),
         (3.0, 12.0),
         (8.0, 9.0),
         (8.0, 1.0),
         (4.0, 16.0),
-    ]  # of the same triplets
+    ]
     total = 0.0
     for (p, n), (ema_p, ema_n) in zip(student, teacher, strict=True):
         share, target = 1 / (1 + math.exp(p - n)), 1 / (1 + math.exp(ema_p - ema_n))
@@ -284,9 +286,8 @@ def test_by_hand_the_triplet_is_mined_in_the_students_features_not_in_the_teache
 
 def test_by_hand_mmt_mixes_hard_and_soft_by_its_two_weights():
     z, labels = rows([0.0], [5.0]), torch.tensor([0, 1])
-    x = torch.cat(
-        [Q, Q.flip(1)]
-    )  # both rows: hard log(4/3), soft (log(4/3) + log 4) / 2 under a flat teacher
+    # both rows: hard log(4/3), soft (log(4/3) + log 4) / 2 under a flat teacher
+    x = torch.cat([Q, Q.flip(1)])
     hard, tri = math.log(4 / 3), math.log(1 + math.exp(-5))
     expected = 0.5 * hard + 0.5 * (hard + math.log(4)) / 2 + 0.2 * tri + 0.8 * (tri + 5 / 2)
     assert mmt_loss(x, labels, z, 0 * z, 0 * x).item() == pytest.approx(expected)
@@ -302,9 +303,8 @@ def test_by_hand_rlcc_over_two_epochs():
     (2/3, 1/3) and (0, 1).
     """
     before, now = [0, 0, 1, 1], [0, 1, 1, 1]
-    last = refined_labels(
-        torch.tensor(before), rows(*[[0.5, 0.5]] * 4), alpha=0.5
-    )  # (3/4, 1/4) or (1/4, 3/4)
+    # (3/4, 1/4) or (1/4, 3/4)
+    last = refined_labels(torch.tensor(before), rows(*[[0.5, 0.5]] * 4), alpha=0.5)
     carried = carry_posterior(last, before, now)
     torch.testing.assert_close(carried, rows(*[[1 / 2, 1 / 2]] * 2, *[[1 / 6, 5 / 6]] * 2))
     expected = 0.75 * math.log(4 / 3) + 0.25 * math.log(4)
@@ -312,9 +312,8 @@ def test_by_hand_rlcc_over_two_epochs():
 
 
 def test_by_hand_the_distilled_probabilities_differ_by_a_half_twice():
-    assert probability_distillation_loss(Q, Q.flip(1)).item() == pytest.approx(
-        0.5
-    )  # (3/4 - 1/4)^2 twice
+    # (3/4 - 1/4)^2 twice
+    assert probability_distillation_loss(Q, Q.flip(1)).item() == pytest.approx(0.5)
     assert hdcpd_loss(Q, FIRST, Q.flip(1)).item() == pytest.approx(math.log(4 / 3) + 0.5)
 
 
@@ -323,11 +322,12 @@ def test_by_hand_the_hardest_positive_stands_against_the_negatives_alone():
     e^0), without the e^1.
     """
     z = rows([1.0, 0.0], [0.6, 0.8], [0.0, 1.0])
+    # row 2 is alone: its own other view
     share = [
         math.exp(0.6) / (math.exp(0.6) + 1),
         math.exp(0.6) / (math.exp(0.6) + math.exp(0.8)),
         math.e / (math.e + 1 + math.exp(0.8)),
-    ]  # row 2 is alone: its own other view
+    ]
     found = hard_instance_loss(z, torch.tensor([0, 0, 1]), z, temperature=1.0)
     assert found.item() == pytest.approx(-sum(map(math.log, share)) / 3)
 
@@ -430,9 +430,8 @@ def test_each_name_leads_to_its_function_with_the_views_in_their_places_and_take
         "spcl": cluster_contrast_loss(x, LABELS),
     }
     assert expected.keys() == NEEDS.keys()
-    assert (
-        len({round(loss.item(), 6) for loss in expected.values()}) == 6
-    )  # no two of them coincide
+    # no two of them coincide
+    assert len({round(loss.item(), 6) for loss in expected.values()}) == 6
     for name, loss in expected.items():
         found = rival_loss(name, x, LABELS, v)
         assert torch.equal(found.total, loss) and torch.equal(

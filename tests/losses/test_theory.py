@@ -87,12 +87,13 @@ def check_p2(t, seed: int, gkd_weight: float, share: float, rows: int = 7) -> No
         (truth + 1) % k,
         truth,
     )
+    # lists, a sum of e[y*], a count of right labels
     distances, hard_distances, mass, hits = (
         [],
         [],
         0.0,
         0,
-    )  # lists, a sum of e[y*], a count of right labels
+    )
     for y, true, row in zip(labels.tolist(), truth.tolist(), e.tolist(), strict=True):
         hard = [float(y == c) for c in range(k)]
         r = [(h + gkd_weight * p) / (1 + gkd_weight) for h, p in zip(hard, row, strict=True)]
@@ -111,13 +112,11 @@ def check_p2(t, seed: int, gkd_weight: float, share: float, rows: int = 7) -> No
         sum(hard_distances) / rows, abs=1e-9
     )
     gain = t.break_even(*quality)
-    assert gain == pytest.approx(
-        (mass - hits) / rows, abs=1e-9
-    )  # mean e[y*] less the accuracy of the hard label
+    # mean e[y*] less the accuracy of the hard label
+    assert gain == pytest.approx((mass - hits) / rows, abs=1e-9)
     if gkd_weight > 0.01 and abs(gain) > 1e-6:
-        assert (gain > 0) == (
-            mean < sum(hard_distances) / rows
-        )  # exactly when it helps, whatever the weight
+        # exactly when it helps, whatever the weight
+        assert (gain > 0) == (mean < sum(hard_distances) / rows)
 
 
 def check_p3(t, seed: int, n: int, scale: float) -> None:
@@ -137,9 +136,8 @@ def check_p3(t, seed: int, n: int, scale: float) -> None:
     pairs = n * (n - 1)
     assert chain["loss"] == pytest.approx(loss / pairs, rel=1e-9, abs=1e-9)
     assert chain["pinsker"] == pytest.approx(pinsker / pairs, rel=1e-9, abs=1e-9)
-    assert chain["sharp"] == pytest.approx(
-        squares / pairs, rel=1e-9, abs=1e-9
-    )  # 2n/(n-1) Var, as a mean over pairs
+    # 2n/(n-1) Var, as a mean over pairs
+    assert chain["sharp"] == pytest.approx(squares / pairs, rel=1e-9, abs=1e-9)
     assert chain["stated"] == pytest.approx(squares / pairs / 2, rel=1e-9, abs=1e-9)
     links = [chain[name] for name in ("loss", "pinsker", "sharp", "stated")]
     assert all(left >= right - 1e-12 for left, right in itertools.pairwise(links))
@@ -165,9 +163,8 @@ def check_p5(t, seed: int, temperature: float, scale: float) -> None:
                 <= t.softened_error_bound(student, teacher, T) + 1e-9
             ).all()
         )
-    far = max(
-        1.0, float(theory.softened_error_bound(student, teacher, 5e-7).max())
-    )  # the bound at this T is 5e-7
+    # the bound at this T is 5e-7
+    far = max(1.0, float(theory.softened_error_bound(student, teacher, 5e-7).max()))
     torch.testing.assert_close(kit(far), limit, rtol=0, atol=1e-6)
 
 
@@ -175,16 +172,14 @@ def check_by_hand(t) -> None:
     """Cases worked on paper; they pin the constants of bounds, which random cases only
     see from one side.
     """
-    assert t.expected_deviation(0.25, 0.8, 0.4, 1.0) == pytest.approx(
-        0.55
-    )  # 0.5 + 1 * [0.75 * 0.2 - 0.25 * 0.4]
+    # 0.5 + 1 * [0.75 * 0.2 - 0.25 * 0.4]
+    assert t.expected_deviation(0.25, 0.8, 0.4, 1.0) == pytest.approx(0.55)
     # 0.15 repaired, 0.05 spoilt
     assert t.break_even(0.5, 0.9, 0.3) == pytest.approx(0.1)
     assert t.deviation(torch.tensor([[0.25, 0.5, 0.25]]), torch.tensor([1])).tolist() == [1.0]
     e, ones = torch.tensor([[0.6, 0.4]]), torch.tensor([1])
-    assert t.teacher_quality(e, ones, ones) == pytest.approx(
-        (0.0, 0.4, 0.0)
-    )  # no label is wrong: e_w stands at 0
+    # no label is wrong: e_w stands at 0
+    assert t.teacher_quality(e, ones, ones) == pytest.approx((0.0, 0.4, 0.0))
     chain = t.consistency_chain(
         torch.tensor([[0.75, 0.25], [0.25, 0.75]], dtype=torch.float64).log()
     )
@@ -272,9 +267,8 @@ def test_p3_does_not_hold_for_the_hardest_anchor_of_a_feature_space():
         [[1.0, 1, 2, 0], [1, 1, -2, 0], [1, -1, 0, 2], [1, -1, 0, -2]], dtype=torch.float64
     )
     z = torch.nn.functional.normalize(z, dim=1)
-    memory = torch.tensor(
-        [[1.0, 1, 0, 0], [1, -1, 0, 0]], dtype=torch.float64
-    )  # M sees the first two axes only
+    # M sees the first two axes only
+    memory = torch.tensor([[1.0, 1, 0, 0], [1, -1, 0, 0]], dtype=torch.float64)
     logits = z @ memory.T
     anchor = positive_anchors(z, torch.zeros(4, dtype=torch.long), strategy="hardest")
     hardest = losses.skd_loss(logits, logits[anchor]).item()
@@ -474,9 +468,8 @@ def test_the_checks_pass_with_an_unchanged_copy():
 
 @pytest.mark.parametrize("name, mutant", mutants())
 def test_a_perturbed_formula_fails(name, mutant):
-    with pytest.raises(
-        AssertionError
-    ):  # not any error: the mutant runs, and its number is wrong
+    # not any error: the mutant runs, and its number is wrong
+    with pytest.raises(AssertionError):
         run_all_checks(with_mutant(name, mutant))
 
 

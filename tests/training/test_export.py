@@ -132,9 +132,10 @@ def test_the_card_tells_settings_data_results_input_use_and_licence(run, exporte
 def test_a_file_whose_features_differ_is_an_error_and_leaves_nothing(
     run, tmp_path, monkeypatch
 ):
+    # BGR for RGB
     monkeypatch.setattr(
         export, "_read_pt2", lambda path, encoder: lambda x: encoder(x.flip(1))
-    )  # BGR for RGB
+    )
     with pytest.raises(
         KitError, match="model.pt2 gives features that differ by .* nothing was written"
     ):
@@ -156,9 +157,8 @@ def test_the_check_notices_wrong_channels_mirrors_and_ranges(spoil):
 def test_ibn_and_groups_of_batch_norm_survive_the_tracing_with_a_free_batch_size(
     monkeypatch, pooling
 ):
-    monkeypatch.setitem(
-        ibn.IBN_BACKBONES, "resnet50_ibn_a", ("resnet18", "")
-    )  # the same blocks, smaller
+    # the same blocks, smaller
+    monkeypatch.setitem(ibn.IBN_BACKBONES, "resnet50_ibn_a", ("resnet18", ""))
     encoder = set_samples_per_bn(
         build_encoder("resnet50_ibn_a", weights="random", pooling=pooling, freeze_stages=2), 2
     )

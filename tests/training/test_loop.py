@@ -89,9 +89,8 @@ def test_shuffled_identities_give_the_identical_run(run, tiny_config, tiny_datas
     other = fit(config.replace(out_dir=str(tmp_path)), liar, progress=False)
     for mine, theirs in zip(result.history, other.history):
         assert without(mine, *TIMES, *TRUTH) == without(theirs, *TIMES, *TRUTH)
-    assert (
-        result.history[-1]["ari"] != other.history[-1]["ari"]
-    )  # the measure did see the lie
+    # the measure did see the lie
+    assert result.history[-1]["ari"] != other.history[-1]["ari"]
     mine, theirs = result.encoder.state_dict(), other.encoder.state_dict()
     assert all(torch.equal(mine[k], theirs[k]) for k in mine)
 
@@ -373,9 +372,8 @@ def test_the_best_measured_epoch_is_reported_beside_the_last_one_and_named_as_ch
         }
     )
     assert written["final"]["best_epoch_mAP"] == best["mAP"]
-    assert (
-        written["final"]["mAP"] == result.history[-1]["mAP"]
-    )  # the last epoch's, whatever was best
+    # the last epoch's, whatever was best
+    assert written["final"]["mAP"] == result.history[-1]["mAP"]
     assert (written["samples_per_bn"], written["processes"]) == (16, [1])
     assert fit(config, tiny_dataset, resume=True, progress=False).best == result.best
 
@@ -416,9 +414,8 @@ def test_a_batch_in_parts_gives_the_result_of_the_whole_batch(
     for name in (
         n for n in mine if n.endswith(("running_mean", "running_var", "num_batches_tracked"))
     ):
-        torch.testing.assert_close(
-            mine[name], theirs[name], rtol=1e-3, atol=1e-4, msg=name
-        )  # one step a batch, not a part
+        # one step a batch, not a part
+        torch.testing.assert_close(mine[name], theirs[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_parts_without_a_setting_for_batch_norm_are_refused_before_a_folder_is_made(

@@ -206,12 +206,13 @@ def test_two_processes_have_the_losses_gradients_and_pseudo_labels_of_one(case, 
     for mine, theirs, rounding in zip(
         first["history"], alone["history"], (1e-5, 1e-4), strict=True
     ):
+        # Adam enlarges the last digits of the first
         for name in (
             "loss",
             "loss_cc",
             "loss_gkd",
             "loss_skd",
-        ):  # Adam enlarges the last digits of the first
+        ):
             assert mine[name] == pytest.approx(theirs[name], rel=rounding)
     # the second clustering is of features that the first epoch trained
     for epoch in (0, 1):

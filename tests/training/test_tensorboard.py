@@ -48,11 +48,12 @@ def test_a_run_that_was_cut_and_resumed_has_every_epoch_once(tmp_path):
     tensorboard_writer(tmp_path)(keep(tmp_path, 4))
     found = logged(tmp_path)
     assert found["loss"] == [(0, 2.0), (1, 1.0), (2, 0.0), (3, -1.0)]
+    # what was not measured is no number
     assert [step for step, _ in found["mAP"]] == [
         1,
         2,
         3,
-    ]  # what was not measured is no number
+    ]
     assert found["seconds/train"][0] == (0, 1.5) and "epoch" not in found
 
 
