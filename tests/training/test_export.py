@@ -114,7 +114,7 @@ def test_a_run_is_read_after_the_file_that_it_started_from_is_gone(run, tmp_path
 
 
 def test_the_card_tells_settings_data_results_input_use_and_licence(run, exported):
-    card = (exported[0] / "README.md").read_text()
+    card = " ".join((exported[0] / "README.md").read_text().split())
     fingerprint = read_json(run.run_dir / "config.json")["data_fingerprint"]
     for words in (
         fingerprint,
