@@ -49,7 +49,7 @@ from scipy import stats
 import dkdmpl_kit
 from dkdmpl_kit import viz
 from dkdmpl_kit.data import augment, pk_batches
-from dkdmpl_kit.experiment import pick_device, read_json, write_json
+from dkdmpl_kit.experiment import METHOD_LABELS, pick_device, read_json, write_json
 from dkdmpl_kit.lessons.replay import RunReplay, hardest
 from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.losses import anchor_features, dkdmpl_loss, teacher_logits
@@ -208,7 +208,7 @@ if not stage.has_test:
     print("There is no query and gallery split with identities: retrieval (mAP, Rank-1, mINP) is not measured.")
 elif finals["untrained"]["mAP"]:
     for method in runs:
-        print(f"{viz.METHOD_LABELS[method]}: {finals[method]['mAP'] / finals['untrained']['mAP']:.1f} times the mAP "
+        print(f"{METHOD_LABELS[method]}: {finals[method]['mAP'] / finals['untrained']['mAP']:.1f} times the mAP "
               "of the untrained features.")
     if len(runs) > 1:
         change = 100 * (finals["dkdmpl"]["mAP"] - finals["cluster_contrast"]["mAP"])
@@ -257,12 +257,12 @@ kinds = {}
 if trainable and stage.has_truth:
     for method in histories:
         kinds[method] = [error_kinds(found, stage.pids) for found in stage.epoch_labels(runs[method].run_dir.name)]
-        fig = viz.error_kinds_bars(kinds[method], title=f"How pseudo labels go wrong: {viz.METHOD_LABELS[method]}")
+        fig = viz.error_kinds_bars(kinds[method], title=f"How pseudo labels go wrong: {METHOD_LABELS[method]}")
         stage.save_figure(fig, f"05_errors_{method}")
         figures.append(f"05_errors_{method}")
         display(fig)
         first, last = ((kinds[method][k] == "right").mean() for k in (0, -1))
-        print(f"{viz.METHOD_LABELS[method]}: {100 * first:.0f} % of the labels right in the first epoch, "
+        print(f"{METHOD_LABELS[method]}: {100 * first:.0f} % of the labels right in the first epoch, "
               f"{100 * last:.0f} % in the last.")
 elif trainable:
     print("True identities are not known for these pictures: the kinds of error cannot be told.")
@@ -434,7 +434,7 @@ if differences:
               f"{100 * base.deviation:.1f} points of mAP.")
     for m, points in differences.items():
         n, mean, ahead = len(points), np.mean(points), sum(d > 0 for d in points)
-        sentence = f"{viz.METHOD_LABELS[m]} against cluster contrast: {mean:+.1f} points on average, "
+        sentence = f"{METHOD_LABELS[m]} against cluster contrast: {mean:+.1f} points on average, "
         sentence += f"ahead in {ahead} of {n} seeds"
         if n >= 3:
             half = stats.t.ppf(0.975, n - 1) * np.std(points, ddof=1) / np.sqrt(n)
@@ -560,7 +560,7 @@ for n in (1, 3, 5, answer_3[1], 10):
     print(f"{n:2d} pair(s): the wrong sign in {100 * wrong_sign(n):.1f} % of the cases; by throwing dice {100 * thrown:.1f} %")
 for m, points in differences.items():
     against = np.mean(np.sign(points) != np.sign(np.mean(points)))
-    print(f"Records, {viz.METHOD_LABELS[m]}: {100 * against:.0f} % of the seeds contradict the sign of the mean.")
+    print(f"Records, {METHOD_LABELS[m]}: {100 * against:.0f} % of the seeds contradict the sign of the mean.")
 
 # %% tags=["check"]
 check(3, answer_3)
@@ -571,4 +571,4 @@ metrics = {f"{method}_{name}": final.get(name) for method, final in finals.items
 metrics |= {f"plateau_{m}_minus_cluster_contrast": float(np.mean(points)) for m, points in differences.items()}
 stage.write_metrics(metrics, figures=figures, table={
     "columns": ["method", *columns],
-    "rows": [[viz.METHOD_LABELS[method], *(final.get(name) for name in columns)] for method, final in finals.items()]})
+    "rows": [[METHOD_LABELS[method], *(final.get(name) for name in columns)] for method, final in finals.items()]})

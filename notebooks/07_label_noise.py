@@ -48,7 +48,7 @@ from IPython.display import Markdown, display
 import dkdmpl_kit
 from dkdmpl_kit import noise, viz
 from dkdmpl_kit.data import augment
-from dkdmpl_kit.experiment import pick_device, read_json
+from dkdmpl_kit.experiment import METHOD_LABELS, pick_device, read_json
 from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.losses import mixed_target, positive_anchors, teacher_logits, theory
 from dkdmpl_kit.memory import ClusterMemory
@@ -231,8 +231,8 @@ if not moving:
 
 # %%
 for method, table in moving.items():
-    show(viz.change_curves(table, title=f"How labels move: {viz.METHOD_LABELS[method]}"), f"07_change_{method}")
-    print(f"{viz.METHOD_LABELS[method]}: {100 * table['flip_share'][0]:.0f} % of the clustered pictures change sides in the "
+    show(viz.change_curves(table, title=f"How labels move: {METHOD_LABELS[method]}"), f"07_change_{method}")
+    print(f"{METHOD_LABELS[method]}: {100 * table['flip_share'][0]:.0f} % of the clustered pictures change sides in the "
           "first step" + (f", {100 * table['flip_share'][-1]:.0f} % in the last." if len(table["epoch"]) > 1 else "."))
 
 
@@ -249,7 +249,7 @@ if stage.has_truth:
         spoilt = sum(int((flipped & before & ~after).sum()) for flipped, before, after in steps)
         flips = sum(int(flipped.sum()) for flipped, *_ in steps)
         shares = [100 * r[y >= 0].mean() for r, y in zip(right, found) if (y >= 0).any()]
-        print(f"{viz.METHOD_LABELS[method]}: {shares[0]:.0f} % of the clustered pictures right in the first epoch, "
+        print(f"{METHOD_LABELS[method]}: {shares[0]:.0f} % of the clustered pictures right in the first epoch, "
               f"{shares[-1]:.0f} % in the last. {flips} changes of side: {repaired} repaired, {spoilt} spoilt, the others "
               "left right or wrong as they were.")
 
@@ -364,7 +364,7 @@ for method, run in runs.items():
         epochs, accuracy, mass = (list(column) for column in zip(*found))
         curves[method] = (accuracy, mass)
         above = [k for k, acc, m in found if m > acc]
-        print(f"{viz.METHOD_LABELS[method]}: above the break-even in {len(above)} of {len(found)} epochs"
+        print(f"{METHOD_LABELS[method]}: above the break-even in {len(above)} of {len(found)} epochs"
               + (f" ({', '.join(map(str, above))})." if above else "."))
 if curves and len({len(accuracy) for accuracy, _ in curves.values()}) == 1:
     show(viz.break_even_curve(epochs, curves), "07_break_even")

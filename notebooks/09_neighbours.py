@@ -50,7 +50,7 @@ import dkdmpl_kit
 from dkdmpl_kit import viz
 from dkdmpl_kit.data import pk_batches, to_float
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.experiment import read_json
+from dkdmpl_kit.experiment import METHOD_LABELS, read_json
 from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.losses import (
     carry_posterior,
@@ -70,7 +70,13 @@ from dkdmpl_kit.losses.rivals import (
 )
 from dkdmpl_kit.memory import ClusterMemory, HybridMemory
 from dkdmpl_kit.noise import true_clusters
-from dkdmpl_kit.studies.results import by_method, markdown_table, paired_differences, spread, summary
+from dkdmpl_kit.studies.results import (
+    by_method,
+    markdown_table,
+    paired_differences,
+    spread,
+    summary,
+)
 from dkdmpl_kit.training.batches import augmented
 from dkdmpl_kit.training.checkpoint import TrainingState
 from dkdmpl_kit.training.optimisation import needs_ema, update_ema
@@ -361,7 +367,7 @@ for method in methods[1:]:
         more = None if more is None else more - base
         cells += [None, None] if more is None else [float(more.norm() / base.norm()), cosine(more, base)]
     gradient_rows[method] = cells
-    lines.append(f"| {viz.METHOD_LABELS[method]} | "
+    lines.append(f"| {METHOD_LABELS[method]} | "
                  + " | ".join("–" if c is None or np.isnan(c) else f"{c:+.2f}" if i % 2 else f"{100 * c:.0f} %"
                               for i, c in enumerate(cells)) + " |")
 Markdown("\n".join(lines))
@@ -378,7 +384,7 @@ Markdown("\n".join(lines))
 # %%
 names = [m for m in added if added[m].norm() > 1e-12]
 alike = [[cosine(added[m], added[n]) for n in names] for m in names]
-fig = viz.cosine_table(alike, [viz.METHOD_LABELS[m] for m in names], [viz.METHOD_LABELS[m] for m in names],
+fig = viz.cosine_table(alike, [METHOD_LABELS[m] for m in names], [METHOD_LABELS[m] for m in names],
                        title="Which additions point the same way? (gradients by the features, one batch)")
 stage.save_figure(fig, "09_additions")
 fig
@@ -387,7 +393,7 @@ fig
 pairs = sorted(((alike[i][j], names[i], names[j]) for i in range(len(names)) for j in range(i)), key=lambda pair: pair[0])
 if pairs:
     for text, (value_, one, two) in (("Most alike", pairs[-1]), ("Least alike", pairs[0])):
-        print(f"{text}: {viz.METHOD_LABELS[one]} and {viz.METHOD_LABELS[two]}, cosine {value_:+.2f}.")
+        print(f"{text}: {METHOD_LABELS[one]} and {METHOD_LABELS[two]}, cosine {value_:+.2f}.")
 
 # %% [markdown]
 # **The same label, another ruler.** MMT's class part and HDCPD's second term pull towards the same $p$. MMT measures by cross entropy, with gradient $q-p$ by the logits. HDCPD measures $\lVert q-p\rVert_2^2$. Its gradient carries a factor $q$ (exercise 2): where the student is already certain, right *or wrong*, it hardly moves. That is gentle with mistakes of the teacher, and slow with those of the student.
@@ -501,7 +507,7 @@ for method, (paper, simpler) in ideas.items():
     view = f"anchor: {config.skd_anchor}" if method == "dkdmpl" else view
     ema = "yes" if needs_ema(config.replace(method=method)) else "–"
     past = "yes" if "carried" in needs or (method == "dkdmpl" and config.gkd_teacher == "consensus") else "–"
-    lines.append(f"| {viz.METHOD_LABELS[method]} | {paper} | {view} | {ema} | {past} | {passes[method]} | {simpler} |")
+    lines.append(f"| {METHOD_LABELS[method]} | {paper} | {view} | {ema} | {past} | {passes[method]} | {simpler} |")
 Markdown("\n".join(lines))
 
 # %% [markdown]
@@ -525,12 +531,12 @@ for method in choice if trainable else ():
     try:
         live[method] = stage.run(method, name=name, progress=False, epochs=epochs, evaluate_every=epochs).history
     except KitError as error:
-        print(f"{viz.METHOD_LABELS[method]} could not finish: {error}")
+        print(f"{METHOD_LABELS[method]} could not finish: {error}")
 
 # %%
 for method, history in live.items():
     seconds = [record["seconds"].get("load", 0) + record["seconds"]["train"] for record in history]
-    print(f"{viz.METHOD_LABELS[method]}: {len(history)} epochs, {np.mean(seconds):.1f} s of training each; at the start of the "
+    print(f"{METHOD_LABELS[method]}: {len(history)} epochs, {np.mean(seconds):.1f} s of training each; at the start of the "
           f"last one {history[-1]['n_clusters']} clusters and {100 * history[-1]['outlier_fraction']:.0f} % outliers"
           + ("." if history[-1]["ari"] is None else f", ARI {history[-1]['ari']:.2f}."))
 figures = ["09_targets", "09_additions", "09_memory"]
@@ -579,7 +585,7 @@ if trained:
                         for epoch in r["history"]]) for m, runs in found.items() if m != "untrained"}
     for m in cost if "cluster_contrast" in cost else ():
         n = passes.get(m, 1)
-        print(f"{viz.METHOD_LABELS[m]}: {n} pass{'es' * (n > 1)} a batch, {cost[m] / cost['cluster_contrast']:.2f} times the seconds of cluster contrast.")
+        print(f"{METHOD_LABELS[m]}: {n} pass{'es' * (n > 1)} a batch, {cost[m] / cost['cluster_contrast']:.2f} times the seconds of cluster contrast.")
 
 # %% [markdown]
 # Equal *steps* are not equal *seconds*: a method with more passes pays more for each step. The seconds were taken on one machine that may have had other work to do, so only large factors mean something.
@@ -602,7 +608,7 @@ if differences:
     display(fig)
 for m, points in differences.items():
     n, mean, ahead = len(points), np.mean(points), sum(d > 0 for d in points)
-    sentence = f"{viz.METHOD_LABELS[m]}: {mean:+.1f} points of mAP on average, ahead in {ahead} of {n} seeds"
+    sentence = f"{METHOD_LABELS[m]}: {mean:+.1f} points of mAP on average, ahead in {ahead} of {n} seeds"
     if n >= 3:
         half = half_width(points)
         verdicts[m] = "undecided" if abs(mean) <= half else "ahead" if mean > 0 else "behind"
@@ -617,10 +623,10 @@ for m, points in differences.items():
 # %%
 if verdicts:
     n, halves = len(verdicts), [half_width(differences[m]) for m in verdicts]
-    decided = [f"{viz.METHOD_LABELS[m]} ({verdict})" for m, verdict in verdicts.items() if verdict != "undecided"]
+    decided = [f"{METHOD_LABELS[m]} ({verdict})" for m, verdict in verdicts.items() if verdict != "undecided"]
     print(f"1. Of {n} intervals {len(decided)} leave out zero: {', '.join(decided) or 'none'}. If no method differed at all, "
           f"{0.05 * n:.2f} would do so by luck alone, on average.")
-    strict = [viz.METHOD_LABELS[m] for m in verdicts if abs(np.mean(differences[m])) > half_width(differences[m], 0.05 / n)]
+    strict = [METHOD_LABELS[m] for m in verdicts if abs(np.mean(differences[m])) > half_width(differences[m], 0.05 / n)]
     print(f"2. With {n} comparisons at once (Bonferroni: each at {0.05 / n:.4f}) still decided: {', '.join(strict) or 'none'}.")
     print(f"3. The intervals reach ±{min(halves):.1f} to ±{max(halves):.1f} points around their means: with so few seeds a "
           "smaller difference can hardly be seen. Undecided is not 'no effect'.")
@@ -716,5 +722,5 @@ metrics |= {f"turned_degrees_{name.split()[0]}": angle for name, angle in turned
 metrics |= {f"{m}_minus_cluster_contrast_mAP_points": float(np.mean(points)) for m, points in differences.items()}
 metrics |= {f"{m}_mAP": measures["mAP"].mean for m, measures in summary(records).items() if "mAP" in measures}
 columns = ["method", "added by logits", "cosine", "added by features", "cosine to cluster contrast"]
-rows_out = [[viz.METHOD_LABELS[m], *(None if c is None or np.isnan(c) else c for c in cells)] for m, cells in gradient_rows.items()]
+rows_out = [[METHOD_LABELS[m], *(None if c is None or np.isnan(c) else c for c in cells)] for m, cells in gradient_rows.items()]
 stage.write_metrics(metrics, figures=figures, table={"columns": columns, "rows": rows_out})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dkdmpl_kit.lessons import replay as film
+from dkdmpl_kit.lessons import replay
 from dkdmpl_kit.training.checkpoint import save_epoch
 
 PIDS = np.repeat(np.arange(4), 6)
@@ -61,14 +61,14 @@ def flat_maps(monkeypatch) -> list:
     """
     calls = []
 
-    def first(features, *, graph, seed):
-        calls.append(("first", graph[0].shape))
-        return np.asarray(features[:, :2])
+    def first(graph, *, seed):
+        calls.append(("first", graph.indices.shape))
+        return np.asarray(graph.features[:, :2])
 
     def further(graph, last, *, seed):
-        calls.append(("next", graph[0].shape))
+        calls.append(("next", graph.indices.shape))
         return last + (1, 0)
 
-    monkeypatch.setattr(film.viz, "umap_layout", first)
-    monkeypatch.setattr(film, "next_layout", further)
+    monkeypatch.setattr(replay, "umap_layout", first)
+    monkeypatch.setattr(replay, "next_layout", further)
     return calls

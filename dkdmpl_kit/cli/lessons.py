@@ -74,7 +74,7 @@ def add(command) -> None:
         help="files to write: .gif animated, .png stills",
     )
     sub.add_argument(
-        "--top", type=int, default=7, help="clusters to follow (default: %(default)s)"
+        "--top", type=int, default=7, help="clusters to show (default: %(default)s)"
     )
 
 
@@ -132,25 +132,27 @@ def _notebooks(args: argparse.Namespace) -> int:
 
 
 def _player(args: argparse.Namespace) -> int:
-    from dkdmpl_kit.lessons.replay import Film, save_gif
+    from dkdmpl_kit.lessons.replay import RunReplay, save_gif
     from dkdmpl_kit.viz import save_figure
 
     files = [Path(name) for name in args.out]
     if wrong := [path.name for path in files if path.suffix not in (".gif", ".png")]:
         raise KitError(f"{wrong[0]} must end in .gif (animated) or .png (stills).")
     if args.top < 1:
-        raise KitError(f"--top {args.top}: follow at least one cluster.")
-    film = Film(args.run_folder)
-    film.refresh()
-    film.follow(args.top)
+        raise KitError(f"--top {args.top}: show at least one cluster.")
+    replay = RunReplay(args.run_folder)
+    replay.refresh()
+    replay.choose_clusters(args.top)
     for path in files:
         if path.suffix == ".gif":
-            save_gif(film, path)
+            save_gif(replay, path)
         else:
             save_figure(
-                film.strip(), path, metadata={"run": film.run_dir.name, "epochs": len(film)}
+                replay.strip(),
+                path,
+                metadata={"run": replay.run_dir.name, "epochs": len(replay)},
             )
-        print(f"{path}: {len(film)} epochs of {film.run_dir.name}")
+        print(f"{path}: {len(replay)} epochs of {replay.run_dir.name}")
     return 0
 
 

@@ -1,5 +1,6 @@
 """Rankings under the re-identification protocol."""
 
+from dkdmpl_kit.evaluation.distances import distance_groups
 from dkdmpl_kit.evaluation.ranking import (
     evaluate_ranking,
     ranked_gallery,
@@ -7,6 +8,7 @@ from dkdmpl_kit.evaluation.ranking import (
 )
 
 __all__ = [
+    "distance_groups",
     "evaluate_ranking",
     "ranked_gallery",
     "top_matches",

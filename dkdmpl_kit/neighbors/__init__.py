@@ -8,12 +8,16 @@ from dkdmpl_kit.neighbors.graph import (
     map_ranges,
     recall,
 )
+from dkdmpl_kit.neighbors.layout import align, next_layout, umap_layout
 
 __all__ = [
+    "align",
     "as_features",
     "BLOCK_ENTRIES",
     "knn_graph",
     "map_ranges",
     "NeighborGraph",
+    "next_layout",
     "recall",
+    "umap_layout",
 ]

@@ -45,6 +45,8 @@ from dkdmpl_kit.noise.quality import (
     label_quality,
     neighbour_entropy,
     self_confidence,
+    softmax_entropy,
+    suspicion_curve,
     view_disagreement,
 )
 from dkdmpl_kit.noise.tables import (
@@ -95,6 +97,8 @@ __all__ = [
     "pair_causes",
     "pair_factors",
     "self_confidence",
+    "softmax_entropy",
+    "suspicion_curve",
     "true_clusters",
     "view_disagreement",
 ]

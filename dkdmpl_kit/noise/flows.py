@@ -1,4 +1,4 @@
-"""Clusters followed through the epochs of a run: one number a cluster as long as it
+"""Clusters tracked through the epochs of a run: one number a cluster as long as it
 lives, and those worth a look.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.noise.change import label_change
 
-FOLLOW = ("change", "size")
+ORDERS = ("change", "size")
 
 
 def label_tracks(epoch_labels: Sequence[np.ndarray], *, least_iou: float = 0.2) -> np.ndarray:
@@ -24,7 +24,7 @@ def label_tracks(epoch_labels: Sequence[np.ndarray], *, least_iou: float = 0.2) 
     epoch, or epochs of different lengths.
     """
     if not len(epoch_labels):
-        raise KitError("There is no epoch to follow clusters through: train at least one.")
+        raise KitError("There is no epoch to track clusters through: train at least one.")
     tracks = [
         np.unique(np.asarray(epoch_labels[0]), return_inverse=True)[1]
         - int((np.asarray(epoch_labels[0]) < 0).any())
@@ -45,14 +45,14 @@ def label_tracks(epoch_labels: Sequence[np.ndarray], *, least_iou: float = 0.2) 
     return np.stack(tracks).astype(np.int64)
 
 
-def followed_tracks(tracks: np.ndarray, top: int, *, by: str = "change") -> np.ndarray:
+def choose_tracks(tracks: np.ndarray, top: int, *, by: str = "change") -> np.ndarray:
     """(at most top,) numbers of the tracks (E, N) that tell most, those that exchange
     pictures side by side.
 
     by: "change", whose pictures moved most often to or from another cluster (then the
     larger); or "size", the number of pictures summed over the epochs.
     """
-    check_option("by", by, FOLLOW)
+    check_option("by", by, ORDERS)
     tracks = np.asarray(tracks)
     known = int(tracks.max()) + 1
     size = np.bincount(tracks[tracks >= 0], minlength=known)
@@ -104,13 +104,13 @@ def track_changes(tracks: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def track_bands(tracks: np.ndarray, followed: np.ndarray) -> np.ndarray:
-    """(E, N) the place of each picture's track in `followed` (T,): 0..T-1, T another
+def track_bands(tracks: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """(E, N) the place of each picture's track in `chosen` (T,): 0..T-1, T another
     cluster, T + 1 an outlier.
     """
     tracks = np.asarray(tracks)
-    followed = np.asarray(followed, int)
-    places = np.full(int(tracks.max()) + 2, len(followed))
-    places[followed] = np.arange(len(followed))
-    places[-1] = len(followed) + 1  # where -1 points to
+    chosen = np.asarray(chosen, int)
+    places = np.full(int(tracks.max()) + 2, len(chosen))
+    places[chosen] = np.arange(len(chosen))
+    places[-1] = len(chosen) + 1  # where -1 points to
     return places[tracks]

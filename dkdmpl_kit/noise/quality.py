@@ -191,6 +191,55 @@ def auroc(score: np.ndarray, wrong: np.ndarray) -> float | None:
     The probability that a wrong label scores lower than a right one, ties half. NaN
     scores (outliers) are left out; None where the rest are all right or all wrong.
     """
+    score, wrong = _judged(score, wrong)
+    if not wrong.any() or wrong.all():
+        return None
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(wrong, -score))
+
+
+def suspicion_curve(
+    score: np.ndarray, wrong: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """(looked, found), each (M + 1,) from 0 to 1: the share of the wrong labels found
+    after looking at a share of all images, the most suspicious first.
+
+    score (N,), high for good labels; NaN (outliers) left out. wrong (N,) bool. There is
+    one step for each of the M different scores: images of one score are looked at in
+    even proportion. None where no label is wrong. KitError: lists of two lengths.
+    """
+    score, wrong = _judged(score, wrong)
+    if not wrong.any():
+        return None
+    values, place = np.unique(score, return_inverse=True)
+    looked = np.cumsum(np.bincount(place, minlength=len(values))) / len(score)
+    found = np.cumsum(np.bincount(place, wrong, len(values))) / wrong.sum()
+    return np.append(0, looked), np.append(0, found)
+
+
+def softmax_entropy(similarities: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
+    """(T, n) entropy in nats of softmax(similarities (n, K) / tau), for each tau of
+    temperatures (T,).
+
+    KitError: no cluster, or a temperature that is not above 0.
+    """
+    similarities = np.atleast_2d(np.asarray(similarities, float))
+    temperatures = np.asarray(temperatures, float).ravel()
+    if similarities.shape[1] == 0 or not (temperatures > 0).all():
+        raise KitError(
+            "softmax_entropy: needs at least one cluster and temperatures above 0."
+        )
+    below_best = similarities - similarities.max(axis=1, keepdims=True)
+    entropies = np.zeros((len(temperatures), len(similarities)))
+    for row, tau in enumerate(temperatures):
+        weights = np.exp(below_best / tau)
+        entropies[row] = _entropy(weights / weights.sum(axis=1, keepdims=True))
+    return entropies
+
+
+def _judged(score: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(score, wrong) of the images with a score; KitError for lists of two lengths."""
     score = np.asarray(score, dtype=float)
     wrong = np.asarray(wrong, dtype=bool)
     if score.ndim != 1 or score.shape != wrong.shape:
@@ -199,11 +248,7 @@ def auroc(score: np.ndarray, wrong: np.ndarray) -> float | None:
             f"and {wrong.shape}."
         )
     seen = ~np.isnan(score)
-    if not wrong[seen].any() or wrong[seen].all():
-        return None
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(wrong[seen], -score[seen]))
+    return score[seen], wrong[seen]
 
 
 def _labels(labels: np.ndarray) -> np.ndarray:

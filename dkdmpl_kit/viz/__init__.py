@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dkdmpl_kit.viz.clusters import explorer_maps, map_colours, picture_png, picture_rows
 from dkdmpl_kit.viz.curves import (
-    distance_groups,
     distance_histograms,
     eps_curve,
     training_curves,
@@ -21,7 +20,6 @@ from dkdmpl_kit.viz.flows import alluvial
 from dkdmpl_kit.viz.labels import (
     gradient_bars,
     label_views,
-    softmax_entropy,
     temperature_curves,
 )
 from dkdmpl_kit.viz.losslab import loss_lab
@@ -30,7 +28,6 @@ from dkdmpl_kit.viz.maps import (
     feature_maps,
     jaccard_matrix,
     similarity_heatmap,
-    umap_layout,
 )
 from dkdmpl_kit.viz.noise import (
     break_even_curve,
@@ -60,7 +57,6 @@ from dkdmpl_kit.viz.results import (
 )
 from dkdmpl_kit.viz.style import (
     METHOD_COLOURS,
-    METHOD_LABELS,
     PALETTE,
     VIEW_COLOURS,
     VIEW_LABELS,
@@ -73,7 +69,6 @@ from dkdmpl_kit.viz.theory import bound_slack, break_even_map, label_triangle, l
 __all__ = [
     "KitFigure",
     "METHOD_COLOURS",
-    "METHOD_LABELS",
     "PALETTE",
     "VIEW_COLOURS",
     "VIEW_LABELS",
@@ -88,7 +83,6 @@ __all__ = [
     "cluster_gallery",
     "contact_sheet",
     "cosine_table",
-    "distance_groups",
     "distance_histograms",
     "epoch_frame",
     "epoch_strip",
@@ -125,9 +119,7 @@ __all__ = [
     "result_bars",
     "save_figure",
     "similarity_heatmap",
-    "softmax_entropy",
     "suspicion_curves",
     "temperature_curves",
     "training_curves",
-    "umap_layout",
 ]

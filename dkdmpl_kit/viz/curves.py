@@ -218,28 +218,6 @@ def eps_curve(
     return figure
 
 
-def distance_groups(
-    distances: Any, row_pids: Any, column_pids: Any, row_camids: Any, column_camids: Any
-) -> tuple:
-    """Split distances (n, m) into (same identity, same camera), (same identity, other
-    cameras), (different identities).
-
-    Pairs of a picture with itself must be left out by the caller (NaN); a negative pid
-    belongs to nobody.
-    """
-    d = np.asarray(distances, float)
-    same = (np.asarray(row_pids)[:, None] == np.asarray(column_pids)) & (
-        np.asarray(row_pids)[:, None] >= 0
-    )
-    near = np.asarray(row_camids)[:, None] == np.asarray(column_camids)
-    if same.shape != d.shape or near.shape != d.shape:
-        raise KitError(
-            f"distance_groups: distances {d.shape} do not fit pids and camids {same.shape}."
-        )
-    valid = ~np.isnan(d)
-    return d[same & near & valid], d[same & ~near & valid], d[~same & valid]
-
-
 @styled
 def distance_histograms(
     same_id_same_cam: Any,

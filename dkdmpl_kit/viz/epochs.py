@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.viz.flows import OUTLINED, READ, draw_flows, letter
-from dkdmpl_kit.viz.maps import KINDS, _draw_map, umap_layout
+from dkdmpl_kit.viz.maps import KINDS, _draw_map
 from dkdmpl_kit.viz.pictures import _head, _sheet, as_pictures, frame, mosaic
 from dkdmpl_kit.viz.style import (
     CYCLE,
@@ -24,7 +24,6 @@ from dkdmpl_kit.viz.style import (
     PALETTE,
     UNKNOWN,
     VIEW_COLOURS,
-    count,
     new_figure,
     same_length,
     say,
@@ -32,40 +31,10 @@ from dkdmpl_kit.viz.style import (
 )
 
 NO_MAP = "This run kept no features (keep_features=False), so there is no map: labels, flows and records are all there."
-REFRESH_ROUNDS = 60  # of UMAP's optimiser, from the last epoch's map
-
-
-def align(xy: Any, reference: Any) -> np.ndarray:
-    """`xy` (N, 2) moved, turned or mirrored, and scaled to the spread of `reference`
-    (N, 2), as near to it as can be.
-
-    Orthogonal Procrustes (Schoenemann 1966). The scale makes the spreads equal: the
-    least-squares one would shrink map after map.
-    """
-    from scipy.linalg import orthogonal_procrustes
-
-    xy = np.asarray(xy, float)
-    reference = np.asarray(reference, float)
-    same_length(xy=xy, reference=reference)
-    a = xy - xy.mean(0)
-    b = reference - reference.mean(0)
-    scale = np.linalg.norm(b) / max(np.linalg.norm(a), 1e-12)
-    return (a @ orthogonal_procrustes(a, b)[0] * scale + reference.mean(0)).astype(np.float32)
-
-
-def next_layout(
-    graph: tuple[Any, Any], last: Any, *, seed: int = 0, n_epochs: int = REFRESH_ROUNDS
-) -> np.ndarray:
-    """(N, 2) the next epoch's map: UMAP started from the `last` (N, 2), a few rounds,
-    then `align`ed with it.
-
-    graph: (indices (N, k), distances (N, k)) as in `umap_layout`.
-    """
-    return align(umap_layout(graph=graph, init=last, seed=seed, n_epochs=n_epochs), last)
 
 
 def fixed_png(figure: Figure, dpi: float = DPI) -> bytes:
-    """The figure as PNG bytes of its own size: frames of a film must not be cropped
+    """The figure as PNG bytes of its own size: frames of a replay must not be cropped
     each in its way.
     """
     buffer = io.BytesIO()
@@ -86,18 +55,18 @@ def map_limits(maps: Sequence[Any]) -> tuple[float, float, float, float]:
     return (*np.stack([low - margin, high + margin], 1).ravel().tolist(),)
 
 
-def _draw_followed(ax: Axes, xy: np.ndarray, bands: np.ndarray, followed: int) -> None:
-    """Followed clusters in the colours and letters of the flows; the others grey,
+def _draw_chosen(ax: Axes, xy: np.ndarray, bands: np.ndarray, n_chosen: int) -> None:
+    """Chosen clusters in the colours and letters of the flows; the others grey,
     outliers small and pale.
     """
     size = float(np.clip(9000 / max(len(xy), 1), 4, 26))
-    other = bands == followed
-    outside = bands == followed + 1
+    other = bands == n_chosen
+    outside = bands == n_chosen + 1
     ax.scatter(
         *xy[outside].T, s=size * 0.5, color=PALETTE["outlier"], marker=".", linewidths=0
     )
     ax.scatter(*xy[other].T, s=size * 0.6, color=PALETTE["grey"], linewidths=0, alpha=0.45)
-    for place in range(followed):
+    for place in range(n_chosen):
         here = xy[bands == place]
         if len(here):
             colour = CYCLE[place % len(CYCLE)]
@@ -130,18 +99,18 @@ def _draw_followed(ax: Axes, xy: np.ndarray, bands: np.ndarray, followed: int) -
 
 
 def _draw_frame(
-    ax: Axes, xy: Any, bands: Any, followed: int, colour_by: Any, kind: str, limits: Any
+    ax: Axes, xy: Any, bands: Any, n_chosen: int, colour_by: Any, kind: str, limits: Any
 ) -> None:
     ax.set(xticks=[], yticks=[])
     if xy is None:
         say(ax, NO_MAP)
         return
     xy = np.asarray(xy, float).reshape(-1, 2)
-    if kind == "followed":
+    if kind == "chosen":
         same_length(xy=xy, bands=bands)
         ax.grid(False)
         ax.spines[:].set(visible=True, color="#DDDDDD")
-        _draw_followed(ax, xy, np.asarray(bands), followed)
+        _draw_chosen(ax, xy, np.asarray(bands), n_chosen)
     else:
         check_option("kind", kind, KINDS)
         _draw_map(ax, xy, colour_by, kind, "")
@@ -150,28 +119,16 @@ def _draw_frame(
     ax.set_aspect("equal", adjustable="box" if limits is not None else "datalim")
 
 
-def record_line(record: Mapping[str, Any] | None, labels: Any) -> str:
-    """ "61 clusters, 12 % outliers, ARI 0.71, mAP 45.3 %": what a frame says of its
-    epoch; what is not measured is left out.
-    """
-    labels = np.asarray(labels)
-    text = f"{count(int(labels.max()) + 1, 'cluster')}, {(labels < 0).mean():.0%} outliers"
-    for name, form in (("ari", "ARI {:.2f}"), ("mAP", "mAP {:.1%}")):
-        value = (record or {}).get(name)
-        text += "" if value is None else ", " + form.format(value)
-    return text
-
-
 @styled
 def epoch_frame(
     xy: Any,
     bands: Any,
-    followed: int,
+    n_chosen: int,
     now: int,
     *,
     colour_by: Any = None,
-    kind: str = "followed",
-    shown: Any = None,
+    kind: str = "chosen",
+    map_images: Any = None,
     limits: Any = None,
     title: str = "",
     size: tuple[float, float] = (10, 5.2),
@@ -180,8 +137,8 @@ def epoch_frame(
     colours and letters.
 
     xy (n, 2), or None where no features were kept; bands (E, N) as in `alluvial`, of
-    which the map shows the pictures `shown` (n,), None for all; now: this epoch's place
-    in 0..E-1. kind "followed", or one of `feature_map`'s with `colour_by` (n,). limits:
+    which the map shows `map_images` (n,), None for all; now: this epoch's place
+    in 0..E-1. kind "chosen", or one of `feature_map`'s with `colour_by` (n,). limits:
     `map_limits` of all epochs. size in inches; a small frame has no remark on how to
     read it.
     """
@@ -192,9 +149,9 @@ def epoch_frame(
         )
     figure = new_figure(*size, title=title, note=READ if size[0] > 8 else "")
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
-    of_map = bands[now] if shown is None else bands[now][np.asarray(shown)]
-    _draw_frame(left, xy, of_map, followed, colour_by, kind, limits)
-    draw_flows(right, bands, followed, now=now)
+    of_map = bands[now] if map_images is None else bands[now][np.asarray(map_images)]
+    _draw_frame(left, xy, of_map, n_chosen, colour_by, kind, limits)
+    draw_flows(right, bands, n_chosen, now=now)
     return figure
 
 
@@ -202,7 +159,7 @@ def epoch_frame(
 def epoch_strip(
     maps: Sequence[Any],
     bands: Any,
-    followed: int,
+    n_chosen: int,
     *,
     titles: Sequence[str] = (),
     title: str | None = None,
@@ -227,7 +184,7 @@ def epoch_strip(
     for k, (ax, xy, of_map) in enumerate(
         zip(figure.subplots(1, len(maps), squeeze=False)[0], maps, bands)
     ):
-        _draw_frame(ax, xy, of_map, followed, None, "followed", limits)
+        _draw_frame(ax, xy, of_map, n_chosen, None, "chosen", limits)
         ax.set_title(titles[k] if k < len(titles) else "")
         ax.set_anchor("S")
     return figure

@@ -26,19 +26,19 @@ READ = (
 
 
 def letter(place: int) -> str:
-    """The name of a followed cluster: A, B, ... Z, A1, B1, ..."""
+    """The name of a chosen cluster: A, B, ... Z, A1, B1, ..."""
     return chr(ord("A") + place % 26) + (str(place // 26) if place >= 26 else "")
 
 
-def band_look(place: int, followed: int) -> dict[str, Any]:
-    """Colour, opacity and hatch of band `place`: a followed cluster, then all others,
+def band_look(place: int, n_chosen: int) -> dict[str, Any]:
+    """Colour, opacity and hatch of band `place`: a chosen cluster, then all others,
     then outliers.
     """
-    if place < followed:
+    if place < n_chosen:
         return {"facecolor": CYCLE[place % len(CYCLE)]}
     return (
         {"facecolor": PALETTE["grey"]}
-        if place == followed
+        if place == n_chosen
         else {"facecolor": "white", "hatch": "////"}
     )
 
@@ -54,28 +54,28 @@ def _heights(bands: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_flows(
-    ax: Axes, bands: Any, followed: int, *, now: int | None = None, epochs: Any = None
+    ax: Axes, bands: Any, n_chosen: int, *, now: int | None = None, epochs: Any = None
 ) -> int:
     """Draw `bands` (E, N) of `noise.track_bands` into `ax`; returns how many pictures
     are in it.
 
-    Only pictures that pass through one of the `followed` clusters at some time are
+    Only pictures that pass through one of the `n_chosen` clusters at some time are
     drawn. `now`: the epoch to mark.
     """
     bands = np.asarray(bands)
-    shown = (bands < followed).any(0)
+    shown = (bands < n_chosen).any(0)
     bands = bands[:, shown]
-    count = followed + 2
+    count = n_chosen + 2
     if not bands.size:
-        say(ax, "No cluster to follow: every picture is an outlier.")
+        say(ax, "No cluster to show: every picture is an outlier.")
         return 0
     epochs = np.arange(len(bands)) if epochs is None else np.asarray(epochs)
     low, sizes = _heights(bands, count)
     for step in range(len(bands) - 1):
-        _ribbons(ax, bands[step : step + 2], low[step : step + 2], followed, step)
+        _ribbons(ax, bands[step : step + 2], low[step : step + 2], n_chosen, step)
     for place in range(count):
         here = np.flatnonzero(sizes[:, place])
-        look = band_look(place, followed)
+        look = band_look(place, n_chosen)
         ax.bar(
             here,
             sizes[here, place],
@@ -85,7 +85,7 @@ def draw_flows(
             edgecolor=PALETTE["grey"],
             **look,
         )
-        if len(here) and place < followed:
+        if len(here) and place < n_chosen:
             _name(ax, place, here, low[:, place] + sizes[:, place] / 2, len(bands) - 1)
     top = float((low + sizes).max())
     if now is not None:
@@ -106,11 +106,11 @@ def draw_flows(
     return int(shown.sum())
 
 
-def _ribbons(ax: Axes, pair: np.ndarray, low: np.ndarray, followed: int, step: int) -> None:
+def _ribbons(ax: Axes, pair: np.ndarray, low: np.ndarray, n_chosen: int, step: int) -> None:
     """The flows from one epoch (pair[0]) to the next: one bent strip a pair of bands,
     in the colour of where it comes from.
     """
-    count = followed + 2
+    count = n_chosen + 2
     flow = np.zeros((count, count), int)
     np.add.at(flow, tuple(pair), 1)
     # where each strip begins and ends: inside its band, the strips of upper bands on
@@ -126,10 +126,10 @@ def _ribbons(ax: Axes, pair: np.ndarray, low: np.ndarray, followed: int, step: i
             strips.append(
                 np.concatenate([np.stack([x, bottom], 1), np.stack([x, top], 1)[::-1]])
             )
-        colour = PALETTE["light"] if one >= followed else CYCLE[one % len(CYCLE)]
+        colour = PALETTE["light"] if one >= n_chosen else CYCLE[one % len(CYCLE)]
         ax.add_collection(
             PolyCollection(
-                strips, facecolor=colour, alpha=0.35 if one >= followed else 0.55, linewidth=0
+                strips, facecolor=colour, alpha=0.35 if one >= n_chosen else 0.55, linewidth=0
             )
         )
 
@@ -178,35 +178,35 @@ def flow_legend(figure: Figure) -> None:
 @styled
 def alluvial(
     bands: Any,
-    followed: int,
+    n_chosen: int,
     *,
     now: int | None = None,
     epochs: Any = None,
     title: str | None = None,
 ) -> Figure:
-    """How `followed` clusters split, merge, are born and die; all others folded into
+    """How `n_chosen` clusters split, merge, are born and die; all others folded into
     one band, outliers in their own.
 
-    bands (E, N): 0..followed-1 a followed cluster, then `followed` any other,
-    `followed` + 1 an outlier (`noise.track_bands`). epochs (E,): their numbers, else 0,
+    bands (E, N): 0..n_chosen-1 a chosen cluster, then `n_chosen` any other,
+    `n_chosen` + 1 an outlier (`noise.track_bands`). epochs (E,): their numbers, else 0,
     1, ...
     """
     bands = np.asarray(bands)
-    if bands.ndim != 2 or not bands.size or bands.min() < 0 or bands.max() > followed + 1:
+    if bands.ndim != 2 or not bands.size or bands.min() < 0 or bands.max() > n_chosen + 1:
         raise KitError(
-            f"alluvial: bands must be (epochs, pictures) from 0 to {followed + 1}, not "
+            f"alluvial: bands must be (epochs, pictures) from 0 to {n_chosen + 1}, not "
             f"{bands.shape} of others."
         )
     title = "How clusters split, merge and die" if title is None else title
     figure = new_figure(10, 5, title=title)
     ax = figure.subplots()
-    shown = draw_flows(ax, bands, followed, now=now, epochs=epochs)
+    shown = draw_flows(ax, bands, n_chosen, now=now, epochs=epochs)
     if shown:
         flow_legend(figure)
         add_note(
             figure,
             f"{READ} Shown: the {shown:,} of {bands.shape[1]:,} pictures that pass "
             "through clusters "
-            f"A to {letter(followed - 1)} at some time.",
+            f"A to {letter(n_chosen - 1)} at some time.",
         )
     return figure

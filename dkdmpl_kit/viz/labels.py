@@ -4,7 +4,7 @@ that it sends back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.viz.pictures import as_pictures
 from dkdmpl_kit.viz.style import (
     CYCLE,
+    MARKERS,
     PALETTE,
     VIEW_COLOURS,
     VIEW_LABELS,
@@ -141,53 +142,35 @@ def _views_title(one_hot: np.ndarray, views: Mapping[str, np.ndarray]) -> str:
     return f"The views of this label name {len(agree)} different clusters"
 
 
-def softmax_entropy(similarities: Any, temperatures: Any) -> np.ndarray:
-    """(T, n) entropy in nats of softmax(similarities (n, K) / tau) for each tau of
-    `temperatures` (T,).
-    """
-    sims = np.atleast_2d(np.asarray(similarities, float))
-    taus = np.asarray(temperatures, float).ravel()
-    if sims.shape[1] == 0 or not (taus > 0).all():
-        raise KitError(
-            "softmax_entropy: needs at least one cluster and temperatures above 0."
-        )
-    entropies = []
-    for tau in taus:
-        logits = (sims - sims.max(1, keepdims=True)) / tau
-        p = np.exp(logits)
-        p /= p.sum(1, keepdims=True)
-        entropies.append(-(p * np.log(np.maximum(p, 1e-300))).sum(1))
-    return np.array(entropies).reshape(len(taus), len(sims))
-
-
 @styled
 def temperature_curves(
-    similarities: Any,
     temperatures: Any,
+    entropy: Any,
+    labels: Mapping[float, Any],
     *,
     marks: Mapping[str, float] | None = None,
-    examples: Any = None,
-    title: str | None = None,
+    title: str = "Higher temperature, softer label",
 ) -> Figure:
-    """How sharp a softmax label is: entropy against temperature (left), one label at a
-    few temperatures (right).
+    """How sharp a softmax label is: entropy against temperature (left), one picture's
+    label at a few temperatures (right).
 
-    similarities (n, K) of pictures to clusters; temperatures (T,) > 0; `marks` {name:
-    temperature} are lined, say tau and tau_t; `examples`: temperatures drawn at the
-    right, by default the marks.
+    temperatures (T,) > 0; entropy (T, n) in nats of n pictures' labels
+    (`noise.softmax_entropy`); labels {temperature: (K,) probabilities} of one picture;
+    `marks` {name: temperature} are lined, say tau and tau_t. KitError: no label, or
+    lengths that differ.
     """
-    sims = np.atleast_2d(np.asarray(similarities, float))
-    taus = np.asarray(temperatures, float).ravel()
-    entropy = softmax_entropy(sims, taus)
-    figure = new_figure(
-        9.5, 4.3, title="Higher temperature, softer label" if title is None else title
-    )
+    temperatures = np.asarray(temperatures, float)
+    entropy = np.asarray(entropy, float)
+    same_length(temperatures=temperatures, entropy=entropy)
+    if not labels:
+        raise KitError("temperature_curves: give one picture's label at a temperature.")
+    n_clusters = len(next(iter(labels.values())))
+    figure = new_figure(9.5, 4.3, title=title)
     left, right = figure.subplots(1, 2, width_ratios=(1.1, 1))
     low, middle, high = np.quantile(entropy, (0.1, 0.5, 0.9), axis=1)
     blue = PALETTE["blue"]
-    even = float(np.log(sims.shape[1]))
     left.fill_between(
-        taus,
+        temperatures,
         low,
         high,
         color=blue,
@@ -195,12 +178,13 @@ def temperature_curves(
         linewidth=0,
         label="10 to 90 % of the pictures",
     )
-    left.plot(taus, middle, color=blue, label="median")
+    left.plot(temperatures, middle, color=blue, label="median")
+    largest = float(np.log(n_clusters))
     left.axhline(
-        even,
+        largest,
         color=PALETTE["grey"],
         linestyle=":",
-        label=f"even over {sims.shape[1]} clusters",
+        label=f"even over {n_clusters} clusters",
     )
     for j, (name, tau) in enumerate((marks or {}).items()):
         left.axvline(
@@ -211,37 +195,25 @@ def temperature_curves(
         xlabel="temperature (no unit, log scale)",
         ylabel="entropy of the label (nats)",
     )
-    left.set_ylim(0, max(even * 1.08, 0.1))
+    left.set_ylim(0, max(largest * 1.08, 0.1))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=3)
-    chosen = (
-        list((marks or {}).values())
-        if examples is None
-        else np.asarray(examples, float).ravel().tolist()
-    )
-    _draw_sharpness(
-        right,
-        sims[0],
-        chosen or [float(taus[0]), float(taus[len(taus) // 2]), float(taus[-1])],
-    )
+    _draw_sharpness(right, labels)
     return figure
 
 
-def _draw_sharpness(
-    ax: Axes, similarities: np.ndarray, temperatures: Sequence[float]
-) -> None:
-    """One picture's label (K,) at each temperature, its most similar clusters first."""
-    best = np.sort(similarities)[::-1]
-    for j, tau in enumerate(dict.fromkeys(temperatures)):
-        p = np.exp((best - best[0]) / tau)
+def _draw_sharpness(ax: Axes, labels: Mapping[float, Any]) -> None:
+    """One picture's label (K,) at each temperature, its likeliest clusters first."""
+    for j, (tau, label) in enumerate(labels.items()):
+        likeliest = np.sort(np.asarray(label, float))[::-1][:12]
         ax.plot(
-            np.arange(1, len(best) + 1)[:12],
-            (p / p.sum())[:12],
-            marker="o^sDv"[j % 5],
+            np.arange(1, len(likeliest) + 1),
+            likeliest,
+            marker=MARKERS[j % len(MARKERS)],
             color=CYCLE[(j + 3) % len(CYCLE)],
             label=f"{tau:g}",
         )
     ax.set(
-        xlabel="cluster, by similarity to the first picture (rank)",
+        xlabel="cluster, the likeliest first (rank)",
         ylabel="probability (0 to 1)",
         ylim=(0, 1.04),
     )

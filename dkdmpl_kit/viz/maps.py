@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,9 +25,6 @@ from dkdmpl_kit.viz.style import (
 )
 
 KINDS = ("cluster", "identity", "camera", "error")
-_ONE_FIT = (
-    threading.Lock()
-)  # numba's plain threads end the process where two callers meet in them
 # kind: (colour, marker), in the order of drawing: mistakes on top
 ERROR_LOOK = {
     "unknown": ("outlier", "*"),
@@ -44,74 +40,6 @@ ERROR_LABELS = {
     "outlier": "outlier",
     "unknown": "identity unknown",
 }
-
-
-def umap_layout(
-    features: Any = None,
-    *,
-    graph: tuple[Any, Any] | None = None,
-    seed: int = 0,
-    n_neighbors: int = 15,
-    min_dist: float = 0.15,
-    init: Any = None,
-    n_epochs: int | None = None,
-) -> np.ndarray:
-    """(N, 2) float32 positions by UMAP (McInnes et al. 2018), the same for a seed on
-    one thread.
-
-    `features` (N, d), rows of norm 1, or `graph` = (indices (N, k), distances (N, k)),
-    column 0 the row itself, which spares UMAP its own search (Euclidean distances:
-    sqrt(2 - 2 similarity)). `init` (N, 2): start from another map, say the last
-    epoch's. `n_epochs`: rounds of UMAP's optimiser, by default 500 (200 above 10,000
-    pictures).
-    """
-    if features is None and graph is None:
-        raise KitError("umap_layout: give features (N, d) or graph=(indices, distances).")
-    x = None if features is None else np.asarray(features, np.float32)
-    if graph is not None:
-        same_length(features=x, indices=graph[0], distances=graph[1])
-    total = len(graph[0]) if x is None else len(x)
-    if init is not None and np.shape(init) != (total, 2):
-        raise KitError(
-            f"umap_layout: init has shape {np.shape(init)}, expected ({total}, 2), one "
-            "a picture."
-        )
-    if total < 6:  # too few for a neighbourhood: any layout is as good
-        line = np.stack([np.arange(total), np.zeros(total)], 1)
-        return np.asarray(line if init is None else init, np.float32)
-    start = (
-        ("random" if x is None else "pca") if init is None else np.asarray(init, np.float32)
-    )
-    options: dict[str, Any] = {
-        "n_neighbors": min(n_neighbors, total - 1),
-        "min_dist": min_dist,
-        "init": start,
-        "n_epochs": n_epochs,
-    }
-    if graph is not None:
-        k = options["n_neighbors"] = min(options["n_neighbors"], np.shape(graph[0])[1])
-        knn = (
-            np.asarray(graph[0], np.int32)[:, :k],
-            np.asarray(graph[1], np.float32)[:, :k],
-            None,
-        )
-        options.update(precomputed_knn=knn, force_approximation_algorithm=True)
-    return _fit_umap(
-        np.zeros((total, 2), np.float32) if x is None else x, random_state=seed, **options
-    )
-
-
-def _fit_umap(x: np.ndarray, **options: Any) -> np.ndarray:
-    import warnings
-
-    with (
-        _ONE_FIT,
-        warnings.catch_warnings(),
-    ):  # without its search index UMAP cannot place new points: never asked here
-        warnings.filterwarnings("ignore", message=".*knn_search_index.*")
-        from umap import UMAP
-
-        return np.asarray(UMAP(n_jobs=1, **options).fit_transform(x), np.float32)
 
 
 def _draw_map(ax: Axes, xy: np.ndarray, colour_by: Any, kind: str, title: str) -> None:

@@ -173,37 +173,30 @@ def cause_effects(
 
 @styled
 def suspicion_curves(
-    scores: Mapping[str, Any],
-    wrong: Any,
+    curves: Mapping[str, tuple[Any, Any] | None] | None,
     *,
     aurocs: Mapping[str, float | None] | None = None,
-    title: str | None = None,
+    title: str = "Looking at suspicious images first",
 ) -> Figure:
     """The share of the wrong labels found by looking at the most suspicious images
     first, one line a score.
 
-    scores: {name: (N,), high for good labels, NaN left out}; wrong (N,) bool, None:
-    identities unknown; `aurocs` {name: value} stand in the legend. Equal scores are
-    looked at in even proportion.
+    curves: {score: (looked, found)} of `noise.suspicion_curve`, None where no label is
+    wrong; None in place of all: identities unknown. `aurocs` {score: value} stand in the
+    legend.
     """
-    title = "Looking at suspicious images first" if title is None else title
     figure = new_figure(7.5, 4.4, title=title)
     ax = figure.subplots()
-    if wrong is None or not np.any(wrong):
-        say(ax, f"{UNKNOWN}." if wrong is None else "No label is wrong.")
+    drawn = {name: curve for name, curve in (curves or {}).items() if curve is not None}
+    if not drawn:
+        say(ax, f"{UNKNOWN}." if curves is None else "No label is wrong.")
         return figure
-    wrong = np.asarray(wrong, bool)
-    for (name, score), colour, marker in zip(scores.items(), CYCLE, MARKERS):
-        score = np.asarray(score, float)
-        same_length(wrong=wrong, **{name: score})
-        seen = ~np.isnan(score)
-        values, place = np.unique(score[seen], return_inverse=True)
-        looked = np.cumsum(np.bincount(place)) / max(seen.sum(), 1)
-        found = np.cumsum(np.bincount(place, wrong[seen])) / max(wrong[seen].sum(), 1)
+    for (name, (looked, found)), colour, marker in zip(drawn.items(), CYCLE, MARKERS):
+        same_length(looked=looked, found=found)
         area = (aurocs or {}).get(name)
         ax.plot(
-            np.append(0, looked),
-            np.append(0, found),
+            looked,
+            found,
             color=colour,
             marker=marker,
             markevery=(0.1, 0.2),

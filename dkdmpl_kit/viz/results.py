@@ -98,16 +98,18 @@ def result_bars(
 @styled
 def paired_differences(
     diffs: Mapping[str, Any],
+    intervals: Mapping[str, float | None] | None = None,
     *,
     baseline: str = "cluster contrast",
     unit: str = "mAP points",
     title: str | None = None,
 ) -> Figure:
-    """Differences to the baseline: a dot a seed, the mean, its 95 % t interval from
-    three seeds on, and zero.
+    """Differences to the baseline: a dot a seed, the mean, its 95 % interval, and zero.
 
     diffs: {method: differences per seed (S,)}, in `unit`, method minus baseline with
-    the same seed.
+    the same seed. intervals: {method: half the width of the mean's 95 % interval}, in
+    `unit`, None for none (`studies.results.Spread.interval`); it is drawn from three
+    seeds on.
     """
     title = f"Change against {baseline}, seed by seed" if title is None else title
     figure = new_figure(9, 1.5 + 0.62 * max(len(diffs), 1), title=title)
@@ -116,21 +118,24 @@ def paired_differences(
         say(ax, "No pairs of runs to compare.")
         return figure
     ax.axvline(0, color="black", linewidth=1.2)
-    for y, (name, values) in enumerate(diffs.items()):
+    names = []
+    for y, (method, values) in enumerate(diffs.items()):
+        colour, marker, name = method_look(method, list(diffs))
+        names.append(name)
         values = _per_seed(values)
-        text = _draw_differences(
-            ax, y, values[~np.isnan(values)], method_look(name, list(diffs))
-        )
+        values = values[~np.isnan(values)]
+        half = (intervals or {}).get(method) if len(values) >= 3 else None
+        _draw_differences(ax, y, values, half, colour, marker)
         ax.text(
             1.01,
             y,
-            text,
+            _differences_text(values, half),
             transform=ax.get_yaxis_transform(),
             va="center",
             fontsize=9,
             color="#555555",
         )
-    ax.set_yticks(range(len(diffs)), [method_look(name, list(diffs))[2] for name in diffs])
+    ax.set_yticks(range(len(diffs)), names)
     ax.set(
         xlabel=f"difference ({unit}; right of zero is better)", ylim=(len(diffs) - 0.5, -0.5)
     )
@@ -139,13 +144,12 @@ def paired_differences(
 
 
 def _draw_differences(
-    ax: Axes, y: int, values: np.ndarray, look: tuple[str, str, str]
-) -> str:
-    """One method's dots, mean and interval on row `y`; the sentence beside them."""
+    ax: Axes, y: int, values: np.ndarray, half: float | None, colour: str, marker: str
+) -> None:
+    """One method's dots, mean and interval on row `y`."""
     if not len(values):
-        return "no pairs"
-    colour, marker, _ = look
-    mean = float(values.mean())
+        return
+    mean = values.mean()
     ax.scatter(
         values,
         [y] * len(values),
@@ -156,20 +160,17 @@ def _draw_differences(
         edgecolors="white",
         zorder=3,
     )
-    ax.plot([mean] * 2, (y - 0.28, y + 0.28), color=colour, linewidth=3)
-    text = f"mean {mean:+.2f}, above 0 in {int((values > 0).sum())} of {len(values)}"
-    if len(values) >= 3:
-        half = _t_interval(values)
+    ax.plot((mean, mean), (y - 0.28, y + 0.28), color=colour, linewidth=3)
+    if half is not None:
         ax.plot((mean - half, mean + half), (y, y), color=colour, linewidth=1.4, zorder=2)
-        text += f"\n95 % interval ±{half:.2f}"
-    return text
 
 
-def _t_interval(values: np.ndarray) -> float:
-    """Half the width of the mean's 95 % interval (Student's t)."""
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+def _differences_text(values: np.ndarray, half: float | None) -> str:
+    if not len(values):
+        return "no pairs"
+    above = int((values > 0).sum())
+    text = f"mean {values.mean():+.2f}, above 0 in {above} of {len(values)}"
+    return text if half is None else f"{text}\n95 % interval ±{half:.2f}"
 
 
 @styled

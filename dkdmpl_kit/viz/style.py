@@ -1,5 +1,5 @@
-"""One look for all pictures: the palette and its meanings, the figure that displays
-itself, saving with its record.
+"""One look for all pictures: the palette and its meanings, a figure that displays
+itself, and saving with a record.
 """
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ from __future__ import annotations
 import functools
 import io
 import json
-import os
 import textwrap
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.experiment import METHOD_LABELS, write_atomic
+from dkdmpl_kit.experiment import METHOD_LABELS
 
 # Okabe and Ito's colours: told apart by people with any of the common colour-vision
 # deficiencies.
@@ -43,10 +44,11 @@ PALETTE: dict[str, str] = {
     "split": "#E69F00",
     "query": "#000000",
 }
-CYCLE = tuple(
-    PALETTE[c] for c in ("blue", "orange", "green", "vermillion", "purple", "sky", "black")
-)
+_IN_TURN = ("blue", "orange", "green", "vermillion", "purple", "sky", "black")
+CYCLE = tuple(PALETTE[name] for name in _IN_TURN)
+_FREE = ("purple", "sky", "black", "yellow")  # for names outside the kit
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
+_RIVALS = ("label_smoothing", "mmt", "rlcc", "hdcpd", "ice", "spcl")
 METHOD_COLOURS: dict[str, str] = {
     "untrained": "#999999",
     "cluster_contrast": "#0072B2",
@@ -54,26 +56,9 @@ METHOD_COLOURS: dict[str, str] = {
     "skd": "#009E73",
     "dkdmpl": "#D55E00",
     "supervised": "#666666",
-    **dict.fromkeys(("cluster_contrast_mean", "cluster_contrast_hardest"), "#0072B2"),
-    **dict.fromkeys(
-        ("label_smoothing", "mmt", "rlcc", "hdcpd", "ice", "spcl"), "#56B4E9"
-    ),  # the neighbours: one colour
-}
-METHOD_LABELS: dict[str, str] = {
-    "untrained": "untrained",
-    "cluster_contrast": "cluster contrast",
-    "gkd": "+ GKD",
-    "skd": "+ SKD",
-    "dkdmpl": "DKD-MPL",
-    "supervised": "true identities",
-    "cluster_contrast_mean": "cluster contrast, mean update",
-    "cluster_contrast_hardest": "cluster contrast, hardest update",
-    "label_smoothing": "label smoothing",
-    "mmt": "mean teacher (MMT)",
-    "rlcc": "consensus (RLCC)",
-    "hdcpd": "two views' probabilities (HDCPD)",
-    "ice": "instance consistency (ICE)",
-    "spcl": "hybrid memory (SpCL)",
+    "cluster_contrast_mean": "#0072B2",
+    "cluster_contrast_hardest": "#0072B2",
+    **dict.fromkeys(_RIVALS, "#56B4E9"),
 }
 VIEW_COLOURS: dict[str, str] = {
     "hard": "#000000",
@@ -91,9 +76,8 @@ VIEW_LABELS: dict[str, str] = {
 }
 UNKNOWN = "True identities are not known for these pictures"
 DPI = 110
-_DRAWING = (
-    threading.RLock()
-)  # matplotlib's settings are the process's: one thread at a time may hold the kit's
+# matplotlib's settings are the process's: one thread at a time may hold the kit's
+_DRAWING = threading.RLock()
 _INK = "#222222"
 STYLE: dict[str, Any] = {
     "figure.facecolor": "white",
@@ -167,7 +151,8 @@ def new_figure(width: float, height: float, *, title: str = "", note: str = "") 
     """
     figure = KitFigure(figsize=(width, height), layout="constrained", facecolor="white")
     if title:
-        figure.suptitle(textwrap.fill(title, max(int(width * 10.5), 20)), x=0.01, ha="left")
+        letters = max(int(width * 10.5), 20)
+        figure.suptitle(textwrap.fill(title, letters), x=0.01, ha="left")
     if note:
         add_note(figure, note)
     return figure
@@ -175,10 +160,9 @@ def new_figure(width: float, height: float, *, title: str = "", note: str = "") 
 
 def add_note(figure: Figure, note: str) -> None:
     """A grey remark under the picture; several are joined."""
-    before = figure.get_supxlabel().replace("\n", " ") if figure.get_supxlabel() else ""
-    text = textwrap.fill(
-        f"{before} {note}".strip(), max(int(figure.get_figwidth() * 13.5), 20)
-    )
+    before = figure.get_supxlabel().replace("\n", " ")
+    letters = max(int(figure.get_figwidth() * 13.5), 20)
+    text = textwrap.fill(f"{before} {note}".strip(), letters)
     figure.supxlabel(text, x=0.01, ha="left", fontsize=9, color="#555555")
 
 
@@ -208,38 +192,27 @@ def method_look(name: str, unknown: Sequence[str] = ()) -> tuple[str, str, str]:
     in the order of `unknown`.
     """
     if name in METHOD_COLOURS:
-        return (
-            METHOD_COLOURS[name],
-            MARKERS[list(METHOD_COLOURS).index(name) % len(MARKERS)],
-            METHOD_LABELS[name],
-        )
-    place = (
-        [n for n in unknown if n not in METHOD_COLOURS].index(name) if name in unknown else 0
-    )
-    free = [PALETTE[c] for c in ("purple", "sky", "black", "yellow")]
-    return (
-        free[place % len(free)],
-        MARKERS[(place + 6) % len(MARKERS)],
-        name.replace("_", " "),
-    )
+        place = list(METHOD_COLOURS).index(name)
+        return METHOD_COLOURS[name], MARKERS[place % len(MARKERS)], METHOD_LABELS[name]
+    outside = [other for other in unknown if other not in METHOD_COLOURS]
+    place = outside.index(name) if name in outside else 0
+    colour = PALETTE[_FREE[place % len(_FREE)]]
+    return colour, MARKERS[(place + 6) % len(MARKERS)], name.replace("_", " ")
 
 
 def count(n: int, one: str, many: str = "") -> str:
-    """ "1 cluster", "2 clusters"."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+    """ "1 cluster", "2 clusters": a number with its noun, whose plural is `many`."""
+    if n == 1:
+        return f"{n:,} {one}"
+    return f"{n:,} {many or one + 's'}"
 
 
 def same_length(**arrays: Any) -> int:
-    """The common length of the named arrays (None is skipped); `KitError` when they
-    differ.
-    """
+    """The common length of the named arrays (None is skipped); KitError when they differ."""
     lengths = {name: len(values) for name, values in arrays.items() if values is not None}
     if len(set(lengths.values())) > 1:
-        raise KitError(
-            f"viz: lengths differ "
-            f"({', '.join(f'{k} {v}' for k, v in lengths.items())}); give one value a "
-            "picture."
-        )
+        found = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise KitError(f"viz: lengths differ ({found}); give one value a picture.")
     return next(iter(lengths.values()), 0)
 
 
@@ -280,21 +253,13 @@ def _plain(value: Any) -> Any:
     raise TypeError(type(value).__name__)
 
 
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def save_figure(figure: Figure, path: str | Path, *, metadata: Mapping[str, Any]) -> Path:
     """Write `figure` to `path` (.png) and `metadata` to the .json beside it; neither is
     ever seen half written.
 
     `metadata` is what made the picture: parameters, seed, versions, the data's
-    fingerprint. Returns the PNG's path.
+    fingerprint. Returns the PNG's path. KitError: another suffix, metadata that is not
+    JSON, a folder that cannot be written to.
     """
     path = Path(path)
     if path.suffix != ".png":
@@ -308,14 +273,6 @@ def save_figure(figure: Figure, path: str | Path, *, metadata: Mapping[str, Any]
         raise KitError(
             f"save_figure: the metadata of {path.name} cannot be written as JSON ({error})."
         ) from error
-    png = figure_png(figure)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path.with_suffix(".json"), record.encode())
-        _replace(path, png)
-    except OSError as error:
-        raise KitError(
-            f"save_figure: cannot write {path} ({error.strerror}); choose a folder you "
-            "may write to."
-        ) from error
+    write_atomic(path.with_suffix(".json"), record)
+    write_atomic(path, figure_png(figure))
     return path

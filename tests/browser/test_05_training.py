@@ -14,7 +14,7 @@ def test_every_control_of_the_epoch_player_changes_the_frame(notebook):
     assert (
         changed["epoch"]
         and changed["colour by"]
-        and changed["follow"]
+        and changed["clusters"]
         and "go to the newest epoch" in changed
     )
     player.shot("player")

@@ -1,4 +1,4 @@
-"""The epochs of a run as a film: what is read, followed, measured and written."""
+"""A run replayed: what is read, chosen, measured and written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from run_folders import PIDS, add_epoch, features_of, flat_maps, small_run
 
 from dkdmpl_kit.cli import main
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.lessons.replay import Film, hardest, save_gif, teacher_line
+from dkdmpl_kit.lessons.replay import RunReplay, hardest, save_gif, teacher_line
 from dkdmpl_kit.training.checkpoint import load_epoch, load_history
 
 
@@ -19,9 +19,9 @@ def flat(monkeypatch):
 
 
 def opened(run_dir, **options):
-    film = Film(run_dir, **options)
-    film.refresh()
-    return film
+    replay = RunReplay(run_dir, **options)
+    replay.refresh()
+    return replay
 
 
 def test_epochs_come_back_as_saved_with_rows_of_norm_one(tmp_path):
@@ -42,54 +42,57 @@ def test_damaged_files_are_one_sentence(tmp_path):
     small_run(tmp_path)
     (tmp_path / "epochs" / "epoch_001.npz").write_bytes(b"half")
     with pytest.raises(KitError, match="epoch_001.npz cannot be read"):
-        Film(tmp_path).refresh()
+        RunReplay(tmp_path).refresh()
     (tmp_path / "history.jsonl").write_text("{")
     with pytest.raises(KitError, match="not one JSON record a line"):
         load_history(tmp_path)
 
 
-def test_a_film_reads_what_has_come_since(tmp_path, flat):
+def test_a_replay_reads_what_has_come_since(tmp_path, flat):
     add_epoch(tmp_path, 0, PIDS)
-    film = opened(tmp_path)
-    assert len(film) == 1 and film.refresh() == 0 and film.bands.shape == (1, 24)
+    replay = opened(tmp_path)
+    assert len(replay) == 1 and replay.refresh() == 0 and replay.bands.shape == (1, 24)
     add_epoch(tmp_path, 1, PIDS)
     add_epoch(tmp_path, 2, PIDS)
-    assert film.refresh() == 2 and film.bands.shape == (3, 24) and len(film.history) == 3
+    assert (
+        replay.refresh() == 2 and replay.bands.shape == (3, 24) and len(replay.history) == 3
+    )
 
 
 def test_each_map_is_made_once_from_the_one_before(tmp_path, flat):
-    film = opened(small_run(tmp_path))
-    np.testing.assert_allclose(film.layout(2), features_of(0)[:, :2] + (2, 0), atol=2e-3)
-    film.layout(1), film.layout(2)
+    replay = opened(small_run(tmp_path))
+    np.testing.assert_allclose(replay.layout(2), features_of(0)[:, :2] + (2, 0), atol=2e-3)
+    replay.layout(1), replay.layout(2)
     assert flat == [("first", (24, 15)), ("next", (24, 15)), ("next", (24, 15))]
 
 
 def test_many_pictures_are_thinned_in_the_map_alone_and_it_is_said(tmp_path, flat):
-    film = opened(small_run(tmp_path), pids=PIDS, max_points=10)
-    assert film.layout(0).shape == (10, 2) and film.bands.shape == (3, 24)
-    assert "10 of 24 pictures" in film.remark() and opened(tmp_path).remark() == ""
-    for colour in ("followed", "error", "identity"):
-        figure = film.frame(1, colour)
+    replay = opened(small_run(tmp_path), pids=PIDS, max_points=10)
+    assert replay.layout(0).shape == (10, 2) and replay.bands.shape == (3, 24)
+    assert "10 of 24 pictures" in replay.remark() and opened(tmp_path).remark() == ""
+    for colour in ("chosen", "error", "identity"):
+        figure = replay.frame(1, colour)
         assert sum(len(c.get_offsets()) for c in figure.axes[0].collections) == 10
 
 
 def test_colours_need_what_they_show(tmp_path, flat):
     small_run(tmp_path)
-    assert opened(tmp_path, pids=np.full(24, -1)).colours == ["followed"]
-    film = opened(tmp_path, pids=PIDS, camids=np.zeros(24, int))
-    assert film.colours == ["followed", "error", "identity", "camera"]
+    assert opened(tmp_path, pids=np.full(24, -1)).colours == ["chosen"]
+    replay = opened(tmp_path, pids=PIDS, camids=np.zeros(24, int))
+    assert replay.colours == ["chosen", "error", "identity", "camera"]
     with pytest.raises(
-        KitError, match="colour='camera' cannot be shown here; there are: followed"
+        KitError, match="colour='camera' cannot be shown here; there are: chosen"
     ):
         opened(tmp_path).frame(0, "camera")
     with pytest.raises(KitError, match="no epoch 3"):
-        film.frame(3)
+        replay.frame(3)
 
 
 def test_the_title_and_the_table_hold_the_records(tmp_path):
-    film = opened(small_run(tmp_path))
-    assert film.title(1) == "Epoch 1: 3 clusters, 0% outliers, ARI 0.70, mAP 25.0%"
-    rows = film.table(2).split("<tr>")[2:]
+    replay = opened(small_run(tmp_path))
+    assert replay.title(0) == "Epoch 0: 3 clusters, 17% outliers, ARI 0.50"
+    assert replay.title(1) == "Epoch 1: 3 clusters, 0% outliers, ARI 0.70, mAP 25.0%"
+    rows = replay.table(2).split("<tr>")[2:]
     cells = [
         [c.split("<")[0] for c in row.replace("<b>", "").split('8px">')[1:]] for row in rows
     ]
@@ -98,36 +101,36 @@ def test_the_title_and_the_table_hold_the_records(tmp_path):
 
 
 def test_without_features_there_are_flows_and_records_but_no_map(tmp_path):
-    film = opened(small_run(tmp_path, features=False), pids=PIDS)
-    assert film.layout(0) is None and film.records(0.05) == film.history
-    assert "kept no" in film.frame(0).axes[0].texts[0].get_text()
-    assert film.flows().axes[0].patches
+    replay = opened(small_run(tmp_path, features=False), pids=PIDS)
+    assert replay.layout(0) is None and replay.records(0.05) == replay.history
+    assert "kept no" in replay.frame(0).axes[0].texts[0].get_text()
+    assert replay.flows().axes[0].patches
     with pytest.raises(KitError, match="kept no features"):
-        film.strip()
+        replay.strip()
 
 
 def test_folders_that_hold_no_run_and_epochs_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(KitError, match="There is no run folder"):
-        Film(tmp_path / "none").refresh()
+        RunReplay(tmp_path / "none").refresh()
     with pytest.raises(KitError, match="No epoch of .* is done yet"):
-        Film(tmp_path).refresh()
+        RunReplay(tmp_path).refresh()
     with pytest.raises(KitError, match="There is no epoch"):
-        save_gif(Film(tmp_path), tmp_path / "film.gif")
+        save_gif(RunReplay(tmp_path), tmp_path / "run.gif")
     add_epoch(tmp_path, 0, PIDS)
     with pytest.raises(KitError, match="labels 24 pictures, and pids 5"):
-        Film(tmp_path, pids=PIDS[:5]).refresh()
-    film = opened(tmp_path)
+        RunReplay(tmp_path, pids=PIDS[:5]).refresh()
+    replay = opened(tmp_path)
     add_epoch(tmp_path, 1, PIDS[:20])
     with pytest.raises(
         KitError, match="epoch_001 of .* labels 20 pictures, and the run's first epoch 24"
     ):
-        film.refresh()
-    assert len(film) == 1
+        replay.refresh()
+    assert len(replay) == 1
 
 
 def test_a_gif_has_every_epoch_the_ways_between_and_the_kits_colours(tmp_path, flat):
-    film = opened(small_run(tmp_path))
-    with Image.open(save_gif(film, tmp_path / "film.gif", between=2)) as gif:
+    replay = opened(small_run(tmp_path))
+    with Image.open(save_gif(replay, tmp_path / "run.gif", between=2)) as gif:
         assert gif.n_frames == 3 + 2 * 2 and gif.size[0] == 600 and gif.info["loop"] == 0
         times = []
         for k in range(gif.n_frames):

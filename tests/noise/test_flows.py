@@ -1,4 +1,4 @@
-"""Clusters followed by hand through three epochs."""
+"""Clusters tracked by hand through three epochs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.noise.flows import followed_tracks, label_tracks, track_bands, track_changes
+from dkdmpl_kit.noise.flows import choose_tracks, label_tracks, track_bands, track_changes
 
 # ten pictures: cluster 0 splits in two, cluster 1 goes on under another number, then
 # two merge and one dies
@@ -45,13 +45,13 @@ def test_births_deaths_and_moved_pictures_are_counted_step_by_step():
     }
 
 
-def test_the_tracks_that_exchange_most_are_followed_or_the_largest():
+def test_the_tracks_that_exchange_most_are_chosen_or_the_largest():
     tracks = np.array(TRACKS)
-    assert sorted(followed_tracks(tracks, 2)) == [0, 2]  # the split and the merge
-    assert sorted(followed_tracks(tracks, 2, by="size")) == [0, 1]
-    assert sorted(followed_tracks(tracks, 99)) == [0, 1, 2, 3]
+    assert sorted(choose_tracks(tracks, 2)) == [0, 2]  # the split and the merge
+    assert sorted(choose_tracks(tracks, 2, by="size")) == [0, 1]
+    assert sorted(choose_tracks(tracks, 99)) == [0, 1, 2, 3]
     with pytest.raises(KitError, match="by='length'"):
-        followed_tracks(tracks, 2, by="length")
+        choose_tracks(tracks, 2, by="length")
 
 
 def test_partners_in_exchange_stand_side_by_side():
@@ -59,7 +59,7 @@ def test_partners_in_exchange_stand_side_by_side():
     two = np.array(
         [0] * 6 + [3] * 4 + [1] * 7 + [2] * 3 + [2] * 10 + [3] * 10
     )  # 0 gives to 3, 1 gives to 2
-    order = followed_tracks(np.stack([one, two]), 4).tolist()
+    order = choose_tracks(np.stack([one, two]), 4).tolist()
     assert (
         abs(order.index(0) - order.index(3)) == 1
         and abs(order.index(1) - order.index(2)) == 1
@@ -76,8 +76,8 @@ def test_epochs_without_clusters_and_no_epochs_at_all():
     tracks = label_tracks([np.full(4, -1), np.array([0, 0, -1, -1]), np.full(4, -1)])
     np.testing.assert_array_equal(tracks, [[-1] * 4, [0, 0, -1, -1], [-1] * 4])
     nothing = np.full((2, 4), -1)
-    assert followed_tracks(nothing, 3).tolist() == []
+    assert choose_tracks(nothing, 3).tolist() == []
     np.testing.assert_array_equal(track_bands(nothing, np.array([], int)), np.ones((2, 4)))
     assert track_changes(tracks[:1])["born"].tolist() == []
-    with pytest.raises(KitError, match="no epoch to follow"):
+    with pytest.raises(KitError, match="no epoch to track"):
         label_tracks([])

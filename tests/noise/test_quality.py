@@ -16,6 +16,8 @@ from dkdmpl_kit.noise import (
     label_quality,
     neighbour_entropy,
     self_confidence,
+    softmax_entropy,
+    suspicion_curve,
     view_disagreement,
 )
 
@@ -243,3 +245,25 @@ def test_the_score_takes_what_there_is():
         label_quality(labels)
     with pytest.raises(KitError, match="views are of 1"):
         label_quality(labels, views=([[1, 0]], [[1, 0]]))
+
+
+def test_looking_at_the_most_suspicious_first_worked_by_hand():
+    score = np.array([0.1, 0.4, 0.2, np.nan, 0.4])
+    wrong = np.array([True, True, False, True, False])
+    looked, found = suspicion_curve(score, wrong)
+    assert looked.tolist() == [0, 0.25, 0.5, 1]
+    assert found.tolist() == [0, 0.5, 0.5, 1]
+    assert suspicion_curve(score, ~np.isfinite(score)) is None  # only the outlier is wrong
+    with pytest.raises(KitError, match="same length"):
+        suspicion_curve(score, wrong[:2])
+
+
+def test_entropy_is_zero_for_a_sharp_softmax_and_the_logarithm_of_k_for_a_flat_one():
+    entropy = softmax_entropy([[1.0, 0.0, 0.0, 0.0]], [1e-3, 1e6])
+    np.testing.assert_allclose(entropy[:, 0], [0, np.log(4)], atol=1e-9)
+    p = np.exp([6.0, 2.0, 4.0])
+    p /= p.sum()
+    by_hand = -(p * np.log(p)).sum()
+    assert np.isclose(softmax_entropy([[0.3, 0.1, 0.2]], [0.05])[0, 0], by_hand)
+    with pytest.raises(KitError, match="above 0"):
+        softmax_entropy([[1.0]], [0.0])

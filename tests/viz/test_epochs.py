@@ -1,4 +1,4 @@
-"""Frames of a run: alignment by hand, what a frame shows, the live curves, the hardest
+"""Frames of a run: what a frame shows, the live curves, the hardest
 pictures.
 """
 
@@ -12,48 +12,13 @@ from PIL import Image
 
 from dkdmpl_kit import viz
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.viz.epochs import align, fixed_png, map_limits, next_layout, record_line
+from dkdmpl_kit.viz.epochs import fixed_png, map_limits
 
 XY = np.random.default_rng(0).normal(size=(30, 2)) * (3, 1)
 BANDS = np.stack([np.arange(30) % 4, np.arange(30) % 4, np.full(30, 3)])
 
 
-def test_aligning_undoes_any_turn_mirroring_shift_and_scale():
-    turn = np.array([[np.cos(1), -np.sin(1)], [np.sin(1), np.cos(1)]]) @ np.diag([1, -1])
-    np.testing.assert_allclose(align(0.3 * XY @ turn + 5, XY), XY, atol=1e-5)
-
-
-def test_aligning_another_map_keeps_the_spread_and_does_not_shrink():
-    other = np.random.default_rng(1).normal(size=(30, 2))
-    found = align(other, XY)
-    spread = lambda x: np.linalg.norm(x - x.mean(0))  # noqa: E731
-    assert np.isclose(spread(found), spread(XY)) and np.allclose(
-        found.mean(0), XY.mean(0), atol=1e-6
-    )
-    with pytest.raises(KitError, match="lengths differ"):
-        align(other[:5], XY)
-
-
-def test_a_map_goes_on_from_the_last_one_and_follows_its_neighbours():
-    from sklearn.manifold import trustworthiness
-
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(4, 12))[np.arange(80) % 4] * 3 + rng.normal(size=(80, 12))
-    far = np.linalg.norm(x[:, None] - x[None], axis=2)
-    near = np.argsort(far, axis=1)[:, :12]
-    graph = near, np.take_along_axis(far, near, 1)
-    last = viz.umap_layout(x, graph=graph, n_neighbors=10)
-    moved = next_layout(graph, last)
-    step = (
-        np.linalg.norm(moved - last, axis=1).mean()
-        / np.linalg.norm(last - last.mean(0), axis=1).mean()
-    )
-    assert (
-        trustworthiness(x, moved, n_neighbors=8) > 0.85 and step < 0.5
-    )  # another start would end up anywhere
-
-
-def test_a_frame_shows_followed_clusters_with_their_letters_and_marks_the_epoch():
+def test_a_frame_shows_chosen_clusters_with_their_letters_and_marks_the_epoch():
     figure = viz.epoch_frame(XY, BANDS, 2, 1, title="Epoch 1", limits=(-9, 9, -5, 5))
     left, right = figure.axes
     assert [text.get_text() for text in left.texts] == ["A", "B"] and left.get_xlim() == (
@@ -68,10 +33,10 @@ def test_a_frame_shows_followed_clusters_with_their_letters_and_marks_the_epoch(
 
 def test_a_frame_of_some_pictures_takes_their_bands():
     shown = np.array([0, 1, 2, 3, 4, 8])
-    figure = viz.epoch_frame(XY[shown], BANDS, 2, 0, shown=shown)
+    figure = viz.epoch_frame(XY[shown], BANDS, 2, 0, map_images=shown)
     assert [len(c.get_offsets()) for c in figure.axes[0].collections] == [1, 1, 3, 1]
     with pytest.raises(KitError, match="lengths differ"):
-        viz.epoch_frame(XY, BANDS, 2, 0, shown=shown)
+        viz.epoch_frame(XY, BANDS, 2, 0, map_images=shown)
 
 
 def test_a_frame_without_a_map_says_why_and_other_colours_are_those_of_the_maps():
@@ -102,18 +67,6 @@ def test_frames_are_of_one_size_and_a_strip_has_one_map_a_still():
     )
     with pytest.raises(KitError, match="no maps"):
         viz.epoch_strip([], [], 2)
-
-
-def test_the_line_of_an_epoch_leaves_out_what_was_not_measured():
-    labels = np.array([0, 0, 1, -1])
-    assert record_line(None, labels) == "2 clusters, 25% outliers"
-    assert (
-        record_line({"ari": 0.712, "mAP": 0.4531}, labels)
-        == "2 clusters, 25% outliers, ARI 0.71, mAP 45.3%"
-    )
-    assert (
-        record_line({"ari": None, "mAP": None}, np.zeros(2, int)) == "1 cluster, 0% outliers"
-    )
 
 
 def test_live_curves_draw_what_is_there_and_say_what_is_not():

@@ -11,7 +11,7 @@ from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.viz.flows import letter
 from dkdmpl_kit.viz.style import CYCLE, PALETTE
 
-# two followed clusters (0, 1), the others (2), outliers (3): 0 splits, 1 is born in
+# two chosen clusters (0, 1), the others (2), outliers (3): 0 splits, 1 is born in
 # epoch 1 and dies after it
 BANDS = np.array([[0, 0, 0, 0, 2, 3, 2], [0, 0, 1, 1, 1, 3, 2], [0, 0, 2, 3, 3, 3, 2]])
 
@@ -37,7 +37,7 @@ def test_a_column_is_as_high_as_the_pictures_in_its_bands_and_only_passing_ones_
         if b.get_height()
     }
     by_epoch = [sum(h for (k, *_), h in bars.items() if k == epoch) for epoch in range(3)]
-    # of 7 pictures two never pass through a followed cluster
+    # of 7 pictures two never pass through a chosen cluster
     assert by_epoch == [5, 5, 5]
     blue = [
         h
@@ -84,11 +84,11 @@ def test_the_epoch_in_hand_is_marked():
 
 
 @pytest.mark.parametrize(
-    "bands, followed", [(np.ones((2, 5), int), 0), (np.full((1, 5), 3), 2)]
+    "bands, n_chosen", [(np.ones((2, 5), int), 0), (np.full((1, 5), 3), 2)]
 )
-def test_without_clusters_a_sentence_stands_there(bands, followed):
-    axes = viz.alluvial(bands, followed).axes[0]
-    assert "No cluster to follow" in axes.texts[0].get_text().replace("\n", " ")
+def test_without_clusters_a_sentence_stands_there(bands, n_chosen):
+    axes = viz.alluvial(bands, n_chosen).axes[0]
+    assert "No cluster to show" in axes.texts[0].get_text().replace("\n", " ")
 
 
 def test_one_epoch_is_one_column():

@@ -72,24 +72,17 @@ def test_effects_stand_beside_one_on_a_log_axis_and_an_empty_kind_says_so():
         viz.cause_effects({"merged": (("a",), [1, 2], [1], [1])})
 
 
-def test_suspicious_first_worked_by_hand():
-    figure = viz.suspicion_curves(
-        {"score": [0.1, 0.4, 0.2, np.nan, 0.4]},
-        [True, True, False, True, False],
-        aurocs={"score": 0.625},
-    )
+def test_suspicion_curves_are_drawn_as_given_or_say_why_not():
+    curve = ([0, 0.25, 0.5, 1], [0, 0.5, 0.5, 1])
+    figure = viz.suspicion_curves({"score": curve, "other": None}, aurocs={"score": 0.625})
     line = figure.axes[0].lines[0]
-    assert line.get_xdata().tolist() == [0, 0.25, 0.5, 1] and line.get_ydata().tolist() == [
-        0,
-        0.5,
-        0.5,
-        1,
-    ]
+    assert line.get_xdata().tolist() == curve[0]
+    assert line.get_ydata().tolist() == curve[1]
     assert "score (AUROC 0.62)" in texts(figure)
-    assert "not known" in texts(viz.suspicion_curves({"score": [1.0]}, None))
-    assert "No label is wrong" in texts(viz.suspicion_curves({"score": [1.0]}, [False]))
+    assert "not known" in texts(viz.suspicion_curves(None))
+    assert "No label is wrong" in texts(viz.suspicion_curves({"score": None}))
     with pytest.raises(KitError, match="lengths differ"):
-        viz.suspicion_curves({"score": [1.0]}, [True, False])
+        viz.suspicion_curves({"score": ([0, 1], [0])})
 
 
 def test_noise_curves_have_means_and_deviations_over_what_was_measured():

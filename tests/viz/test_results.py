@@ -10,6 +10,7 @@ import pytest
 
 from dkdmpl_kit import viz
 from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.experiment import METHOD_LABELS
 
 HARD, SOFT = np.eye(5)[1], np.array([0.4, 0.1, 0.3, 0.15, 0.05])
 
@@ -82,7 +83,7 @@ def test_a_table_of_cosines_shows_each_number_in_its_place_and_none_for_nan():
 
 
 def test_the_names_of_many_methods_do_not_overlap_under_their_bars():
-    rows = {name: [0.5, 0.6, 0.7] for name in viz.METHOD_LABELS}
+    rows = {name: [0.5, 0.6, 0.7] for name in METHOD_LABELS}
     figure = viz.result_bars(rows)
     figure.draw_without_rendering()
     boxes = [tick.get_window_extent() for tick in figure.axes[0].get_xticklabels()]

@@ -46,7 +46,7 @@ class ClusterExplorer(Panel):
     """A map of N pictures to pan, zoom, hover, lasso and click; sliders re-cluster it
     on the sparse graph as they move.
 
-    xy        (N, 2) positions, as of `viz.umap_layout`
+    xy        (N, 2) positions, as of `neighbors.umap_layout`
     features  (N, d), rows of norm 1, or a `NeighborGraph` of them, whose columns then
               are the largest k1
     pids, camids  (N,) identities and cameras, negative where unknown, or None: for
@@ -128,7 +128,7 @@ class ClusterExplorer(Panel):
             raise KitError(
                 f"ClusterExplorer: xy must be finite positions (N, 2), not "
                 f"{self.xy.shape} or NaN; "
-                "make them with viz.umap_layout."
+                "make them with neighbors.umap_layout."
             )
         same_length(
             xy=self.xy,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.lessons.lab.panel import FigureView, Panel
-from dkdmpl_kit.lessons.replay import COLOURS, Film
+from dkdmpl_kit.lessons.replay import COLOURS, RunReplay
 from dkdmpl_kit.viz.epochs import fixed_png
 
 KEPT_FRAMES = 64  # drawn ones, for going back and forth
@@ -39,7 +39,9 @@ class EpochPlayer(Panel):
     ) -> None:
         super().__init__()
         self.add_class("dkdmpl-player")
-        self.film = Film(run_dir, pids=pids, camids=camids, seed=seed, max_points=max_points)
+        self.replay = RunReplay(
+            run_dir, pids=pids, camids=camids, seed=seed, max_points=max_points
+        )
         self._frames: dict[tuple[int, str], tuple[Figure, bytes]] = {}
         self.play = ipywidgets.Play(min=0, max=0, interval=1000, show_repeat=True)
         self.epoch = ipywidgets.IntSlider(
@@ -47,11 +49,11 @@ class EpochPlayer(Panel):
         )
         self.link = ipywidgets.link((self.play, "value"), (self.epoch, "value"))
         self.colour = ipywidgets.Dropdown(
-            options=[(COLOURS[key], key) for key in self.film.colours],
+            options=[(COLOURS[key], key) for key in self.replay.colours],
             description="colour by",
         )
         self.top = ipywidgets.IntSlider(
-            7, 1, 21, description="follow", continuous_update=False
+            7, 1, 21, description="clusters", continuous_update=False
         )
         self.by = ipywidgets.Dropdown(
             options=[("clusters that changed most", "change"), ("largest clusters", "size")],
@@ -71,7 +73,7 @@ class EpochPlayer(Panel):
         for control in (self.epoch, self.colour):
             self.on(control, self._show)
         for control in (self.top, self.by):
-            self.on(control, self._follow)
+            self.on(control, self._choose_clusters)
         self.on_click(self.refresh_button, self._refresh)
         self.on(self.newest, self._refresh)
         self.children = [
@@ -96,13 +98,13 @@ class EpochPlayer(Panel):
 
     def _refresh(self) -> None:
         try:
-            new = self.film.refresh()
+            new = self.replay.refresh()
         except KitError as error:
-            if len(self.film):
+            if len(self.replay):
                 raise
             self.say(str(error))  # nothing yet: a run may still begin
             return
-        last = len(self.film) - 1
+        last = len(self.replay) - 1
         if new:
             self._frames.clear()
             self.play.max = self.epoch.max = last
@@ -111,23 +113,23 @@ class EpochPlayer(Panel):
         else:
             self._show()
 
-    def _follow(self) -> None:
-        if len(self.film):
-            self.film.follow(self.top.value, self.by.value)
+    def _choose_clusters(self) -> None:
+        if len(self.replay):
+            self.replay.choose_clusters(self.top.value, self.by.value)
             self._frames.clear()
             self._show()
 
     def _show(self) -> None:
-        if not len(self.film):
+        if not len(self.replay):
             return
         epoch = self.epoch.value
         key = (self.epoch.value, self.colour.value)
         if key not in self._frames:
             self.say(f"Drawing epoch {epoch} ...")
-            figure = self.film.frame(epoch, self.colour.value)
+            figure = self.replay.frame(epoch, self.colour.value)
             self._frames[key] = figure, fixed_png(figure)
             if len(self._frames) > KEPT_FRAMES:
                 self._frames.pop(next(iter(self._frames)))
         self.view.figure, self.view.value = self._frames[key]
-        self.table.value = self.film.table(epoch)
-        self.say(self.film.title(epoch) + self.film.remark())
+        self.table.value = self.replay.table(epoch)
+        self.say(self.replay.title(epoch) + self.replay.remark())

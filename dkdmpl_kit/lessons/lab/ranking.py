@@ -12,7 +12,7 @@ import numpy as np
 
 from dkdmpl_kit import viz
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.evaluation import evaluate_ranking, ranked_gallery
+from dkdmpl_kit.evaluation import distance_groups, evaluate_ranking, ranked_gallery
 from dkdmpl_kit.lessons.lab.panel import FigureView, Panel
 
 ORDERS = ("as listed", "lowest AP first", "most changed first")
@@ -248,7 +248,7 @@ class RankingBrowser(Panel):
             return None
         rows = np.linspace(0, len(query) - 1, min(len(query), PAIRS_OF)).astype(int)
         counted = self.gallery_ids[0] >= 0
-        return viz.distance_groups(
+        return distance_groups(
             1 - query[rows] @ gallery[counted].T,
             self.query_ids[0][rows],
             self.gallery_ids[0][counted],

@@ -49,7 +49,7 @@ def quick(config):
         def train(*, resume, on_epoch, control):
             assert resume
             for epoch in range(len(monitor.records), epochs):
-                for _ in control.follow(range(3), epoch, 3):
+                for _ in control.between(range(3), epoch, 3):
                     pass
                 behaviour(epoch)
                 add_epoch(config.run_dir, epoch, PIDS)

@@ -8,7 +8,7 @@ from run_folders import PIDS, add_epoch, flat_maps, small_run
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.lessons.lab import EpochPlayer
-from dkdmpl_kit.lessons.replay import Film
+from dkdmpl_kit.lessons.replay import RunReplay
 
 
 @pytest.fixture
@@ -44,23 +44,23 @@ def test_moving_the_slider_or_playing_shows_the_epoch_its_row_and_its_line(tmp_p
 
 def test_a_frame_is_drawn_once_and_comes_back_the_same(tmp_path, flat, monkeypatch):
     drawn = []
-    frame = Film.frame
+    frame = RunReplay.frame
     monkeypatch.setattr(
-        Film, "frame", lambda film, *args: drawn.append(args) or frame(film, *args)
+        RunReplay, "frame", lambda replay, *args: drawn.append(args) or frame(replay, *args)
     )
     player = EpochPlayer(small_run(tmp_path))
     first = bytes(player.view.value)
     for epoch in (1, 0, 1, 0):
         player.epoch.value = epoch
     player.check()
-    assert drawn == [(0, "followed"), (1, "followed")] and bytes(player.view.value) == first
+    assert drawn == [(0, "chosen"), (1, "chosen")] and bytes(player.view.value) == first
     assert flat == [("first", (24, 15)), ("next", (24, 15))]
 
 
 def test_colour_number_and_choice_of_clusters_change_the_picture(tmp_path, flat):
     player = EpochPlayer(small_run(tmp_path), pids=PIDS, camids=np.zeros(24, int))
     assert [key for _, key in player.colour.options] == [
-        "followed",
+        "chosen",
         "error",
         "identity",
         "camera",
@@ -69,14 +69,14 @@ def test_colour_number_and_choice_of_clusters_change_the_picture(tmp_path, flat)
     player.check()
     labels = player.figure.axes[0].get_legend_handles_labels()[1]
     assert any(label.startswith("merged") for label in labels)
-    player.colour.value = "followed"
+    player.colour.value = "chosen"
     player.top.value = 2
     player.check()
     letters = [text.get_text()[-1] for text in player.figure.axes[1].texts]
-    assert player.film.followed == 2 and sorted(letters) == ["A", "B"]
+    assert player.replay.n_chosen == 2 and sorted(letters) == ["A", "B"]
     player.by.value = "size"
     player.check()
-    assert player.film.choice == (2, "size")
+    assert player.replay.choice == (2, "size")
 
 
 def test_refresh_takes_up_what_training_has_added_and_can_go_with_it(tmp_path, flat):
@@ -144,7 +144,7 @@ def test_an_epoch_of_other_pictures_is_an_error_that_is_seen_kept_and_raised(tmp
 
 def test_a_callback_that_fails_fails_the_test_that_checks(tmp_path, flat, monkeypatch):
     player = EpochPlayer(small_run(tmp_path))
-    monkeypatch.setattr(player.film, "layout", lambda epoch: 1 / 0)
+    monkeypatch.setattr(player.replay, "layout", lambda epoch: 1 / 0)
     player.epoch.value = 1
     with pytest.raises(ZeroDivisionError):
         player.check()
@@ -157,7 +157,7 @@ def test_a_long_run_keeps_only_so_many_frames(tmp_path, flat, monkeypatch):
     player = EpochPlayer(small_run(tmp_path))
     for epoch in (1, 2):
         player.epoch.value = epoch
-    assert list(player._frames) == [(1, "followed"), (2, "followed")]
+    assert list(player._frames) == [(1, "chosen"), (2, "chosen")]
 
 
 def test_the_browser_finds_it_by_its_class(tmp_path):
