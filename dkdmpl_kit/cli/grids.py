@@ -184,7 +184,7 @@ def _robustness(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from dkdmpl_kit.studies.publishing import publish
+    from dkdmpl_kit.studies.exhibits import write_exhibits
     from dkdmpl_kit.studies.report import write_report
     from dkdmpl_kit.studies.results import collect_runs, markdown_tables
 
@@ -200,7 +200,7 @@ def _report(args: argparse.Namespace) -> int:
         )
     print(markdown_tables(records))
     if args.publish:
-        for path in publish(records, Path(args.publish)):
+        for path in write_exhibits(records, Path(args.publish)):
             print(f"wrote {path}")
     print(f"Open {write_report(Path(args.folder))}")
     return 0

@@ -27,6 +27,7 @@ from dkdmpl_kit.data import ImageStore, ReIDDataset, arrays_of, augment, pk_batc
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.evaluation import evaluate_ranking
 from dkdmpl_kit.experiment import (
+    METHOD_LABELS,
     Config,
     environment,
     open_dataset,
@@ -40,7 +41,7 @@ from dkdmpl_kit.losses import anchor_features, dkdmpl_loss, teacher_logits, theo
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.models import extract_features
 from dkdmpl_kit.noise import inject_noise, label_report
-from dkdmpl_kit.studies.results import LABELS, spread
+from dkdmpl_kit.studies.results import spread
 from dkdmpl_kit.training import learning_rate, new_state
 from dkdmpl_kit.training.seeds import generator_for
 
@@ -539,7 +540,7 @@ def findings(records: list[dict]) -> str:
             kind: np.mean([r["mean"] for r in mine if r["kind"] == kind]) for kind in kinds
         }
         lines.append(
-            f"{LABELS[method].removeprefix('+ ')} {' and '.join(parts)}. Mean gain in "
+            f"{METHOD_LABELS[method].removeprefix('+ ')} {' and '.join(parts)}. Mean gain in "
             "mAP points: "
             + ", ".join(f"{_named(kind)} {100 * mean:+.2f}" for kind, mean in means.items())
             + "."

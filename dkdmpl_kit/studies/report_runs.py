@@ -1,18 +1,23 @@
-"""The runs of a folder as a part of its page: for each set of pictures means, paired
-differences, curves, every run.
+"""The runs of a folder as parts of its page: for each set of pictures means, paired
+differences, figures, what others published, and every run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pandas as pd
+from markupsafe import Markup
+
+from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import read_json
-from dkdmpl_kit.studies.published import NAMES, published_rows, why_not_comparable
-from dkdmpl_kit.studies.publishing import figures_of
+from dkdmpl_kit.studies.exhibits import figures_of
+from dkdmpl_kit.studies.files import read_if_there
+from dkdmpl_kit.studies.literature import DATA_SETS, published_on, why_not_comparable
 from dkdmpl_kit.studies.results import (
     MEASURES,
     Row,
@@ -20,14 +25,14 @@ from dkdmpl_kit.studies.results import (
     baseline_of,
     by_data,
     by_row,
+    contradiction,
     differences,
-    repeated,
-    spread,
+    interval_text,
     spreads,
 )
-from dkdmpl_kit.studies.tables import TITLE, Html, cell_of, key_of, picture, table_of
+from dkdmpl_kit.studies.tables import cell_text, table, title_of
 
-POINTS = ("mAP", "rank1", "ari")  # measures whose differences are worth a column
+PAIRED = ("mAP", "rank1", "ari")  # measures whose differences are worth a column
 CAPTIONS = {
     "result_bars": "mAP of the last epoch: the bar is the mean, a dot a seed; lines "
     "join runs of one seed",
@@ -36,194 +41,198 @@ CAPTIONS = {
 }
 
 
-def runs_section(records: Sequence[Mapping[str, Any]], out: Path) -> str:
-    """HTML of all runs: the grids that made them, then a part for each set of pictures;
-    "" where there are no runs.
+@dataclass(frozen=True)
+class Picture:
+    """A PNG in the page itself, with its caption and where it comes from; `png` None: the
+    picture is missing, and the caption is its path.
     """
-    if not records:
-        return ""
-    parts = "".join(
-        f"<h3>{escape(label)}</h3>{_pictures(list(group), out)}"
-        for label, group in by_data(list(records)).items()
-    )
-    return _grids(out) + parts
+
+    png: bytes | None
+    caption: str
+    origin: str = ""
 
 
-def _grids(out: Path) -> str:
-    """What each grid below the folder was for, and which of its cells are missing."""
-    text = ""
+@dataclass(frozen=True)
+class GridState:
+    """What a grid below the folder was for, and which of its cells have no result,
+    {name: why}.
+    """
+
+    name: str
+    about: str
+    n_cells: int
+    missing: Mapping[str, str]
+
+    @property
+    def n_done(self) -> int:
+        """How many cells have their result."""
+        return self.n_cells - len(self.missing)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What others published on the data set of some runs, or the reason why it does not
+    belong beside them.
+    """
+
+    data: str
+    results: pd.DataFrame | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """The runs on one set of pictures, as the page shows them.
+
+    several: some row has more than one seed. means, differences and pictures exist only
+    then, and only where no run contradicts another (`complaint`). no_pictures: why
+    figures could not be drawn.
+    """
+
+    label: str
+    several: bool
+    complaint: str | None
+    runs: pd.DataFrame
+    means: pd.DataFrame | None = None
+    differences: pd.DataFrame | None = None
+    pictures: Sequence[Picture] = field(default=())
+    no_pictures: str = ""
+    literature: Beside | None = None
+
+
+def grid_states(out: Path) -> list[GridState]:
+    """The state of each grid whose plan (grid-*.json) lies at or below `out`."""
+    states = []
     for path in sorted(out.rglob("grid-*.json")):
-        grid = read_json(path)
-        folders = {name: path.parent / "runs" / name for name in grid["cells"]}
-        missing = [
-            name for name, folder in folders.items() if not (folder / "result.json").exists()
-        ]
-        text += (
-            f"<p><b>{escape(path.stem.removeprefix('grid-'))}</b>: "
-            f"{len(folders) - len(missing)} of {len(folders)} runs "
-            f"are done. {escape(' '.join(str(grid.get('about', '')).split()))}</p>"
-        )
-        text += "".join(
-            f'<p class="failed">{escape(name)}: {escape(_why_missing(folders[name]))}</p>'
-            for name in missing
-        )
-    return text
+        plan = read_json(path)
+        missing = {}
+        for name in plan["cells"]:
+            folder = path.parent / "runs" / name
+            if not (folder / "result.json").exists():
+                missing[name] = _why_missing(folder)
+        about = " ".join(str(plan.get("about", "")).split())
+        name = path.stem.removeprefix("grid-")
+        states.append(GridState(name, about, len(plan["cells"]), missing))
+    return states
 
 
 def _why_missing(folder: Path) -> str:
-    cell = (
-        read_json(folder / "cell.json")
-        if (folder / "cell.json").exists()
-        else {"attempts": []}
-    )
-    tried = cell["attempts"][-1:]
-    return str(tried[0]["error"] or "cut, or still running") if tried else "not run"
+    attempts = read_if_there(folder / "cell.json", {"attempts": []})["attempts"]
+    if not attempts:
+        return "not run"
+    return str(attempts[-1]["error"] or "cut, or still running")
 
 
-def _pictures(records: list[dict], out: Path) -> str:
-    """The runs on one set of pictures; means over seeds only where seeds were repeated
-    and no run contradicts another.
-    """
-    table = by_row(records)
-    complaint = repeated(records)
-    several = sum(map(len, table.values())) > len(table)
-    text = f'<p class="failed">{escape(complaint)}</p>' if complaint else ""
+def run_groups(records: Sequence[dict], out: Path) -> list[RunGroup]:
+    """The runs of each set of pictures; links to executed notebooks start at `out`."""
+    return [_group(label, group, out) for label, group in by_data(records).items()]
+
+
+def _group(label: str, records: Sequence[dict], out: Path) -> RunGroup:
+    rows = by_row(records)
+    several = any(len(runs) > 1 for runs in rows.values())
+    complaint = contradiction(records)
+    shown: dict[str, Any] = {"literature": _beside(records)}
     if several and not complaint:
-        rows = [
-            [row.label, len(runs), *(_spread(m, found.get(m)) for m in MEASURES)]
-            for row, runs in table.items()
-            for found in [spreads(runs.values())]
-        ]
-        text += (
-            table_of(("method", "seeds", *MEASURES), rows)
-            + "<p>Mean over the seeds, last epoch; ± is their standard "
-            "deviation.</p>" + _paired(table)
-        )
-        text += "".join(_figure(name, figure) for name, figure in figures_of(records).items())
-    text += _published(records)
-    runs = _runs(records, out)
-    return text + (
-        f"<details><summary>Every run ({len(records)})</summary>{runs}</details>"
-        if several
-        else runs
-    )
+        shown |= {"means": _means(rows), "differences": _paired(rows)}
+        try:
+            shown["pictures"] = _drawn(records)
+        except KitError as error:  # the core install has no matplotlib
+            shown["no_pictures"] = str(error)
+    return RunGroup(label, several, complaint, _every_run(records, out), **shown)
 
 
-def _figure(name: str, figure: Any) -> str:
+def _drawn(records: Sequence[dict]) -> list[Picture]:
+    figures = figures_of(records)
     from dkdmpl_kit.viz import figure_png
 
-    kind, _, family = name.partition("-")
-    return picture(
-        figure_png(figure),
-        CAPTIONS[kind] + (f" ({family.replace('-', ', ')})" if family else ""),
-    )
+    pictures = []
+    for name, figure in figures.items():
+        kind, _, family = name.partition("-")
+        which = f" ({family.replace('-', ', ')})" if family else ""
+        pictures.append(Picture(figure_png(figure), CAPTIONS[kind] + which))
+    return pictures
 
 
-def _spread(measure: str, found: Spread | None) -> Any:
-    if found is None or found.deviation is None:
-        return found and found.mean
+def _means(rows: Mapping[Row, dict[int, dict]]) -> pd.DataFrame:
+    """Mean and deviation over the seeds, a line a row and a column a measure."""
+    lines = []
+    for row, runs in rows.items():
+        found = spreads(runs)
+        texts = [_mean_text(measure, found.get(measure)) for measure in MEASURES]
+        lines.append([row.label, len(runs), *texts])
+    return table(["method", "seeds", *MEASURES], lines)
+
+
+def _mean_text(measure: str, found: Spread | None) -> Any:
+    if found is None:
+        return None
+    if found.deviation is None:
+        return found.mean
     if measure == "n_clusters":
         return f"{found.mean:.0f} ± {found.deviation:.0f}"
-    return f"{cell_of(measure, found.mean)} ± {cell_of(measure, found.deviation)}"
+    return f"{cell_text(found.mean, measure)} ± {cell_text(found.deviation, measure)}"
 
 
-def _paired(table: Mapping[Row, Mapping[int, dict]]) -> str:
+def _paired(rows: Mapping[Row, dict[int, dict]]) -> pd.DataFrame:
     """Each row against cluster contrast of the same seeds: mean difference and its 95 %
     interval, and mAP seed by seed.
     """
-    rows = []
-    for row, runs in table.items():
-        base = baseline_of(row, table)
-        found = {m: differences(runs, table[base], m) for m in POINTS} if base else {}
-        if any(found.values()):
-            by_seed = ", ".join(
-                f"{seed}: {100 * value:+.1f}" for seed, value in found["mAP"].items()
-            )
-            seeds = max(map(len, found.values()))
-            rows.append(
-                [
-                    row.label,
-                    base.label,
-                    seeds,
-                    *(interval_text(found[m].values()) for m in POINTS),
-                    by_seed or None,
-                ]
-            )
-    if not rows:
-        return ""
-    columns = [
-        "method",
-        "minus",
-        "pairs",
-        *(f"{TITLE[key_of(m)]} points" for m in POINTS),
-        "mAP points by seed",
-    ]
-    return (
-        "<p>Differences to cluster contrast with the same seed, in percentage points: "
-        "the mean, and its 95 % interval "
-        "(Student's t) in brackets. An interval that holds 0 leaves open which is "
-        "better.</p>" + table_of(columns, rows)
-    )
+    lines = []
+    for row, runs in rows.items():
+        base = baseline_of(row, rows)
+        if base is None:
+            continue
+        found = {measure: differences(runs, rows[base], measure) for measure in PAIRED}
+        pairs = max(len(by_seed) for by_seed in found.values())
+        if pairs == 0:
+            continue
+        intervals = [interval_text(by_seed.values()) for by_seed in found.values()]
+        each = [f"{seed}: {100 * change:+.1f}" for seed, change in found["mAP"].items()]
+        lines.append([row.label, base.label, pairs, *intervals, ", ".join(each) or None])
+    points = [f"{title_of(measure)} points" for measure in PAIRED]
+    return table(["method", "minus", "pairs", *points, "mAP points by seed"], lines)
 
 
-def interval_text(values: Any) -> str | None:
-    """ "+1.2 [−0.3, +2.7]" in percentage points from shares; without an interval for a
-    single value, None for none.
-    """
-    if not (values := list(values)):
-        return None
-    found = spread(100 * value for value in values)
-    if found.interval is None:
-        return f"{found.mean:+.1f}"
-    return f"{found.mean:+.1f} [{found.mean - found.interval:+.1f}, {found.mean + found.interval:+.1f}]"
-
-
-def _published(records: Sequence[Mapping[str, Any]]) -> str:
-    """Other people's figures in a place of their own, only where these pictures are the
-    data set that they are about.
+def _beside(records: Sequence[Mapping[str, Any]]) -> Beside | None:
+    """Results that others published, only where these pictures are the data set that
+    they are about; None for data without such results.
     """
     data = records[-1]["settings"].get("data", "synthetic")
-    if data not in NAMES:
-        return ""
+    if data not in DATA_SETS:
+        return None
     told = next((record for record in records if "data_name" in record), {})
-    if reason := why_not_comparable(told.get("data_name", data), told.get("statistics")):
-        return f'<div class="others"><p>{escape(reason)}</p></div>'
-    columns = ("published method", "mAP in percent", "Rank-1 in percent", "source")
-    return (
-        f'<div class="others"><h3>Published by others on {NAMES[data]}</h3><p>Quoted '
-        "from the sources named, not measured "
-        "by this kit: ResNet-50, other code, other settings, without labels unless it "
-        "says supervised. None of these is in "
-        f"our tables and means.</p>{table_of(columns, published_rows(data))}</div>"
-    )
+    reason = why_not_comparable(told.get("data_name", data), told.get("statistics"))
+    if reason:
+        return Beside(DATA_SETS[data], reason=reason)
+    return Beside(DATA_SETS[data], published_on(data))
 
 
-def _runs(records: Sequence[Mapping[str, Any]], out: Path) -> str:
-    """One row a run, with a link to its executed notebook."""
-    rows = []
+def _every_run(records: Sequence[Mapping[str, Any]], out: Path) -> pd.DataFrame:
+    """One line a run, with a link to its executed notebook."""
+    lines = []
     for record in records:
         history = record.get("history") or []
-        final = record["final"] or {}
-        last = [
-            final.get(
-                m, next((r[m] for r in reversed(history) if r.get(m) is not None), None)
-            )
-            for m in MEASURES
-        ]
-        seconds = sum(sum((r.get("seconds") or {}).values()) for r in history)
-        rows.append([_name(record, out), len(history), *last, round(seconds / 60, 1)])
-    return (
-        table_of(("run", "epochs", *MEASURES, "minutes"), rows)
-        + "<p>Each quantity as it was last measured in the run.</p>"
-    )
+        measures = [_last_measured(record, history, measure) for measure in MEASURES]
+        seconds = sum(sum((epoch.get("seconds") or {}).values()) for epoch in history)
+        lines.append([_name(record, out), len(history), *measures, round(seconds / 60, 1)])
+    return table(["run", "epochs", *MEASURES, "minutes"], lines)
+
+
+def _last_measured(
+    record: Mapping[str, Any], history: Sequence[Mapping], measure: str
+) -> Any:
+    final = record["final"] or {}
+    if measure in final:
+        return final[measure]
+    measured = [e[measure] for e in history if e.get(measure) is not None]
+    return measured[-1] if measured else None
 
 
 def _name(record: Mapping[str, Any], out: Path) -> str:
     where = record.get("where", "")
     name = where.replace("runs/", "", 1) if "/" in where else record["run"]
     page = f"{where}/one_run.html"
-    return (
-        Html(f'<a href="{quote(page)}">{escape(name)}</a>')
-        if where and (out / page).exists()
-        else name
-    )
+    if where and (out / page).exists():
+        return Markup('<a href="{}">{}</a>').format(quote(page), name)
+    return name

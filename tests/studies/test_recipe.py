@@ -1,5 +1,5 @@
-"""The presets beside the published recipe: nothing differs without a reason, and the
-table says what it compares.
+"""The presets beside Cluster Contrast's settings: nothing differs without a reason; and
+the counted cost of a run, against FLOPs worked out by hand.
 """
 
 from __future__ import annotations
@@ -8,14 +8,23 @@ import pytest
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import preset
-from dkdmpl_kit.studies.recipe import PAPER, SOURCE, published, recipe_rows, recipe_table
+from dkdmpl_kit.studies.recipe import (
+    PAPER,
+    SOURCE,
+    cluster_contrast_settings,
+    cost_table,
+    picture_flops,
+    recipe_rows,
+    recipe_table,
+    run_cost,
+)
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_a_preset_differs_from_the_published_settings_in_what_has_a_reason_and_nothing_else(
     name,
 ):
-    known = published(name)
+    known = cluster_contrast_settings(name)
     differing = {
         setting: why
         for setting, theirs, ours, why in recipe_rows(name)
@@ -29,7 +38,7 @@ def test_differences_that_are_no_setting_are_told_with_both_sides_and_a_reason()
     beyond = [
         row
         for row in recipe_rows("paper-market1501")
-        if row[0] not in published("paper-market1501")
+        if row[0] not in cluster_contrast_settings("paper-market1501")
     ]
     assert {"resizing", "erased box", "reported epoch", "memory update"} <= {
         row[0] for row in beyond
@@ -38,10 +47,16 @@ def test_differences_that_are_no_setting_are_told_with_both_sides_and_a_reason()
 
 
 def test_the_published_commands_change_iterations_and_sizes_for_the_large_sets():
-    assert [published(name)["iterations"] for name in PAPER] == [200, 200, 400, 400]
-    assert [(published(name)["height"], published(name)["width"]) for name in PAPER] == [
-        (256, 128)
-    ] * 3 + [(224, 224)]
+    assert [cluster_contrast_settings(name)["iterations"] for name in PAPER] == [
+        200,
+        200,
+        400,
+        400,
+    ]
+    assert [
+        (cluster_contrast_settings(name)["height"], cluster_contrast_settings(name)["width"])
+        for name in PAPER
+    ] == [(256, 128)] * 3 + [(224, 224)]
 
 
 def test_a_setting_that_somebody_changed_shows_as_changed():
@@ -73,3 +88,63 @@ def test_other_presets_have_no_published_side():
         KitError, match="paper-market1501, paper-dukemtmcreid, paper-msmt17, paper-veri776"
     ):
         recipe_table("demo")
+
+
+def resnet50_flops(height, width):
+    """2 x multiply-adds of ResNet-50's convolutions with last stride 1, from its
+    published table of layers.
+    """
+    total, channels, h, w = (
+        2 * 64 * 3 * 49 * (height // 2) * (width // 2),
+        64,
+        height // 4,
+        width // 4,
+    )
+    for planes, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 1)):
+        for block in range(blocks):
+            step = stride if block == 0 else 1
+            after = (h // step) * (w // step)
+            total += 2 * (
+                channels * planes * h * w
+                + planes * planes * 9 * after
+                + planes * 4 * planes * after
+            )
+            total += 2 * channels * 4 * planes * after if block == 0 else 0
+            channels, h, w = 4 * planes, h // step, w // step
+    return total
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 128), (224, 224)])
+def test_a_picture_costs_what_the_layers_of_resnet50_add_up_to(height, width):
+    forward, both = picture_flops("resnet50", height, width)
+    assert forward == resnet50_flops(height, width)
+    assert both == 3 * forward - 2 * 64 * 3 * 49 * (height // 2) * (
+        width // 2
+    )  # no gradient for the pixels
+    assert picture_flops("resnet50_ibn_a", height, width) == (
+        forward,
+        both,
+    )  # norms have no products to count
+
+
+def test_the_pictures_of_a_run_worked_by_hand():
+    config = preset(
+        "paper-market1501", height=64, width=32, epochs=3, iterations=5, evaluate_every=2
+    )
+    cost, (forward, both) = run_cost(config, (100, 10, 20)), picture_flops("resnet50", 64, 32)
+    assert cost["trained"] == 3 * 5 * 256
+    assert cost["extracted"] == 100 * (3 + 1) + (10 + 20) * (
+        2 + 1
+    )  # after epochs 2 and 3, and the last measure
+    assert cost["flops"] == cost["trained"] * both + cost["extracted"] * forward
+
+
+def test_the_table_has_a_row_for_each_preset_and_backbone():
+    text = cost_table(("paper-market1501", "paper-msmt17"))
+    rows = text.splitlines()[2:]
+    assert [row.split("|")[2].strip() for row in rows] == ["resnet50", "resnet50_ibn_a"] * 2
+    assert (
+        "2,560,000" in rows[0]
+        and "5,120,000" in rows[2]
+        and text.splitlines()[0].count("|") == rows[0].count("|")
+    )

@@ -9,7 +9,7 @@ import pytest
 from reference.pages import loads
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.studies.publishing import publish
+from dkdmpl_kit.studies.exhibits import write_exhibits
 from dkdmpl_kit.studies.report import write_report
 from dkdmpl_kit.studies.results import collect_runs
 
@@ -306,7 +306,8 @@ def test_published_figures_stand_apart_and_enter_no_mean(tmp_path):
     ours, others = page.split('<div class="others">')
     assert (
         row(
-            "Cluster Contrast, DBSCAN",
+            "Cluster Contrast, DBSCAN (its README)",
+            "no labels",
             "82.1",
             "92.3",
             "results table of the Cluster Contrast repository",
@@ -316,6 +317,7 @@ def test_published_figures_stand_apart_and_enter_no_mean(tmp_path):
     assert (
         row(
             "DKD-MPL (IEEE Trans. Multimedia 2024)",
+            "no labels",
             "–",
             "–",
             "not available to us, and never guessed",
@@ -329,7 +331,7 @@ def test_published_figures_stand_apart_and_enter_no_mean(tmp_path):
     assert "82.1" not in ours and "SpCL" not in ours
     assert row("cluster contrast", "2", "75.0 ± 7.1") in ours
     assert "82.1" not in others.split("</div></div>", 1)[1]
-    records = publish(collect_runs(tmp_path), tmp_path / "published")
+    records = write_exhibits(collect_runs(tmp_path), tmp_path / "published")
     assert (
         "82.1" not in (tmp_path / "published" / "table.md").read_text() and len(records) >= 4
     )
@@ -365,7 +367,9 @@ def test_publishing_writes_a_set_of_figures_for_each_set_of_pictures_and_no_fold
         {"cluster_contrast": (0.5, 0.6), "dkdmpl": (0.52, 0.66)},
         out_dir="/secret/place",
     )
-    alone = {path.name for path in publish(collect_runs(tmp_path), tmp_path / "published")}
+    alone = {
+        path.name for path in write_exhibits(collect_runs(tmp_path), tmp_path / "published")
+    }
     assert alone == {
         "records.json",
         "table.md",
@@ -377,7 +381,7 @@ def test_publishing_writes_a_set_of_figures_for_each_set_of_pictures_and_no_fold
         "/secret" not in path.read_text() for path in (tmp_path / "published").glob("*.json")
     )
     two_seeds(tmp_path / "two", {"dkdmpl": (0.1, 0.3)}, data="xyz", difficulty="hard")
-    both = {path.name for path in publish(collect_runs(tmp_path), tmp_path / "both")}
+    both = {path.name for path in write_exhibits(collect_runs(tmp_path), tmp_path / "both")}
     assert {
         "result_bars-rendered-people-medium.png",
         "result_bars-rendered-people-hard.png",

@@ -15,12 +15,12 @@ from dkdmpl_kit.studies.results import (
     baseline_of,
     by_data,
     by_row,
+    contradiction,
     collect_runs,
     differences,
     markdown_table,
     markdown_tables,
     paired_differences,
-    repeated,
     rows_of,
     spread,
 )
@@ -146,12 +146,14 @@ def test_differences_are_paired_by_seed_and_skip_what_was_not_measured():
 
 def test_a_row_and_seed_that_was_run_twice_is_told_unless_the_results_agree():
     twice = [record() | {"where": "a/r"}, record() | {"where": "b/r"}]
-    assert repeated(twice) is None
+    assert contradiction(twice) is None
     twice[1]["final"] = {"mAP": 0.4}
-    assert "DKD-MPL with seed 0" in repeated(twice) and "a/r, b/r" in repeated(twice)
-    assert repeated([record(), record(eps=0.3, mean=0.1)]) is None
+    assert "DKD-MPL with seed 0" in contradiction(twice) and "a/r, b/r" in contradiction(
+        twice
+    )
+    assert contradiction([record(), record(eps=0.3, mean=0.1)]) is None
     unfinished = record() | {"final": None}
-    assert repeated([record(), unfinished]) is None
+    assert contradiction([record(), unfinished]) is None
 
 
 def test_runs_on_other_pictures_never_share_a_table():
