@@ -266,7 +266,7 @@ def _recipe(args: argparse.Namespace) -> int:
 
 
 def _cost(args: argparse.Namespace) -> int:
-    from dkdmpl_kit.studies.cost import cost_table
+    from dkdmpl_kit.studies.recipe import cost_table
 
     print(cost_table(_papers(args)))
     return 0
