@@ -80,7 +80,6 @@ def test_a_cluster_that_swallows_the_others_is_told():
         ([], "at least one"),
         ([0.5, 0.4], "rising"),
         ([-0.1, 0.4], "positive"),
-        ([0.9], "stored"),
     ],
 )
 def test_values_that_cannot_be_swept_are_one_sentence(values, message):
