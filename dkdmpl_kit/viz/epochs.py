@@ -162,7 +162,7 @@ def epoch_strip(
     n_chosen: int,
     *,
     titles: Sequence[str] = (),
-    title: str | None = None,
+    title: str = "Epoch by epoch: the same clusters in the same colours",
 ) -> Figure:
     """Stills of a run side by side: maps, one (n, 2) a still, and the bands (stills, n)
     of their pictures.
@@ -170,12 +170,10 @@ def epoch_strip(
     same_length(maps=maps, bands=bands)
     if not len(maps):
         raise KitError("epoch_strip: no maps given; give one (n, 2) an epoch.")
-    title = (
-        "Epoch by epoch: the same clusters in the same colours" if title is None else title
-    )
+    lines = max((text.count("\n") + 1 for text in titles), default=0)
     figure = new_figure(
         max(2.6 * len(maps), 5.2),
-        3.5,
+        3.25 + 0.17 * lines,
         title=title,
         note="Grey: other clusters; pale: outliers. A map keeps "
         "neighbourhoods, not distances: its axes have no unit.",
