@@ -7,48 +7,21 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import write_atomic
-from dkdmpl_kit.studies.notebooks import _need, run_notebooks, select_notebooks
+from dkdmpl_kit.studies.notebooks import notebook_tool, run_notebooks, select_notebooks
 from dkdmpl_kit.studies.pages import COURSE_PAGES, export_html
 
 STUB = {"code": "# Exercise: your code here.", "markdown": "*Exercise: your answer here.*"}
-UNSEEN = {
-    "solution",
-    "exercise",
-    "check",
-    "parameters",
-    "injected-parameters",
-}  # tags of cells that slides leave out
+# tags of cells that slides leave out
+UNSEEN = {"solution", "exercise", "check", "parameters", "injected-parameters"}
 IMAGE = "image/png"
-# One <section> a slide; without JavaScript, and on paper, all of them follow one
-# another.
-DECK = """{% block any_cell scoped %}{% if cell.metadata.begins %}</section><section>{% endif %}{{ super() }}{% endblock %}
-{% block body_header %}<body class="jp-Notebook" data-jp-theme-light="true"><style>
-section:empty { display: none; } section { padding: 2vh 2vw; font-size: 1.25rem; break-after: page; }
-.deck section { display: none; } .deck section.now { display: block; } main { max-width: 84rem; margin: 0 auto; }
-section .jp-RenderedHTMLCommon, section pre { font-size: 1.25rem !important; line-height: 1.45; }
-section .jp-InputPrompt, section .jp-OutputPrompt, section .jp-Collapser { display: none !important; }
-section img { max-height: 78vh; max-width: 100%; width: auto; } nav { position: fixed; right: 1rem; bottom: .6rem; }
-section .jp-InputArea pre { font-size: 1rem !important; }
-nav button { font-size: 1.1rem; padding: .1rem .7rem; } body:not(.deck) nav { display: none; }
-@media print { .deck section { display: block !important; } nav { display: none; } }</style><main><section>{% endblock %}
-{% block body_footer %}</section></main><nav><button>&lsaquo;</button> <span></span> <button>&rsaquo;</button></nav><script>
-const slides = [...document.querySelectorAll('section')].filter(s => s.children.length), last = slides.length;
-const number = () => Math.min(last, Math.max(1, parseInt(location.hash.slice(1)) || 1));
-const go = n => { location.hash = Math.min(last, Math.max(1, n)); };
-const show = () => { slides.forEach((s, i) => s.classList.toggle('now', i + 1 === number())); scrollTo(0, 0);
-  document.querySelector('nav span').textContent = number() + ' / ' + last; };
-const [back, next] = document.querySelectorAll('nav button');
-back.onclick = () => go(number() - 1); next.onclick = () => go(number() + 1); window.onhashchange = show;
-document.onkeydown = e => { const step = { ArrowRight: 1, PageDown: 1, ' ': 1, ArrowLeft: -1, PageUp: -1 }[e.key];
-  const to = { Home: 1, End: last }[e.key] || (step && number() + step); if (to) { e.preventDefault(); go(to); } };
-document.body.classList.add('deck'); show();</script></body>{% endblock %}
-"""
+# blocks of nbconvert's template that make slides of a page
+SLIDES = (Path(__file__).parent / "templates" / "slides.html.j2").read_text(encoding="utf-8")
 
 
 def learner_copy(notebook: Any) -> Any:
@@ -58,7 +31,7 @@ def learner_copy(notebook: Any) -> Any:
     What is left of a solution is its comments `# answer_1: ...`, which say what is
     asked for, and `answer_1 = None` for each answer that it gave.
     """
-    nbformat = _need("nbformat")
+    nbformat = notebook_tool("nbformat")
     given = (
         nbformat.read(notebook, as_version=4)
         if isinstance(notebook, (str, Path))
@@ -94,7 +67,7 @@ def write_learner_copies(
     A file that is there already and differs is somebody's work: KitError, and nothing
     is written.
     """
-    nbformat = _need("nbformat")
+    nbformat = notebook_tool("nbformat")
     notebooks_dir = Path(notebooks_dir)
     out_dir = Path(out_dir)
     texts = {
@@ -125,52 +98,42 @@ def slide_cells(notebook: Any) -> Any:
     cells tagged `code`; solutions, checks and cells that show nothing are left out. A
     cell's slide type, set in JupyterLab, wins ("skip": left out).
     """
-    nbformat = _need("nbformat")
+    nbformat = notebook_tool("nbformat")
     copy = nbformat.from_dict(json.loads(json.dumps(notebook)))
     cells = []
     for cell in copy.cells:
         tags = set(cell.metadata.get("tags", []))
-        kind = cell.metadata.get("slideshow", {}).get("slide_type")
+        slide_type = cell.metadata.get("slideshow", {}).get("slide_type")
+        is_code = cell.cell_type == "code"
         shows_code = "code" in tags
         outputs = cell.get("outputs", [])
-        silent = cell.cell_type == "code" and not (outputs or shows_code)
-        if tags & UNSEEN or silent or kind in ("skip", "notes"):
+        silent = is_code and not (outputs or shows_code)
+        if tags & UNSEEN or silent or slide_type in ("skip", "notes"):
             continue
-        parts = [cell]
-        if cell.cell_type == "markdown" and "```" not in cell.source:
-            texts = [
-                text
-                for text in re.split(
-                    r"(?m)^(?=#{1,3} "
-                    r")",
-                    cell.source,
-                )
-                if text.strip()
-            ]
-            parts = [
-                nbformat.from_dict(
-                    {
-                        **cell,
-                        "id": f"{cell.get('id', len(cells))}-{k}",
-                        "source": text,
-                        "metadata": {**cell.metadata},
-                    }
-                )
-                for k, text in enumerate(texts)
-            ]
-        for part in parts:
-            heads = (
-                part.source.startswith("#")
-                if part.cell_type == "markdown"
-                else any(IMAGE in output.get("data", {}) for output in outputs) or shows_code
-            )
-            part.metadata["begins"] = kind in ("slide", "subslide") if kind else heads
-            part.metadata["transient"] = {
-                "remove_source": part.cell_type == "code" and not shows_code
-            }
-        cells += parts
+        shows_picture = any(IMAGE in output.get("data", {}) for output in outputs)
+        for part in _parts(cell, nbformat.from_dict):
+            begins = shows_picture or shows_code if is_code else part.source.startswith("#")
+            if slide_type:
+                begins = slide_type in ("slide", "subslide")
+            part.metadata["begins"] = begins
+            part.metadata["transient"] = {"remove_source": is_code and not shows_code}
+            cells.append(part)
     copy.cells = cells
     return copy
+
+
+def _parts(cell: Any, new_cell: Callable[[dict], Any]) -> list[Any]:
+    """A text cell cut before each heading (# to ###); any other cell as it is."""
+    if cell.cell_type != "markdown" or "```" in cell.source:
+        return [cell]
+    texts = re.split(r"(?m)^(?=#{1,3} )", cell.source)
+    parts = []
+    for text in texts:
+        if text.strip():
+            name = f"{cell.get('id', 'text')}-{len(parts)}"
+            metadata = dict(cell.metadata)
+            parts.append(new_cell({**cell, "id": name, "source": text, "metadata": metadata}))
+    return parts
 
 
 def write_slides(
@@ -184,7 +147,7 @@ def write_slides(
     """Write `out_dir`/notebooks/NAME.slides.html of each notebook's executed copy
     there; what was not run yet is run now.
     """
-    nbformat = _need("nbformat")
+    nbformat = notebook_tool("nbformat")
     folder = Path(out_dir) / "notebooks"
     sources = select_notebooks(names, notebooks_dir)
     if missing := [source.stem for source in sources if not (folder / source.name).exists()]:
@@ -198,6 +161,6 @@ def write_slides(
     written = []
     for source in sources:
         notebook = slide_cells(nbformat.read(folder / source.name, as_version=4))
-        page = export_html(notebook, source, blocks=DECK)
+        page = export_html(notebook, source, blocks=SLIDES)
         written.append(write_atomic(folder / f"{source.stem}.slides.html", page))
     return written

@@ -14,16 +14,20 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import Config, preset, read_json, write_json
+from dkdmpl_kit.studies.files import read_if_there
 from dkdmpl_kit.studies.notebooks import CELL, NotebookFailed, default_folder, run_notebook
 
-NAMED = (
+OWN_PARAMETERS = (  # settings that are parameters of the notebook; others go in a list
     "preset",
     "data",
     "data_root",
@@ -32,82 +36,71 @@ NAMED = (
     "seed",
     "out_dir",
     "run_name",
-)  # parameters of their own
+)
+LOGGED = {  # what a line of train.log shows, and its name in an epoch's record
+    "loss": "loss",
+    "clusters": "n_clusters",
+    "outliers": "outlier_fraction",
+    "ARI": "ari",
+    "mAP": "mAP",
+}
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """`state`: "done", "busy" (another process has the cell), "stopped" or "failed"
-    with its `reason`, one line.
+class CellOutcome:
+    """How the attempt at a cell ended: "busy" means that another process has the cell;
+    `reason` is the one line that says why it failed or stopped.
     """
 
-    state: str
+    state: Literal["done", "busy", "stopped", "failed"]
     reason: str = ""
 
 
 def parameters_of(config: Config, *, allow_withdrawn: bool = False) -> dict:
-    """The notebook's parameters: `NAMED`, and under `settings` what differs from the
-    preset, as ["eps=0.5", ...].
+    """The notebook's parameters: `OWN_PARAMETERS`, and under `settings` what differs from
+    the preset, as ["eps=0.5", ...].
     """
-    mine = dataclasses.asdict(config)
-    base = dataclasses.asdict(preset(config.preset))
-    others = [
-        f"{name}={value}"
-        for name, value in mine.items()
-        if name not in NAMED and value != base[name]
-    ]
-    return {
-        **{name: mine[name] for name in NAMED},
-        "settings": others,
-        "allow_withdrawn": allow_withdrawn,
-    }
+    values = dataclasses.asdict(config)
+    usual = dataclasses.asdict(preset(config.preset))
+    own = {name: values.pop(name) for name in OWN_PARAMETERS}
+    changed = [f"{name}={v}" for name, v in values.items() if v != usual[name]]
+    return {**own, "settings": changed, "allow_withdrawn": allow_withdrawn}
 
 
 def is_done(config: Config) -> bool:
     """Whether the run has its result under these very settings, and its notebook came
-    to its end (old runs have none).
+    to its end (a run that `dkdmpl train` made has no notebook).
     """
     folder = config.run_dir
-    if not ((folder / "result.json").exists() and (folder / "config.json").exists()):
+    started = read_if_there(folder / "config.json")
+    if started is None or not (folder / "result.json").exists():
         return False
-    cell = (
-        read_json(folder / "cell.json")
-        if (folder / "cell.json").exists()
-        else {"state": "done"}
-    )
-    return (
-        cell["state"] == "done"
-        and read_json(folder / "config.json")["fingerprint"] == config.fingerprint()
-    )
+    cell = read_if_there(folder / "cell.json", {"state": "done"})
+    return cell["state"] == "done" and started["fingerprint"] == config.fingerprint()
 
 
 @contextlib.contextmanager
 def claim(
     path: Path, *, wait: bool = True, stop: threading.Event | None = None
 ) -> Iterator[bool]:
-    """Hold the file `path` for this process alone; False where another holds it and
-    `wait` is not set, or `stop` came.
+    """Hold the lock file `path` for this process alone, and make its folder.
 
-    The system frees it when the process ends, however it ends. Where there is no flock
-    (Windows) nothing is held.
+    Yields False, and holds nothing, where another process holds it and `wait` is not
+    set, or `stop` came. The system frees a lock when its process ends, however it ends.
     """
-    try:
-        import fcntl
-    except ImportError:
-        yield True
-        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not wait or (stop is not None and stop.is_set()):
-                    yield False
-                    return
-                time.sleep(0.2)
+    stopped = stop.is_set if stop is not None else None
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(blocking=wait, poll_interval=0.2, cancel_check=stopped)
+    except Timeout:
+        yield False
+        return
+    try:
         yield True
+    finally:
+        lock.release()
 
 
 def run_cell(
@@ -118,7 +111,7 @@ def run_cell(
     notebook: Path | None = None,
     wait: bool = False,
     stop: threading.Event | None = None,
-) -> Outcome:
+) -> CellOutcome:
     """Run the cell's notebook once, unless it is done; `wait` for another process that
     has the cell.
 
@@ -128,47 +121,34 @@ def run_cell(
     folder = config.run_dir
     with claim(folder / "cell.lock", wait=wait, stop=stop) as mine:
         if not mine:
-            return Outcome("busy")
+            return CellOutcome("busy")
         if is_done(config):
-            return Outcome("done")
+            return CellOutcome("done")
         parameters = parameters_of(config, allow_withdrawn=allow_withdrawn)
-        earlier = (
-            read_json(folder / "cell.json")["attempts"]
-            if (folder / "cell.json").exists()
-            else []
-        )
-        attempt = {
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": None,
-            "error": None,
-        }
-
-        def write(state: str) -> None:
-            write_json(
-                folder / "cell.json",
-                {"state": state, "parameters": parameters, "attempts": [*earlier, attempt]},
-            )
-
-        write("running")
+        earlier = read_if_there(folder / "cell.json", {"attempts": []})["attempts"]
+        attempt = {"started": _now(), "seconds": None, "error": None}
+        cell = {"parameters": parameters, "attempts": [*earlier, attempt]}
+        write_json(folder / "cell.json", {"state": "running", **cell})
         begun = time.monotonic()
         outcome = _run_notebook(config, parameters, threads, notebook, stop)
-        attempt |= {
-            "seconds": round(time.monotonic() - begun, 1),
-            "error": outcome.reason or None,
-        }
-        write(outcome.state)
+        attempt["seconds"] = round(time.monotonic() - begun, 1)
+        attempt["error"] = outcome.reason or None
+        write_json(folder / "cell.json", {"state": outcome.state, **cell})
         return outcome
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _run_notebook(
     config: Config,
-    parameters: dict,
+    parameters: Mapping[str, object],
     threads: int,
     notebook: Path | None,
     stop: threading.Event | None,
-) -> Outcome:
+) -> CellOutcome:
     """Execute the notebook; a failure is an outcome, not an exception."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     try:
         run_notebook(
             notebook or default_folder() / f"{CELL}.ipynb",
@@ -177,66 +157,52 @@ def _run_notebook(
             timeout_s=math.inf,
             stop=stop,
             log=config.run_dir / "cell.log",
-            environment=dict.fromkeys(names, str(threads)),
+            environment=dict.fromkeys(THREAD_VARIABLES, str(threads)),
         )
     except NotebookFailed as failure:
-        return Outcome(
-            "stopped" if stop is not None and stop.is_set() else "failed", failure.reason
-        )
+        stopped = stop is not None and stop.is_set()
+        return CellOutcome("stopped" if stopped else "failed", failure.reason)
     except KitError as error:
-        return Outcome("failed", f"KitError: {error}")
+        return CellOutcome("failed", f"KitError: {error}")
     if not (config.run_dir / "result.json").exists():
-        return Outcome(
+        return CellOutcome(
             "failed", "KitError: the notebook came to its end without a result.json"
         )
-    return Outcome("done")
+    return CellOutcome("done")
 
 
 def epoch_log(config: Config) -> Callable[[dict], None]:
-    """Print a line an epoch, append it to train.log of the run, and write TensorBoard's
-    scalars where it is installed.
+    """A function of an epoch's record: it prints a line, appends the line to train.log of
+    the run, and writes TensorBoard's scalars where that is installed.
 
-    Each call of this function starts with a line that says from which epoch the run
-    goes on.
+    Each call of `epoch_log` starts with a line that says from which epoch the run goes
+    on.
     """
     from dkdmpl_kit.training.tensorboard import tensorboard_writer
 
     folder = config.run_dir
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        scalars = tensorboard_writer(folder)
+        write_scalars = tensorboard_writer(folder)
     except KitError:  # not installed
-        scalars = None
+        write_scalars = None
 
     def say(line: str) -> None:
         print(line)
         with (folder / "train.log").open("a") as log:
-            log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
+            log.write(f"{_now()} {line}\n")
 
-    begun = (
-        read_json(folder / "checkpoint.json")["epoch"]
-        if (folder / "checkpoint.json").exists()
-        else 0
-    )
+    begun = read_if_there(folder / "checkpoint.json", {"epoch": 0})["epoch"]
     say(f"{config.name}: from epoch {begun} to {config.epochs}, process {os.getpid()}")
 
     def on_epoch(record: dict) -> None:
-        shown = {
-            "loss": "loss",
-            "clusters": "n_clusters",
-            "outliers": "outlier_fraction",
-            "ARI": "ari",
-            "mAP": "mAP",
-        }
-        say(
-            f"epoch {record['epoch']:3d}  "
-            + "  ".join(
-                f"{label} {record[key]:.4g}"
-                for label, key in shown.items()
-                if record.get(key) is not None
-            )
-        )
-        if scalars:
-            scalars(record)
+        shown = [
+            f"{label} {record[key]:.4g}"
+            for label, key in LOGGED.items()
+            if record.get(key) is not None
+        ]
+        say(f"epoch {record['epoch']:3d}  " + "  ".join(shown))
+        if write_scalars:
+            write_scalars(record)
 
     return on_epoch

@@ -187,7 +187,8 @@ def test_the_parameters_of_a_cell_give_back_its_settings():
     )
     given = cells.parameters_of(config)
     again = preset(
-        given["preset"], **{name: given[name] for name in cells.NAMED if name != "preset"}
+        given["preset"],
+        **{name: given[name] for name in cells.OWN_PARAMETERS if name != "preset"},
     ).replace(**dict(item.split("=", 1) for item in given["settings"]))
     assert again == config
     assert sorted(item.split("=")[0] for item in given["settings"]) == [
@@ -217,7 +218,8 @@ def papermill(monkeypatch):
         if word != "well":
             raise NotebookFailed("one_run", 1, "fit", word, folder)
         config = preset(
-            parameters["preset"], **{n: parameters[n] for n in cells.NAMED if n != "preset"}
+            parameters["preset"],
+            **{n: parameters[n] for n in cells.OWN_PARAMETERS if n != "preset"},
         ).replace(**dict(item.split("=", 1) for item in parameters["settings"]))
         write_json(folder / "config.json", {"fingerprint": config.fingerprint()})
         write_json(folder / "result.json", {})

@@ -67,26 +67,28 @@ def test_the_log_feeds_tensorboard_and_does_without_it(tmp_path, monkeypatch):
 
 
 def test_a_lock_is_held_once_waited_for_and_given_back(tmp_path):
-    path, order = tmp_path / "deep" / "lock", []
+    path = tmp_path / "deep" / "lock"
+    order = []
+    stop = threading.Event()
+    stop.set()
 
-    def other() -> None:
-        with cells.claim(path) as mine:
-            order.append(("other", mine))
+    def wait_for_it(name: str, stop: threading.Event | None) -> None:
+        with cells.claim(path, stop=stop) as mine:
+            order.append((name, mine))
 
     with cells.claim(path) as mine:
         assert mine
         with cells.claim(path, wait=False) as again:
             assert not again
-        stop = threading.Event()
-        stop.set()
-        with cells.claim(path, stop=stop) as stopped:
-            assert not stopped
-        thread = threading.Thread(target=other)
-        thread.start()
+        stopped = threading.Thread(target=wait_for_it, args=("stopped", stop))
+        stopped.start()
+        stopped.join()
+        patient = threading.Thread(target=wait_for_it, args=("patient", None))
+        patient.start()
         time.sleep(0.3)
         order.append(("first", True))
-    thread.join()
-    assert order == [("first", True), ("other", True)]
+    patient.join()
+    assert order == [("stopped", False), ("first", True), ("patient", True)]
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path):

@@ -235,7 +235,7 @@ def test_resume_skips_what_is_done_and_runs_what_changed(ran, monkeypatch):
         calls.append(parameters["seed"])
         return notebooks.NotebookRun("01_good", 1.0, parameters, "changed")
 
-    monkeypatch.setattr(notebooks, "run_notebook", fake)
+    monkeypatch.setattr("dkdmpl_kit.studies.notebooks.batch.run_notebook", fake)
     where = {"notebooks_dir": base / "notebooks", "out_dir": base / "out", "progress": False}
     given = {key: value for key, value in runs[0].parameters.items() if key != "out_dir"}
     assert run_notebooks("01", resume=True, parameters=given, **where) == runs and calls == []
