@@ -28,7 +28,7 @@ from reference.pages import loads  # noqa: E402
 
 from dkdmpl_kit.cli import main  # noqa: E402
 from dkdmpl_kit.lessons.handouts import (  # noqa: E402
-    DECK,
+    SLIDES,
     learner_copy,
     slide_cells,
     write_learner_copies,
@@ -348,8 +348,8 @@ def test_slides_open_without_a_network_and_hold_formulas_pictures_and_a_section_
     assert 'href="course/glossary.html#outlier"' in html
 
 
-def test_the_deck_asks_for_nothing_from_elsewhere():
-    assert not re.search(r"://|@import|\bsrc=|\bimport\b *[('\"]|fetch|link", DECK)
+def test_the_slides_template_asks_for_nothing_from_elsewhere():
+    assert not re.search(r"://|@import|\bsrc=|\bimport\b *[('\"]|fetch|link", SLIDES)
 
 
 # --- glossary, symbols, links ---
