@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.viz.maps import ERROR_LABELS, ERROR_LOOK
-from dkdmpl_kit.viz.pictures import _sheet, _side, as_pictures, frame, mosaic
+from dkdmpl_kit.viz.pictures import frame, mosaic, name_row, one_picture, sheet_figure
 from dkdmpl_kit.viz.style import (
     CYCLE,
     MARKERS,
@@ -37,6 +37,11 @@ COLOURINGS = {
     "error": "kind of error",
     "outlier": "outlier",
     "change": "epoch of the last change",
+}
+_NOUNS = {
+    "label": ("cluster", "clusters"),
+    "identity": ("identity", "identities"),
+    "camera": ("camera", "cameras"),
 }
 _LEVELS = 8  # steps of the colour scale of epochs
 _ERRORS = ("right", "merged", "split")
@@ -73,19 +78,7 @@ def map_colours(kind: str, values: Any) -> tuple[np.ndarray, Legend]:
     check_option("kind", kind, COLOURINGS)
     values = np.asarray(values)
     if kind == "error":
-        codes = np.select(
-            [values == name for name in _ERRORS],
-            [1 + len(CYCLE) + j for j in range(len(_ERRORS))],
-            0,
-        )
-        shown = [name for name in ERROR_LABELS if (values == name).any()]
-        return codes, [
-            (
-                PALETTE[ERROR_LOOK[name][0]],
-                f"{ERROR_LABELS[name]} ({(values == name).mean():.0%})",
-            )
-            for name in shown
-        ]
+        return _error_colours(values)
     if kind == "outlier":
         return (values >= 0).astype(int), [
             (CYCLE[0], f"clustered ({(values >= 0).sum():,})"),
@@ -94,46 +87,50 @@ def map_colours(kind: str, values: Any) -> tuple[np.ndarray, Legend]:
     return _epochs(values) if kind == "change" else _groups(kind, values)
 
 
-def _groups(kind: str, values: np.ndarray) -> tuple[np.ndarray, Legend]:
-    names, places = np.unique(values[values >= 0], return_inverse=True)
+def _error_colours(values: np.ndarray) -> tuple[np.ndarray, Legend]:
     codes = np.zeros(len(values), int)
-    codes[values >= 0] = 1 + (values[values >= 0] if kind == "label" else places) % len(CYCLE)
-    grey = int((values < 0).sum())
-    legend = (
-        [(MAP_COLOURS[0], f"{'outlier' if kind == 'label' else 'unknown'} ({grey:,})")]
-        if grey
-        else []
-    )
-    one = {"label": "cluster", "identity": "identity", "camera": "camera"}[kind]
+    for place, name in enumerate(_ERRORS):
+        codes[values == name] = 1 + len(CYCLE) + place
+    legend = []
+    for name, text in ERROR_LABELS.items():
+        share = (values == name).mean() if len(values) else 0
+        if share:
+            legend.append((PALETTE[ERROR_LOOK[name][0]], f"{text} ({share:.0%})"))
+    return codes, legend
+
+
+def _groups(kind: str, values: np.ndarray) -> tuple[np.ndarray, Legend]:
+    inside = values >= 0
+    names, places = np.unique(values[inside], return_inverse=True)
+    codes = np.zeros(len(values), int)
+    codes[inside] = 1 + (values[inside] if kind == "label" else places) % len(CYCLE)
+    legend = []
     if kind == "camera" and len(names) <= len(CYCLE):
-        return codes, [
-            (CYCLE[p], f"camera {name + 1}") for p, name in enumerate(names.tolist())
-        ] + legend
-    groups = count(len(names), one, "identities" if kind == "identity" else "")
-    repeats = (
-        f" in {len(CYCLE)} colours, which repeat"
-        if len(names) > len(CYCLE)
-        else ", a colour each"
-    )
-    return codes, [(CYCLE[0], groups + repeats), *legend] if len(names) else legend
+        legend += [(CYCLE[p], f"camera {name + 1}") for p, name in enumerate(names.tolist())]
+    elif len(names):
+        one, many = _NOUNS[kind]
+        look = ", a colour each"
+        if len(names) > len(CYCLE):
+            look = f" in {len(CYCLE)} colours, which repeat"
+        legend.append((CYCLE[0], count(len(names), one, many) + look))
+    if not inside.all():
+        grey = "outlier" if kind == "label" else "unknown"
+        legend.append((MAP_COLOURS[0], f"{grey} ({(~inside).sum():,})"))
+    return codes, legend
 
 
 def _epochs(values: np.ndarray) -> tuple[np.ndarray, Legend]:
     last = max(int(values.max(initial=0)), 1)
-    level = (
-        (np.maximum(values, 1) - 1) * _LEVELS // last
-        if last > _LEVELS
-        else np.maximum(values, 1) - 1
-    )
+    level = np.maximum(values, 1) - 1
+    if last > _LEVELS:
+        level = level * _LEVELS // last
     first = len(MAP_COLOURS) - _LEVELS
     legend = [(MAP_COLOURS[0], f"never changed ({(values == 0).sum():,})")]
     for step in np.unique(level[values > 0]).tolist():
         epochs = values[(values > 0) & (level == step)]
-        span = (
-            f"{epochs.min()}"
-            if epochs.min() == epochs.max()
-            else f"{epochs.min()} to {epochs.max()}"
-        )
+        span = f"{epochs.min()}"
+        if epochs.max() > epochs.min():
+            span += f" to {epochs.max()}"
         legend.append((MAP_COLOURS[first + step], f"epoch {span} ({len(epochs):,})"))
     return np.where(values > 0, first + level, 0), legend
 
@@ -153,9 +150,13 @@ def explorer_maps(
     labels = np.asarray(labels)
     same_length(xy=xy, labels=labels, kinds=kinds)
     shown = thinned(len(xy), limit)
-    note = f"{summary}. " * bool(summary) + MAP_SENTENCE + " Axes have no unit."
-    note += " Colours repeat with another shape." * (len(np.unique(labels)) > len(CYCLE))
-    note += f" Shown: {limit:,} of {len(xy):,} pictures." if len(shown) < len(xy) else ""
+    note = f"{MAP_SENTENCE} Axes have no unit."
+    if summary:
+        note = f"{summary}. {note}"
+    if len(np.unique(labels)) > len(CYCLE):
+        note += " Colours repeat with another shape."
+    if len(shown) < len(xy):
+        note += f" Shown: {limit:,} of {len(xy):,} pictures."
     figure = new_figure(
         10,
         5.6,
@@ -182,10 +183,10 @@ def _points(
     small and below.
     """
     codes, legend = map_colours(kind, values)
-    looks = [ERROR_LOOK[name] for name in _ERRORS]
-    shape_of = (
-        {PALETTE[colour]: marker for colour, marker in looks} if kind == "error" else {}
-    )
+    shape_of = {}  # by colour
+    if kind == "error":
+        looks = [ERROR_LOOK[name] for name in _ERRORS]
+        shape_of = {PALETTE[colour]: marker for colour, marker in looks}
     shapes = np.array([shape_of.get(colour, "o") for colour in MAP_COLOURS])[codes]
     if kind == "label":  # a colour that repeats comes with another shape
         shapes = np.array(MARKERS)[np.maximum(values, 0) // len(CYCLE) % len(MARKERS)]
@@ -220,9 +221,8 @@ def picture_png(picture: Any) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(as_pictures(np.asarray(picture)[None])[0])).save(
-        buffer, "png", compress_level=1
-    )
+    image = Image.fromarray(np.ascontiguousarray(one_picture(picture)))
+    image.save(buffer, "png", compress_level=1)
     return buffer.getvalue()
 
 
@@ -243,30 +243,21 @@ def picture_rows(
     missing = np.full((*size, 3), 225, np.uint8)
     columns = min(columns, max(len(row["pictures"]) for row in rows))
     cells = [
-        [
-            missing if p is None else as_pictures(np.asarray(p)[None])[0]
-            for p in row["pictures"][:columns]
-        ]
+        [missing if p is None else one_picture(p) for p in row["pictures"][:columns]]
         for row in rows
     ]
-    figure = _sheet(len(rows), columns, size, title=title, note=note, side=1.3)
+    figure = sheet_figure(len(rows), columns, size, title=title, note=note, side=1.3)
     ax = figure.subplots()
-    mosaic(ax, [row + [None] * (columns - len(row)) for row in cells], size)
+    mosaic(ax, cells, size)
     for r, row in enumerate(rows):
-        _side(ax, r, size, row["name"])
-        same_length(
-            pictures=row["pictures"], colours=row.get("colours"), marks=row.get("marks")
-        )
+        name_row(ax, r, size, row["name"])
+        colours = row.get("colours")
+        marks = row.get("marks")
+        same_length(pictures=row["pictures"], colours=colours, marks=marks)
         for c, picture in enumerate(row["pictures"][:columns]):
-            mark = "gone" if picture is None else row["marks"][c] if "marks" in row else ""
-            frame(
-                ax,
-                r,
-                c,
-                size,
-                row["colours"][c] if "colours" in row else PALETTE["outlier"],
-                mark,
-            )
+            colour = PALETTE["outlier"] if colours is None else colours[c]
+            mark = "" if marks is None else marks[c]
+            frame(ax, r, c, size, colour, "gone" if picture is None else mark)
     return figure
 
 
@@ -289,9 +280,9 @@ def label_rows(
     rows = []
     for name, number in zip(names[order][:max_rows].tolist(), counts[order]):
         members = chosen[labels[chosen] == name][:columns]
-        text = f"{'outliers' if name < 0 else f'cluster {name}'}\n{int(number):,} selected"
+        group = "outliers" if name < 0 else f"cluster {name}"
         row = {
-            "name": text,
+            "name": f"{group}\n{int(number):,} selected",
             "indices": members,
             "colours": [MAP_COLOURS[c] for c in map_colours("label", labels[members])[0]],
         }
@@ -299,16 +290,15 @@ def label_rows(
             row["colours"] = [PALETTE[ERROR_LOOK[kind][0]] for kind in kinds[members]]
             row["marks"] = [MARKS[kind] for kind in kinds[members]]
         rows.append(row)
+    note = f"{UNKNOWN}."
+    if kinds is not None:
+        note = "✓ right, M merged, S split, – outlier, ? identity unknown."
     shown = sum(len(row["indices"]) for row in rows)
-    note = (
-        f"Shown are {shown} of {len(chosen):,} pictures, from {len(rows)} of "
-        f"{len(names)} groups. " * (shown < len(chosen))
-    )
-    note += (
-        "✓ right, M merged, S split, – outlier, ? identity unknown."
-        if kinds is not None
-        else f"{UNKNOWN}."
-    )
+    if shown < len(chosen):
+        note = (
+            f"Shown are {shown} of {len(chosen):,} pictures, from {len(rows)} of "
+            f"{len(names)} groups. {note}"
+        )
     return rows, note
 
 
@@ -327,13 +317,11 @@ def identity_marks(groups: Sequence[Any], pids: Any) -> list[tuple[list[str], li
         for name in names[np.lexsort((names, -counts))].tolist():
             if name >= 0:
                 place.setdefault(name, len(place))
-    return [
-        (
-            [
-                CYCLE[place[p] % len(CYCLE)] if p >= 0 else PALETTE["outlier"]
-                for p in pids[group].tolist()
-            ],
-            [chr(ord("A") + place[p] % 26) if p >= 0 else "?" for p in pids[group].tolist()],
-        )
-        for group in groups
-    ]
+    look = {
+        pid: (CYCLE[at % len(CYCLE)], chr(ord("A") + at % 26)) for pid, at in place.items()
+    }
+    marks = []
+    for group in groups:
+        looks = [look.get(pid, (PALETTE["outlier"], "?")) for pid in pids[group].tolist()]
+        marks.append(([colour for colour, _ in looks], [letter for _, letter in looks]))
+    return marks

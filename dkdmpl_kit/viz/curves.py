@@ -16,6 +16,7 @@ from dkdmpl_kit.viz.style import (
     UNKNOWN,
     add_note,
     count,
+    legend_entries,
     method_look,
     new_figure,
     same_length,
@@ -50,11 +51,9 @@ def _seed_runs(history: Any) -> list[list[Mapping[str, Any]]]:
     lists.
     """
     history = list(history)
-    return (
-        [history]
-        if not history or isinstance(history[0], Mapping)
-        else [list(run) for run in history]
-    )
+    if not history or isinstance(history[0], Mapping):
+        return [history]
+    return [list(run) for run in history]
 
 
 def _table(
@@ -68,9 +67,8 @@ def _table(
         for run in runs
     ]
     epochs = sorted(set().union(*rows)) if rows else []
-    return np.array(epochs, int), np.array(
-        [[row.get(e, np.nan) for e in epochs] for row in rows]
-    ).reshape(len(rows), -1)
+    values = np.array([[row.get(e, np.nan) for e in epochs] for row in rows])
+    return np.array(epochs, int), values.reshape(len(rows), -1)
 
 
 def _draw_curves(ax: Axes, histories: Mapping[str, Any], metric: str) -> dict[str, Any]:
@@ -129,10 +127,8 @@ def training_curves(
         name, hint = METRICS.get(metric, (metric.replace("_", " "), ""))
         lines = _draw_curves(ax, histories, metric)
         if not lines:
-            say(
-                ax,
-                f"{name}: not measured in these runs." + f" {UNKNOWN}." * (metric in TRUTH),
-            )
+            sentence = f"{name}: not measured in these runs."
+            say(ax, f"{sentence} {UNKNOWN}." if metric in TRUTH else sentence)
             continue
         if metric in (references or {}):
             lines["reference value"] = ax.axhline(
@@ -166,7 +162,7 @@ def eps_curve(
     *,
     chosen: float | None = None,
     n_identities: int | None = None,
-    title: str | None = None,
+    title: str = "Small eps: many outliers. Large eps: everything melts into one cluster",
 ) -> Figure:
     """What eps does to the clustering: clusters, share of outliers and, where
     identities are known, ARI; each (E,).
@@ -174,11 +170,6 @@ def eps_curve(
     `chosen` marks the eps in use, `n_identities` the true number of identities.
     """
     same_length(eps=eps, n_clusters=n_clusters, outlier_fraction=outlier_fraction, ari=ari)
-    title = (
-        "Small eps: many outliers. Large eps: everything melts into one cluster"
-        if title is None
-        else title
-    )
     figure = new_figure(9.5, 3.7, title=title)
     handles: dict[str, Any] = {}
     panels = (
@@ -188,12 +179,10 @@ def eps_curve(
     )
     for ax, (name, values, colour, marker) in zip(figure.subplots(1, 3), panels):
         if values is None or not len(values):
-            say(
-                ax,
-                f"{UNKNOWN}, so the ARI cannot be measured."
-                if values is None
-                else "No values of eps given.",
-            )
+            sentence = "No values of eps given."
+            if values is None:
+                sentence = f"{UNKNOWN}, so the ARI cannot be measured."
+            say(ax, sentence)
             continue
         ax.plot(
             np.asarray(eps, float),
@@ -212,7 +201,7 @@ def eps_curve(
             ax.axvline(
                 chosen, color=PALETTE["vermillion"], linestyle="--", label=f"eps = {chosen:g}"
             )
-        handles = {**handles, **dict(zip(*reversed(ax.get_legend_handles_labels())))}
+        handles |= legend_entries(ax)
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=2)
     return figure

@@ -129,7 +129,10 @@ def loop_diagram(
     pictures: up to four uint8 thumbnails (n, 3, H, W) or (n, H, W, 3) drawn at the left
     as the input; None for none.
     """
-    note = "Black and coloured boxes: what the loss of step 4 is made of, in the colours of all later pictures."
+    note = (
+        "Black and coloured boxes: what the loss of step 4 is made of, in the colours of "
+        "all later pictures."
+    )
     figure = new_figure(10, 4.4, title=title, note=note)
     ax = figure.subplots()
     ax.set(

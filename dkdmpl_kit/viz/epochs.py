@@ -15,8 +15,8 @@ from matplotlib.ticker import MaxNLocator
 
 from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.viz.flows import OUTLINED, READ, draw_flows, letter
-from dkdmpl_kit.viz.maps import KINDS, _draw_map
-from dkdmpl_kit.viz.pictures import _head, _sheet, as_pictures, frame, mosaic
+from dkdmpl_kit.viz.maps import KINDS, draw_map
+from dkdmpl_kit.viz.pictures import as_pictures, frame, mosaic, name_column, sheet_figure
 from dkdmpl_kit.viz.style import (
     CYCLE,
     DPI,
@@ -30,12 +30,15 @@ from dkdmpl_kit.viz.style import (
     styled,
 )
 
-NO_MAP = "This run kept no features (keep_features=False), so there is no map: labels, flows and records are all there."
+NO_MAP = (
+    "This run kept no features (keep_features=False), so there is no map: labels, flows and "
+    "records are all there."
+)
 
 
 def fixed_png(figure: Figure, dpi: float = DPI) -> bytes:
-    """The figure as PNG bytes of its own size: frames of a replay must not be cropped
-    each in its way.
+    """The figure as PNG bytes of its own size: frames of one run must not be cropped
+    each in its own way.
     """
     buffer = io.BytesIO()
     figure.savefig(
@@ -49,10 +52,10 @@ def map_limits(maps: Sequence[Any]) -> tuple[float, float, float, float]:
     do not jump.
     """
     points = np.concatenate([np.asarray(xy, float) for xy in maps])
-    low = points.min(0)
-    high = points.max(0)
-    margin = 0.08 * max(float((high - low).max()), 1e-6)
-    return (*np.stack([low - margin, high + margin], 1).ravel().tolist(),)
+    left, bottom = points.min(axis=0).tolist()
+    right, top = points.max(axis=0).tolist()
+    margin = 0.08 * max(right - left, top - bottom, 1e-6)
+    return left - margin, right + margin, bottom - margin, top + margin
 
 
 def _draw_chosen(ax: Axes, xy: np.ndarray, bands: np.ndarray, n_chosen: int) -> None:
@@ -78,11 +81,10 @@ def _draw_chosen(ax: Axes, xy: np.ndarray, bands: np.ndarray, n_chosen: int) -> 
                 linewidths=0,
                 zorder=3,
             )
-            middle = np.median(here, 0)
+            middle = np.median(here, axis=0)
             away = np.linalg.norm(here - middle, axis=1)
-            top = here[
-                away <= 2 * np.median(away), 1
-            ].max()  # of the bulk: strays do not lift the letter
+            bulk = here[away <= 2 * np.median(away)]  # strays do not lift the letter
+            top = bulk[:, 1].max()
             ax.annotate(
                 letter(place),
                 (middle[0], top),
@@ -113,7 +115,7 @@ def _draw_frame(
         _draw_chosen(ax, xy, np.asarray(bands), n_chosen)
     else:
         check_option("kind", kind, KINDS)
-        _draw_map(ax, xy, colour_by, kind, "")
+        draw_map(ax, xy, colour_by, kind, "")
     if limits is not None:
         ax.set(xlim=limits[:2], ylim=limits[2:])
     ax.set_aspect("equal", adjustable="box" if limits is not None else "datalim")
@@ -179,12 +181,12 @@ def epoch_strip(
         "neighbourhoods, not distances: its axes have no unit.",
     )
     limits = map_limits(maps)
-    for k, (ax, xy, of_map) in enumerate(
-        zip(figure.subplots(1, len(maps), squeeze=False)[0], maps, bands)
-    ):
+    axes = figure.subplots(1, len(maps), squeeze=False)[0]
+    for ax, xy, of_map in zip(axes, maps, bands):
         _draw_frame(ax, xy, of_map, n_chosen, None, "chosen", limits)
-        ax.set_title(titles[k] if k < len(titles) else "")
         ax.set_anchor("S")
+    for ax, text in zip(axes, titles):
+        ax.set_title(text)
     return figure
 
 
@@ -246,27 +248,22 @@ def live_curves(
     "margin" is missing in every record.
     """
     figure = new_figure(10, 6.2, title=title)
-    history = [
-        {**r, "margin": r["teacher_mass"] - r["hard_accuracy"]}
-        if r.get("teacher_mass") is not None
-        else r
-        for r in history
-    ]
+    history = [_with_margin(record) for record in history]
     for ax, (unit, hint, lines) in zip(figure.subplots(2, 3).ravel(), _LIVE):
         for name, label, colour, marker in lines:
-            found = [(r["epoch"], r[name]) for r in history if r.get(name) is not None]
+            found = [record for record in history if record.get(name) is not None]
             if found:
-                ax.plot(*zip(*found), color=colour, marker=marker, label=label)
+                epochs_of = [record["epoch"] for record in found]
+                values = [record[name] for record in found]
+                ax.plot(epochs_of, values, color=colour, marker=marker, label=label)
+        first = lines[0][0]
         if not ax.lines:
-            reasons = {**_WHY, **(why or {})}
-            say(
-                ax,
-                reasons.get(lines[0][0], "Not measured in this run.")
-                if history
-                else "No epoch is done yet.",
-            )
+            sentence = "No epoch is done yet."
+            if history:
+                sentence = (_WHY | dict(why or {})).get(first, "Not measured in this run.")
+            say(ax, sentence)
             continue
-        if lines[0][0] == "n_clusters" and identities:
+        if first == "n_clusters" and identities:
             ax.axhline(
                 identities,
                 color=PALETTE["grey"],
@@ -276,9 +273,9 @@ def live_curves(
         ax.set(xlabel="epoch", ylabel=unit, title=hint)
         ax.set_xlim(-0.4, max(epochs or 0, *(r["epoch"] + 1 for r in history)) - 0.6)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if lines[0][0] == "n_clusters":
+        if first == "n_clusters":
             ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        elif lines[0][0] == "margin":
+        elif first == "margin":
             _shade_margin(ax)
         elif ax.dataLim.ymin >= 0:
             ax.set_ylim(0, 1.08 * ax.dataLim.ymax or 1)  # room for the highest marker
@@ -294,6 +291,12 @@ def live_curves(
     return figure
 
 
+def _with_margin(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    if record.get("teacher_mass") is None:
+        return record
+    return {**record, "margin": record["teacher_mass"] - record["hard_accuracy"]}
+
+
 def _shade_margin(ax: Axes) -> None:
     """The break-even as a line, green above and vermillion below."""
     ax.axhline(0, color=PALETTE["black"], linestyle="--", linewidth=1.2, label="break-even")
@@ -305,7 +308,12 @@ def _shade_margin(ax: Axes) -> None:
 
 @styled
 def hardest_pictures(
-    pictures: Any, labels: Any, scores: Any, kinds: Any = None, *, title: str | None = None
+    pictures: Any,
+    labels: Any,
+    scores: Any,
+    kinds: Any = None,
+    *,
+    title: str = "The hardest pictures: those nearest to another cluster",
 ) -> Figure:
     """The pictures whose labels look least trustworthy, worst first: pictures (n, ...)
     uint8, labels (n,), scores (n,).
@@ -315,22 +323,21 @@ def hardest_pictures(
     """
     same_length(pictures=pictures, labels=labels, scores=scores, kinds=kinds)
     shown = as_pictures(pictures)
-    title = (
-        "The hardest pictures: those nearest to another cluster" if title is None else title
-    )
     note = "The number: 1 far from all other clusters, 0 between two, below 0 nearer to another. "
     note += f"{UNKNOWN}." if kinds is None else "✓ the label is right, ✗ it is wrong."
     columns = min(max(len(shown), 1), 12)
     size = shown.shape[1:3]
-    figure = _sheet(1, columns, size, title=title, note=note, side=0.3)
+    figure = sheet_figure(1, columns, size, title=title, note=note, side=0.3)
     ax = figure.subplots()
     if not len(shown):
         say(ax, "No clustered picture to show.")
         return figure
     mosaic(ax, [list(shown[:columns])], size)
     for c, (label, score) in enumerate(zip(labels[:columns], scores[:columns])):
-        _head(ax, c, size, f"cluster {label}\n{score:+.2f}")
+        name_column(ax, c, size, f"cluster {label}\n{score:+.2f}")
         if kinds is not None:
-            good = str(kinds[c]) == "right"
-            frame(ax, 0, c, size, PALETTE["right" if good else "wrong"], "✓" if good else "✗")
+            if str(kinds[c]) == "right":
+                frame(ax, 0, c, size, PALETTE["right"], "✓")
+            else:
+                frame(ax, 0, c, size, PALETTE["wrong"], "✗")
     return figure

@@ -19,9 +19,8 @@ _BEND = np.linspace(0, 1, 16)
 _SMOOTH = _BEND**2 * (3 - 2 * _BEND)
 OUTLINED = (withStroke(linewidth=2.5, foreground="white"),)  # letters over anything
 READ = (
-    "A column is an epoch, a band a cluster, its height the pictures in it; a ribbon "
-    "shows where pictures go. "
-    "+ born, × died."
+    "A column is an epoch, a band a cluster, its height the pictures in it; a ribbon shows "
+    "where pictures go. + born, × died."
 )
 
 
@@ -36,11 +35,9 @@ def band_look(place: int, n_chosen: int) -> dict[str, Any]:
     """
     if place < n_chosen:
         return {"facecolor": CYCLE[place % len(CYCLE)]}
-    return (
-        {"facecolor": PALETTE["grey"]}
-        if place == n_chosen
-        else {"facecolor": "white", "hatch": "////"}
-    )
+    if place == n_chosen:
+        return {"facecolor": PALETTE["grey"]}
+    return {"facecolor": "white", "hatch": "////"}
 
 
 def _heights(bands: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -113,8 +110,7 @@ def _ribbons(ax: Axes, pair: np.ndarray, low: np.ndarray, n_chosen: int, step: i
     count = n_chosen + 2
     flow = np.zeros((count, count), int)
     np.add.at(flow, tuple(pair), 1)
-    # where each strip begins and ends: inside its band, the strips of upper bands on
-    # top
+    # where each strip begins and ends: in its band, the strips of upper bands on top
     start = low[0][:, None] + flow.sum(1, keepdims=True) - np.cumsum(flow, 1)
     end = low[1][None] + flow.sum(0, keepdims=True) - np.cumsum(flow, 0)
     x = step + NODE + _BEND * (1 - 2 * NODE)
@@ -122,16 +118,13 @@ def _ribbons(ax: Axes, pair: np.ndarray, low: np.ndarray, n_chosen: int, step: i
         strips = []
         for other in np.flatnonzero(flow[one]):
             bottom = start[one, other] + _SMOOTH * (end[one, other] - start[one, other])
-            top = bottom + flow[one, other]
-            strips.append(
-                np.concatenate([np.stack([x, bottom], 1), np.stack([x, top], 1)[::-1]])
-            )
-        colour = PALETTE["light"] if one >= n_chosen else CYCLE[one % len(CYCLE)]
-        ax.add_collection(
-            PolyCollection(
-                strips, facecolor=colour, alpha=0.35 if one >= n_chosen else 0.55, linewidth=0
-            )
-        )
+            there = np.stack([x, bottom], axis=1)
+            back = np.stack([x, bottom + flow[one, other]], axis=1)[::-1]
+            strips.append(np.concatenate([there, back]))
+        chosen = one < n_chosen
+        colour = CYCLE[one % len(CYCLE)] if chosen else PALETTE["light"]
+        alpha = 0.55 if chosen else 0.35
+        ax.add_collection(PolyCollection(strips, facecolor=colour, alpha=alpha, linewidth=0))
 
 
 def _name(ax: Axes, place: int, here: np.ndarray, middle: np.ndarray, last: int) -> None:
@@ -182,7 +175,7 @@ def alluvial(
     *,
     now: int | None = None,
     epochs: Any = None,
-    title: str | None = None,
+    title: str = "How clusters split, merge and die",
 ) -> Figure:
     """How `n_chosen` clusters split, merge, are born and die; all others folded into
     one band, outliers in their own.
@@ -197,7 +190,6 @@ def alluvial(
             f"alluvial: bands must be (epochs, pictures) from 0 to {n_chosen + 1}, not "
             f"{bands.shape} of others."
         )
-    title = "How clusters split, merge and die" if title is None else title
     figure = new_figure(10, 5, title=title)
     ax = figure.subplots()
     shown = draw_flows(ax, bands, n_chosen, now=now, epochs=epochs)
@@ -205,8 +197,7 @@ def alluvial(
         flow_legend(figure)
         add_note(
             figure,
-            f"{READ} Shown: the {shown:,} of {bands.shape[1]:,} pictures that pass "
-            "through clusters "
-            f"A to {letter(n_chosen - 1)} at some time.",
+            f"{READ} Shown: the {shown:,} of {bands.shape[1]:,} pictures that pass through "
+            f"clusters A to {letter(n_chosen - 1)} at some time.",
         )
     return figure

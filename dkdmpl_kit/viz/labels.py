@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.viz.pictures import as_pictures
+from dkdmpl_kit.viz.pictures import one_picture
 from dkdmpl_kit.viz.style import (
     CYCLE,
     MARKERS,
@@ -27,10 +27,10 @@ from dkdmpl_kit.viz.style import (
     styled,
 )
 
-_HATCHES = {"e": "//", "q": "", "a": "..", "r3": "xx"}
+HATCHES = {"e": "//", "q": "", "a": "..", "r3": "xx"}
 
 
-def _hard_vector(hard: Any, clusters: int) -> np.ndarray:
+def hard_vector(hard: Any, clusters: int) -> np.ndarray:
     """The hard label as a one-hot (K,) vector; an index, -1 (an outlier: all zeros) or
     already a vector.
     """
@@ -44,8 +44,9 @@ def _hard_vector(hard: Any, clusters: int) -> np.ndarray:
     return np.eye(clusters)[int(hard)] if int(hard) >= 0 else np.zeros(clusters)
 
 
-def _show_picture(ax: Axes, picture: Any) -> None:
-    ax.imshow(as_pictures(np.asarray(picture)[None])[0])
+def show_picture(ax: Axes, picture: Any) -> None:
+    """Draw one picture, uint8 (3, H, W) or (H, W, 3), without axes."""
+    ax.imshow(one_picture(picture))
     ax.set_axis_off()
 
 
@@ -53,7 +54,7 @@ def _bar_axes(figure: Figure, picture: Any) -> Axes:
     if picture is None:
         return figure.subplots()
     left, right = figure.subplots(1, 2, width_ratios=(1, 7))
-    _show_picture(left, picture)
+    show_picture(left, picture)
     return right
 
 
@@ -76,10 +77,9 @@ def label_views(
     probabilities, None to leave one out. The last group holds all other clusters.
     `picture` (3, H, W) or (H, W, 3) uint8 stands beside. method: P4.
     """
+    given = {"e": e, "q": q, "a": a, "r3": r3}
     views = {
-        k: np.asarray(v, float)
-        for k, v in (("e", e), ("q", q), ("a", a), ("r3", r3))
-        if v is not None
+        name: np.asarray(view, float) for name, view in given.items() if view is not None
     }
     if not views or same_length(**views) == 0:
         raise KitError(
@@ -87,15 +87,15 @@ def label_views(
             "probability a cluster."
         )
     clusters = same_length(**views)
-    one_hot = _hard_vector(hard, clusters)
-    strongest = np.maximum(
-        np.max(list(views.values()), 0), 2 * one_hot
-    )  # the hard label always among them
+    one_hot = hard_vector(hard, clusters)
+    # the hard label always among them
+    strongest = np.maximum(np.max(list(views.values()), axis=0), 2 * one_hot)
     shown = np.argsort(-strongest, kind="stable")[:top]
-    names = [f"{k}" for k in shown] + (["others"] if clusters > len(shown) else [])
-    figure = new_figure(
-        9, 3.9, title=_views_title(one_hot, views) if title is None else title
-    )
+    names = [f"{k}" for k in shown]
+    if clusters > len(shown):
+        names.append("others")
+    title = _views_title(one_hot, views) if title is None else title
+    figure = new_figure(9, 3.9, title=title)
     ax = _bar_axes(figure, picture)
     width = 0.84 / len(views)
     for j, (name, values) in enumerate(views.items()):
@@ -108,7 +108,7 @@ def label_views(
             linewidth=0,
             label=VIEW_LABELS[name],
             color=VIEW_COLOURS[name],
-            hatch=_HATCHES[name],
+            hatch=HATCHES[name],
         )
     if one_hot.any():
         named = np.flatnonzero(one_hot[shown])
@@ -223,7 +223,12 @@ def _draw_sharpness(ax: Axes, labels: Mapping[float, Any]) -> None:
 
 @styled
 def gradient_bars(
-    q: Any, r: Any, *, hard: Any = None, top: int = 8, title: str | None = None
+    q: Any,
+    r: Any,
+    *,
+    hard: Any = None,
+    top: int = 8,
+    title: str = "The gradient pulls up what is below zero and pushes down the rest",
 ) -> Figure:
     """The gradient of the loss by the logits, q - r (K,), for the `top` clusters moved
     most; negative raises a logit.
@@ -235,25 +240,18 @@ def gradient_bars(
     q = np.asarray(q, float)
     r = np.asarray(r, float)
     same_length(q=q, r=r)
-    sets = {"q − r (mixed target)": (q - r, VIEW_COLOURS["r3"])}
+    sets = {}
     if hard is not None:
-        sets = {
-            "q − 1_y (hard label)": (q - _hard_vector(hard, len(q)), VIEW_COLOURS["hard"]),
-            **sets,
-        }
-    title = (
-        "The gradient pulls up what is below zero and pushes down the rest"
-        if title is None
-        else title
-    )
+        one_hot = hard_vector(hard, len(q))
+        sets["q − 1_y (hard label)"] = (q - one_hot, VIEW_COLOURS["hard"])
+    sets["q − r (mixed target)"] = (q - r, VIEW_COLOURS["r3"])
     figure = new_figure(9, 3.6, title=title)
     ax = figure.subplots()
     if not len(q):
         say(ax, "No clusters: no gradient.")
         return figure
-    shown = np.argsort(
-        -np.max([np.abs(values) for values, _ in sets.values()], 0), kind="stable"
-    )[:top]
+    strongest = np.max([np.abs(values) for values, _ in sets.values()], axis=0)
+    shown = np.argsort(-strongest, kind="stable")[:top]
     width = 0.8 / len(sets)
     for j, (name, (values, colour)) in enumerate(sets.items()):
         ax.bar(

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.viz.labels import _HATCHES, _hard_vector
-from dkdmpl_kit.viz.pictures import as_pictures
+from dkdmpl_kit.viz.labels import HATCHES, hard_vector
+from dkdmpl_kit.viz.pictures import one_picture
 from dkdmpl_kit.viz.style import (
     METHOD_COLOURS,
     PALETTE,
@@ -27,16 +27,12 @@ from dkdmpl_kit.viz.style import (
     styled,
 )
 
-_TERMS = {
-    "L_CC": ("L_CC", "hard"),
-    "L_GKD": ("λg L_GKD", "e"),
-    "L_SKD": ("λs L_SKD", "a"),
-}  # mathtext is slow
+# plain letters: mathtext is slow
+_TERMS = {"L_CC": ("L_CC", "hard"), "L_GKD": ("λg L_GKD", "e"), "L_SKD": ("λs L_SKD", "a")}
 _HALO = withStroke(linewidth=3.2, foreground="white")
 _OUTLIER = (
-    "An outlier of this epoch's clustering has no hard label: it is left out of "
-    "training, so there is no loss and "
-    "no arrow."
+    "An outlier of this epoch's clustering has no hard label: it is left out of training, "
+    "so there is no loss and no arrow."
 )
 
 
@@ -71,41 +67,35 @@ def loss_lab(
         raise KitError(
             "loss_lab: give the views with q among them, over two clusters or more."
         )
-    figure = new_figure(
-        9.5, 4.4, title=_title(hard, views) if title is None else title, note=note
-    )
-    pictures = [
-        (name, shown)
-        for name, shown in (("query", picture), ("its anchor", anchor_picture))
-        if shown is not None
-    ]
-    axes = figure.subplots(
-        1, 2 + bool(pictures), width_ratios=[1.15] * bool(pictures) + [6, 2.1]
-    )
+    title = _title(hard, views) if title is None else title
+    figure = new_figure(9.5, 4.4, title=title, note=note)
+    given = {"query": picture, "its anchor": anchor_picture}
+    pictures = {name: one_picture(one) for name, one in given.items() if one is not None}
     if pictures:
-        _draw_pictures(axes[0], pictures)
+        sheet, bars, terms = figure.subplots(1, 3, width_ratios=(1.15, 6, 2.1))
+        _draw_pictures(sheet, pictures)
+    else:
+        bars, terms = figure.subplots(1, 2, width_ratios=(6, 2.1))
     shown, others = _shown_clusters(hard, views, top)
-    gathered = {
-        name: np.append(view[shown], view[others].sum()) if len(others) else view[shown]
-        for name, view in views.items()
-    }
-    bars, terms = axes[-2:]
-    _draw_views(
-        bars,
-        gathered,
-        [str(k) for k in shown] + ["others"] * bool(len(others)),
-        int(np.flatnonzero(shown == hard)[0]) if hard >= 0 else None,
-    )
+    names = [str(k) for k in shown]
+    if len(others):
+        names.append("others")
+
+    def gather(values: np.ndarray) -> np.ndarray:
+        """The values of the clusters shown, and the sum of the others' if there are any."""
+        return np.append(values[shown], values[others].sum())[: len(names)]
+
+    gathered = {name: gather(view) for name, view in views.items()}
+    place = int(np.flatnonzero(shown == hard)[0]) if hard >= 0 else None
+    _draw_views(bars, gathered, names, place)
     if gradient is None:
         add_note(figure, _OUTLIER if hard < 0 else "")
         say(terms, "No loss without a hard label.")
         return figure
     gradient = np.asarray(gradient, float)
     same_length(q=views["q"], gradient=gradient)
-    pull = (
-        np.append(gradient[shown], gradient[others].sum()) if len(others) else gradient[shown]
-    )
-    _draw_arrows(bars, gathered, pull, sum(weight for _, weight in losses.values()))
+    weights = sum(weight for _, weight in losses.values())
+    _draw_arrows(bars, gathered, gather(gradient), weights)
     _draw_losses(terms, losses, total)
     return figure
 
@@ -117,15 +107,12 @@ def _title(hard: int, views: Mapping[str, np.ndarray]) -> str:
     agree = all(int(np.argmax(view)) == hard for view in views.values())
     if agree:
         return f"All views name cluster {hard}: the gradient only sharpens it"
-    return (
-        f"Hard label {hard}; "
-        + ", ".join(
-            f"{name} prefers {int(np.argmax(view))}"
-            for name, view in views.items()
-            if name != "r3"
-        )
-        + f"; the target {favourite}"
-    )
+    prefers = [
+        f"{name} prefers {int(np.argmax(view))}"
+        for name, view in views.items()
+        if name != "r3"
+    ]
+    return f"Hard label {hard}; {', '.join(prefers)}; the target {favourite}"
 
 
 def _shown_clusters(
@@ -136,23 +123,21 @@ def _shown_clusters(
     """
     strongest = np.max(list(views.values()), axis=0)
     if hard >= 0:
-        strongest = strongest + 2 * _hard_vector(hard, len(strongest))
-    order = (
-        np.arange(len(strongest))
-        if len(strongest) <= top
-        else np.argsort(-strongest, kind="stable")
-    )
+        strongest = strongest + 2 * hard_vector(hard, len(strongest))
+    order = np.arange(len(strongest))
+    if len(strongest) > top:
+        order = np.argsort(-strongest, kind="stable")
     return order[:top], order[top:]
 
 
-def _draw_pictures(ax: Axes, pictures: list[tuple[str, Any]]) -> None:
-    shown = [as_pictures(np.asarray(picture)[None])[0] for _, picture in pictures]
-    height, width = shown[0].shape[:2]
+def _draw_pictures(ax: Axes, pictures: Mapping[str, np.ndarray]) -> None:
+    """Pictures (H, W, 3), one above the other, each under its name."""
+    height, width = next(iter(pictures.values())).shape[:2]
     gap = max(height // 7, 4)
-    canvas = np.full((len(shown) * (height + gap), width, 3), 255, np.uint8)
-    for place, ((name, _), picture) in enumerate(zip(pictures, shown)):
+    canvas = np.full((len(pictures) * (height + gap), width, 3), 255, np.uint8)
+    for place, (name, picture) in enumerate(pictures.items()):
         top = gap + place * (height + gap)
-        if picture.shape == shown[0].shape:
+        if picture.shape[:2] == (height, width):
             canvas[top : top + height] = picture
         ax.text(width / 2, top - 0.15 * gap, name, ha="center", va="bottom", fontsize=9)
     ax.imshow(canvas, interpolation="antialiased")
@@ -164,9 +149,9 @@ def _draw_views(
 ) -> None:
     width = 0.84 / len(views)
     places = np.arange(len(names))
-    labels = (
-        VIEW_LABELS if "a" in views else VIEW_LABELS | {"r3": "r: target mixed from both"}
-    )
+    labels = VIEW_LABELS
+    if "a" not in views:
+        labels = VIEW_LABELS | {"r3": "r: target mixed from both"}
     for j, (name, heights) in enumerate(views.items()):
         ax.bar(
             places + (j - (len(views) - 1) / 2) * width,
@@ -176,7 +161,7 @@ def _draw_views(
             linewidth=0,
             label=labels[name],
             color=VIEW_COLOURS[name],
-            hatch=_HATCHES[name],
+            hatch=HATCHES[name],
         )
     if hard is not None:
         ax.bar(
@@ -207,9 +192,8 @@ def _draw_arrows(
     gradient itself.
     """
     order = list(views)
-    x = np.arange(len(gradient)) + (order.index("q") - (len(order) - 1) / 2) * 0.84 / len(
-        order
-    )
+    shift = (order.index("q") - (len(order) - 1) / 2) * 0.84 / len(order)
+    x = np.arange(len(gradient)) + shift
     ends = views["q"] - gradient / scale
     for place, start, end, value in zip(x, views["q"], ends, gradient):
         if abs(start - end) > 0.008:
@@ -242,15 +226,20 @@ def _draw_arrows(
 
 def _draw_losses(ax: Axes, losses: Mapping[str, tuple[float, float]], total: float) -> None:
     """Bars of the weighted terms and their sum, with the numbers that were multiplied."""
-    names = [_TERMS[name][0] for name in losses] + ["L, the sum"]
-    values = [value * weight for value, weight in losses.values()] + [total]
-    colours = [VIEW_COLOURS[_TERMS[name][1]] for name in losses] + [METHOD_COLOURS["dkdmpl"]]
-    texts = [
-        f"{value:.3f}"
-        if name == "L_CC"
-        else f"{weight:g} × {value:.3f} = {weight * value:.3f}"
-        for name, (value, weight) in losses.items()
-    ] + [f"{total:.3f}"]
+    names, values, colours, texts = [], [], [], []
+    for name, (value, weight) in losses.items():
+        label, view = _TERMS[name]
+        text = f"{value:.3f}"
+        if name != "L_CC":
+            text = f"{weight:g} × {value:.3f} = {weight * value:.3f}"
+        names.append(label)
+        values.append(weight * value)
+        colours.append(VIEW_COLOURS[view])
+        texts.append(text)
+    names.append("L, the sum")
+    values.append(total)
+    colours.append(METHOD_COLOURS["dkdmpl"])
+    texts.append(f"{total:.3f}")
     y = np.arange(len(names))
     ax.barh(y, values, 0.4, color=colours)
     for place, text in zip(y, texts):

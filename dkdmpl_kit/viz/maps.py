@@ -42,9 +42,9 @@ ERROR_LABELS = {
 }
 
 
-def _draw_map(ax: Axes, xy: np.ndarray, colour_by: Any, kind: str, title: str) -> None:
-    """Points of one map: colour and shape by value, so that more values than colours
-    stay apart.
+def draw_map(ax: Axes, xy: np.ndarray, colour_by: Any, kind: str, title: str) -> None:
+    """Draw the points of one map, xy (N, 2): colour and shape by value, so that more
+    values than colours stay apart.
     """
     ax.set(xticks=[], yticks=[], title=title)
     ax.grid(False)
@@ -93,16 +93,14 @@ def _draw_groups(
         *xy[outside].T, s=size * 0.5, color=PALETTE["outlier"], marker=".", linewidths=0
     )
     names, places = np.unique(values[~outside], return_inverse=True)
-    colours = np.array([to_rgba(CYCLE[p % len(CYCLE)]) for p in range(len(names))]).reshape(
-        -1, 4
-    )
-    shapes = places // len(CYCLE) % len(MARKERS) if len(names) else places
+    colours = np.array([to_rgba(colour) for colour in CYCLE])[places % len(CYCLE)]
+    shapes = places // len(CYCLE) % len(MARKERS)
     for shape in np.unique(shapes):
         here = shapes == shape
         ax.scatter(
             *xy[~outside][here].T,
             s=size,
-            c=colours[places[here]],
+            c=colours[here],
             marker=MARKERS[shape],
             linewidths=0,
         )
@@ -136,7 +134,10 @@ def _draw_groups(
         ax.set_xlabel(f"{count(len(names), 'identity', 'identities')}{unknown}")
 
 
-_MAP_NOTE = "A map keeps neighbourhoods, not distances: its axes have no unit. Colours repeat with another shape."
+_MAP_NOTE = (
+    "A map keeps neighbourhoods, not distances: its axes have no unit. Colours repeat with "
+    "another shape."
+)
 
 
 @styled
@@ -151,7 +152,7 @@ def feature_map(xy: Any, colour_by: Any, *, title: str = "", kind: str = "cluste
     check_option("kind", kind, KINDS)
     same_length(xy=xy, colour_by=colour_by)
     figure = new_figure(8, 6.2, title=title, note=_MAP_NOTE)
-    _draw_map(figure.subplots(), xy, colour_by, kind, "")
+    draw_map(figure.subplots(), xy, colour_by, kind, "")
     return figure
 
 
@@ -163,35 +164,24 @@ def feature_maps(
     before and after) of dicts with the keys xy (N, 2), colour_by (N,) or None, kind,
     and title. `row_labels` name the rows.
     """
-    rows = (
-        [[panels[i] for i in range(len(panels))]]
-        if panels and isinstance(panels[0], Mapping)
-        else [list(r) for r in panels]
-    )
+    if panels and isinstance(panels[0], Mapping):
+        panels = [panels]
+    rows = [list(row) for row in panels]
     if not rows or not all(rows):
         raise KitError(
             "feature_maps: no panels given; give dicts with xy, colour_by, kind and title."
         )
     columns = max(len(row) for row in rows)
-    figure = new_figure(
-        min(3.3 * columns, 10) if columns > 2 else 4.5 * columns,
-        3.6 * len(rows) + 0.7,
-        title=title,
-        note=_MAP_NOTE,
-    )
+    width = min(3.3 * columns, 10) if columns > 2 else 4.5 * columns
+    figure = new_figure(width, 3.6 * len(rows) + 0.7, title=title, note=_MAP_NOTE)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for r, row in enumerate(rows):
         for ax, panel in zip(axes[r], row):
-            check_option("kind", panel.get("kind", "cluster"), KINDS)
+            kind = panel.get("kind", "cluster")
+            check_option("kind", kind, KINDS)
             xy = np.asarray(panel["xy"], float).reshape(-1, 2)
             same_length(xy=xy, colour_by=panel["colour_by"])
-            _draw_map(
-                ax,
-                xy,
-                panel["colour_by"],
-                panel.get("kind", "cluster"),
-                panel.get("title", ""),
-            )
+            draw_map(ax, xy, panel["colour_by"], kind, panel.get("title", ""))
         for ax in axes[r, len(row) :]:
             ax.set_axis_off()
         if r < len(row_labels):
@@ -216,12 +206,10 @@ def _matrix(
         raise KitError(
             f"viz: {len(labels)} labels for {len(values)} rows; give one label a row."
         )
-    if order is None:
-        order = (
-            np.arange(len(values))
-            if labels is None
-            else np.argsort(np.asarray(labels), kind="stable")
-        )
+    if order is None and labels is None:
+        order = np.arange(len(values))
+    elif order is None:
+        order = np.argsort(np.asarray(labels), kind="stable")
     order = np.asarray(order, dtype=np.int64)
     figure = new_figure(8, 6.6, title=title, note=note)
     ax = figure.subplots()
@@ -255,16 +243,15 @@ def _group_borders(ax: Axes, labels: np.ndarray) -> None:
 
 @styled
 def similarity_heatmap(
-    sim: Any, order: Any = None, labels: Any = None, *, title: str | None = None
+    sim: Any,
+    order: Any = None,
+    labels: Any = None,
+    *,
+    title: str = "Similarities: good groups are bright blocks on the diagonal",
 ) -> Figure:
     """Cosine similarities (n, n) as an image; rows in `order` (n,), else sorted by
     `labels` (n,), lines between.
     """
-    title = (
-        "Similarities: good groups are bright blocks on the diagonal"
-        if title is None
-        else title
-    )
     return _matrix(
         np.asarray(sim, float),
         order,
@@ -278,7 +265,11 @@ def similarity_heatmap(
 
 @styled
 def jaccard_matrix(
-    distances: Any, order: Any = None, labels: Any = None, *, title: str | None = None
+    distances: Any,
+    order: Any = None,
+    labels: Any = None,
+    *,
+    title: str = "Jaccard distances: dark blocks are pictures that share their neighbours",
 ) -> Figure:
     """Jaccard distances, dense (n, n) or scipy.sparse (pairs not stored stay white);
     rows as in the heat map.
@@ -294,17 +285,10 @@ def jaccard_matrix(
         dense[pairs.row, pairs.col] = pairs.data
     else:
         dense = np.asarray(distances, float)
-    absent = np.isnan(dense).mean() if dense.size else 0.0
-    note = (
-        f"White: the {absent:.0%} of pairs farther apart than the graph stores."
-        if absent
-        else ""
-    )
-    title = (
-        "Jaccard distances: dark blocks are pictures that share their neighbours"
-        if title is None
-        else title
-    )
+    note = ""
+    if np.isnan(dense).any():
+        absent = np.isnan(dense).mean()
+        note = f"White: the {absent:.0%} of pairs farther apart than the graph stores."
     return _matrix(
         dense,
         order,

@@ -28,6 +28,8 @@ from dkdmpl_kit.viz.style import (
     styled,
 )
 
+_KIND_COLOURS = ("grey", "purple", "sky", "black")  # of kinds of noise: not a method's
+
 
 @styled
 def camera_error_maps(
@@ -37,7 +39,7 @@ def camera_error_maps(
     split: Any,
     same: Any,
     *,
-    title: str | None = None,
+    title: str = "Errors by pair of cameras: the diagonal is one camera with itself",
 ) -> Figure:
     """Rates of wrongly merged and wrongly split pairs by the cameras of their two
     images, with the counts behind them.
@@ -45,11 +47,6 @@ def camera_error_maps(
     cameras (C,); the rest (C, C), symmetric counts of pairs, wrong ones and all
     (`noise.camera_pair_errors`).
     """
-    title = (
-        "Errors by pair of cameras: the diagonal is one camera with itself"
-        if title is None
-        else title
-    )
     figure = new_figure(9.5, 4.4, title=title)
     panels = (
         ("wrong among pairs in one cluster (merged)", merged, together),
@@ -71,6 +68,7 @@ def camera_error_maps(
         if len(cameras) <= 8:
             for (y, x), value in np.ndenumerate(rate):
                 text = "no pair" if np.isnan(value) else f"{value:.0%}\nof {pairs[y, x]:,}"
+                box = {"facecolor": "#777777", "linewidth": 0} if np.isnan(value) else None
                 ax.text(
                     x,
                     y,
@@ -79,9 +77,7 @@ def camera_error_maps(
                     va="center",
                     fontsize=7,
                     color="black" if value > 0.5 else "white",
-                    bbox={"facecolor": "#777777", "linewidth": 0}
-                    if np.isnan(value)
-                    else None,
+                    bbox=box,
                     in_layout=False,
                 )
         ax.set(title=name, xlabel="camera", ylabel="camera")
@@ -93,13 +89,14 @@ def camera_error_maps(
 
 
 @styled
-def change_curves(table: Mapping[str, Any], *, title: str | None = None) -> Figure:
+def change_curves(
+    table: Mapping[str, Any], *, title: str = "How labels move from epoch to epoch"
+) -> Figure:
     """How labels move over the epochs: clusters that come, go, split and merge (left),
     images that change (right).
 
     table: columns (E - 1,) of `noise.change_table`.
     """
-    title = "How labels move from epoch to epoch" if title is None else title
     figure = new_figure(9.5, 3.9, title=title)
     groups = (
         ("clusters (count)", ("births", "deaths", "splits", "merges")),
@@ -128,7 +125,9 @@ def change_curves(table: Mapping[str, Any], *, title: str | None = None) -> Figu
 
 @styled
 def cause_effects(
-    effects: Mapping[str, tuple[Any, Any, Any, Any]], *, title: str | None = None
+    effects: Mapping[str, tuple[Any, Any, Any, Any]],
+    *,
+    title: str = "What wrong pairs have in common, against right ones",
 ) -> Figure:
     """Odds ratios of what may cause wrong pairs, with intervals, on a log axis; right
     of 1 makes errors likelier.
@@ -137,14 +136,12 @@ def cause_effects(
     of `noise.noise_causes`.
     """
     most = max((len(names) for names, *_ in effects.values()), default=0)
-    title = "What wrong pairs have in common, against right ones" if title is None else title
     figure = new_figure(9.5, 1.9 + 0.36 * max(most, 2), title=title)
     if not effects:
         say(figure.subplots(), "No causes to show.")
         return figure
-    for ax, (kind, (names, ratio, low, high)) in zip(
-        figure.subplots(1, len(effects), squeeze=False)[0], effects.items()
-    ):
+    axes = figure.subplots(1, len(effects), squeeze=False)[0]
+    for ax, (kind, (names, ratio, low, high)) in zip(axes, effects.items()):
         if not same_length(names=names, odds_ratio=ratio, low=low, high=high):
             say(ax, f"{kind}: nothing to compare.")
             continue
@@ -162,9 +159,8 @@ def cause_effects(
         )
         ax.grid(axis="x")
         lowest, highest = ax.get_xlim()
-        wide = (
-            highest > 1e3 * lowest
-        )  # then 2 and 5 between the decades would run into each other
+        # where it is wide, 2 and 5 between the decades would run into each other
+        wide = highest > 1e3 * lowest
         ax.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5), numticks=8))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
@@ -217,7 +213,7 @@ def noise_curves(
     results: Mapping[str, Any],
     *,
     metric: str = "mAP (0 to 1)",
-    title: str | None = None,
+    title: str = "How much noise a method bears",
     note: str = "",
 ) -> Figure:
     """What a rate of wrong labels costs each method: mean over the seeds, bars of one
@@ -226,9 +222,7 @@ def noise_curves(
     rates (R,) shares of wrong labels; results {method: (R,) or one row a seed (S, R)},
     NaN where not measured.
     """
-    figure = new_figure(
-        8, 4.4, title="How much noise a method bears" if title is None else title, note=note
-    )
+    figure = new_figure(8, 4.4, title=title, note=note)
     ax = figure.subplots()
     if not results:
         say(ax, "No results to show.")
@@ -257,10 +251,9 @@ def _draw_bars(
     seeds = (~np.isnan(values)).sum(axis=0)
     shown = seeds > 0
     mean = np.nanmean(values[:, shown], axis=0)
-    spread = [
-        np.std(column[~np.isnan(column)], ddof=1) if n > 1 else 0
-        for column, n in zip(values.T[shown], seeds[shown])
-    ]
+    spread = np.zeros(len(mean))
+    several = seeds[shown] > 1
+    spread[several] = np.nanstd(values[:, seeds > 1], axis=0, ddof=1)
     ax.errorbar(
         rates[shown],
         mean,
@@ -277,7 +270,7 @@ def noise_panels(
     curves: Mapping[str, Mapping[str, tuple[Any, Any]]],
     gains: Sequence[Mapping[str, Any]],
     *,
-    title: str | None = None,
+    title: str = "Wrong labels on purpose: what a method bears, and what it gains",
     note: str = "",
 ) -> Figure:
     """By kind of noise: mAP against the rate (above), and what each method gains over
@@ -287,12 +280,6 @@ def noise_panels(
     deviation; gains: rows of `robustness.gains`, bars of the 95 % t interval over
     seeds, drawn beside one another; kind "none" stands at rate 0.
     """
-    title = (
-        "Wrong labels on purpose: what a method bears, and what it gains over cluster "
-        "contrast"
-        if title is None
-        else title
-    )
     figure = new_figure(max(3.6 * len(curves), 7), 6.4, title=title, note=note)
     if not curves:
         say(figure.subplots(), "No results to show.")
@@ -301,23 +288,20 @@ def noise_panels(
     for (kind, methods), top, bottom in zip(curves.items(), *axes):
         for method, (rates, values) in methods.items():
             values = 100 * np.atleast_2d(np.asarray(values, float))
-            _draw_bars(
-                top, np.asarray(rates, float), values, method_look(method, list(methods))
-            )
-        top.set(title=f"{'no' if kind == 'none' else kind.replace('_', ' ')} noise")
+            look = method_look(method, list(methods))
+            _draw_bars(top, np.asarray(rates, float), values, look)
+        name = "no" if kind == "none" else kind.replace("_", " ")
+        top.set(title=f"{name} noise")
         bottom.axhline(0, color="black", linewidth=1.2)
         shown = [row for row in gains if row["kind"] in (kind, "none")]
         names = list(dict.fromkeys(row["method"] for row in shown))
         for place, name in enumerate(names):
-            mine = sorted(
-                (row for row in shown if row["method"] == name), key=lambda row: row["rate"]
-            )
+            mine = [row for row in shown if row["method"] == name]
+            mine.sort(key=lambda row: row["rate"])
             colour, marker, _ = method_look(name, names)
-            x = np.array([row["rate"] for row in mine]) + 0.022 * (
-                place - (len(names) - 1) / 2
-            )  # beside one another
+            shift = 0.022 * (place - (len(names) - 1) / 2)  # beside one another
             bottom.errorbar(
-                x,
+                [row["rate"] + shift for row in mine],
                 [100 * row["mean"] for row in mine],
                 [100 * (row["half"] or 0) for row in mine],
                 color=colour,
@@ -334,7 +318,9 @@ def noise_panels(
 
 @styled
 def margin_gain(
-    panels: Mapping[str, Sequence[tuple[str, float, float]]], *, title: str | None = None
+    panels: Mapping[str, Sequence[tuple[str, float, float]]],
+    *,
+    title: str = "P2's break-even margin, and what GKD gained",
 ) -> Figure:
     """Did P2's break-even predict GKD's gain? One panel a moment of measuring, one
     point a condition and seed.
@@ -342,22 +328,22 @@ def margin_gain(
     panels: {"first" or "last" epoch: rows (kind, break-even margin, gain in mAP from 0
     to 1)}; shaded: the signs agree.
     """
-    title = "P2's break-even margin, and what GKD gained" if title is None else title
     figure = new_figure(10, 4.6, title=title)
     axes = figure.subplots(1, max(len(panels), 1), squeeze=False, sharey=True)[0]
     for ax, (when, points) in zip(axes, panels.items()):
         if not points:
             say(ax, "No pairs of runs to compare.")
             continue
-        margins, gained = np.array([p[1:] for p in points], float).T * np.array([[1], [100]])
+        margins = np.array([margin for _, margin, _ in points], float)
+        gained = 100 * np.array([gain for _, _, gain in points], float)
         reach = 1.1 * max(abs(margins).max(), 1e-3)
         height = 1.15 * max(abs(gained).max(), 1e-3)
         for x, y in ((reach, height), (-reach, -height)):
             ax.fill_between((0, x), 0, y, color=PALETTE["right"], alpha=0.1, linewidth=0)
-        for place, kind in enumerate(dict.fromkeys(p[0] for p in points)):
-            mine = [k == kind for k, *_ in points]
-            # not a method's
-            colour = PALETTE[("grey", "purple", "sky", "black")[place % 4]]
+        kinds = np.array([kind for kind, _, _ in points])
+        for place, kind in enumerate(dict.fromkeys(kinds.tolist())):
+            mine = kinds == kind
+            colour = PALETTE[_KIND_COLOURS[place % len(_KIND_COLOURS)]]
             ax.plot(
                 margins[mine],
                 gained[mine],
@@ -375,16 +361,19 @@ def margin_gain(
             title=f"margin after the {when} epoch",
             xlabel="break-even margin (right: P2 says GKD's label is better)",
         )
-        figure.legend(
-            *ax.get_legend_handles_labels(), loc="outside lower left", ncols=4
-        ) if ax is axes[0] else None
+        if ax is axes[0]:
+            entries = ax.get_legend_handles_labels()
+            figure.legend(*entries, loc="outside lower left", ncols=4)
     axes[0].set_ylabel("gain of GKD over cluster contrast (mAP points)")
     return figure
 
 
 @styled
 def break_even_curve(
-    epochs: Any, runs: Mapping[str, tuple[Any, Any]], *, title: str | None = None
+    epochs: Any,
+    runs: Mapping[str, tuple[Any, Any]],
+    *,
+    title: str = "P2: where the teacher's mass exceeds the hard label's accuracy",
 ) -> Figure:
     """P2 epoch by epoch: accuracy of the hard label and the teacher's mass on the true
     cluster; above it, GKD's label gains.
@@ -392,11 +381,6 @@ def break_even_curve(
     epochs (E,); runs {run: (accuracy 1 - eta (E,), mass E e[y*] (E,))}. The margin is
     mass less accuracy. method: P2.
     """
-    title = (
-        "P2: where the teacher's mass exceeds the hard label's accuracy"
-        if title is None
-        else title
-    )
     figure = new_figure(max(5 * len(runs), 7), 4.2, title=title)
     axes = figure.subplots(1, max(len(runs), 1), squeeze=False, sharey=True)[0]
     if not runs or not len(epochs):
@@ -448,7 +432,7 @@ def reliability_diagrams(
     views: Mapping[str, tuple[Any, Any, Any]],
     *,
     errors: Mapping[str, float] | None = None,
-    title: str | None = None,
+    title: str = "Reliability: on the diagonal a label is right as often as it says",
 ) -> Figure:
     """Is a view right as often as it says? One panel a view: accuracy against
     confidence by bin, and the pictures per bin.
@@ -457,11 +441,6 @@ def reliability_diagrams(
     filled bins}; `errors` {view: ECE} (Guo et al. 2017). On the diagonal a view is
     calibrated; below it, it is too sure.
     """
-    title = (
-        "Reliability: on the diagonal a label is right as often as it says"
-        if title is None
-        else title
-    )
     figure = new_figure(max(2.7 * len(views), 6), 3.9, title=title)
     axes = figure.subplots(1, max(len(views), 1), squeeze=False, sharey=True)[0]
     if not views:
@@ -479,16 +458,17 @@ def reliability_diagrams(
             s=12 + 160 * pictures / max(pictures.sum(), 1),
             color=colour,
             zorder=3,
-            clip_on=False,
-        )  # a large point on the edge stays whole
-        error = (errors or {}).get(name)
+            clip_on=False,  # a large point on the edge stays whole
+        )
+        heading = VIEW_LABELS.get(name, name).replace(": ", "\n")
+        if (errors or {}).get(name) is not None:
+            heading += f"\nECE {errors[name]:.2f}"
         ax.set(
             xlim=(-0.03, 1.03),
             ylim=(-0.03, 1.03),
             xlabel="confidence",
             aspect="equal",
-            title=VIEW_LABELS.get(name, name).replace(": ", "\n")
-            + ("" if error is None else f"\nECE {error:.2f}"),
+            title=heading,
         )
     axes[0].set_ylabel("accuracy (0 to 1)")
     return figure

@@ -20,7 +20,7 @@ from matplotlib.ticker import (
 )
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.viz.pictures import _GAP, _cell, as_pictures, mosaic
+from dkdmpl_kit.viz.pictures import GAP, as_pictures, corner_of, mosaic
 from dkdmpl_kit.viz.style import CYCLE, MARKERS, PALETTE, new_figure, same_length, say, styled
 
 _KIND_NAMES = {
@@ -52,19 +52,15 @@ def pair_cause_bars(
         say(ax, f"No pair is wrongly {kind}.")
         return figure
     y = np.arange(len(names))
-    ax.barh(y, counts, 0.62, color=[PALETTE[kind]] * (len(names) - 1) + [PALETTE["light"]])
-    for place, (pairs, share, holds, odds, low, high) in enumerate(
-        zip(
-            *(
-                table[column]
-                for column in ("pairs", "share", "holds", "odds_ratio", "low", "high")
-            )
-        )
-    ):
-        text = f"{pairs:,} ({share:.0%})"
-        if not np.isnan(odds):
-            text += f" · true of {holds:.0%} · odds ×{_short(odds)} ({_short(low)} to {_short(high)})"
-        ax.text(pairs, place, "  " + text, va="center", ha="left", fontsize=9)
+    bars = ax.barh(y, counts, 0.62, color=PALETTE[kind])
+    bars[-1].set_facecolor(PALETTE["light"])  # no cause
+    for place in range(len(names)):
+        row = {column: values[place] for column, values in table.items()}
+        text = f"{row['pairs']:,} ({row['share']:.0%})"
+        if not np.isnan(row["odds_ratio"]):
+            text += f" · true of {row['holds']:.0%} · odds ×{_short(row['odds_ratio'])}"
+            text += f" ({_short(row['low'])} to {_short(row['high'])})"
+        ax.text(row["pairs"], place, "  " + text, va="center", ha="left", fontsize=9)
     ax.set_yticks(y, names)
     ax.set_xticks(MaxNLocator(4, integer=True).tick_values(0, counts.max()))
     ax.set(
@@ -77,19 +73,19 @@ def pair_cause_bars(
 
 
 def _short(value: float) -> str:
-    digits = (
-        2 if 0.9 < value < 1.1 else 1
-    )  # beside 1 a digit more: which side it is on decides
-    return (
-        "?" if np.isnan(value) else f"{value:.0f}" if value >= 10 else f"{value:.{digits}f}"
-    )
+    """An odds ratio as text; near 1 with a digit more, as the side of 1 decides."""
+    if np.isnan(value):
+        return "?"
+    if value >= 10:
+        return f"{value:.0f}"
+    return f"{value:.2f}" if 0.9 < value < 1.1 else f"{value:.1f}"
 
 
 @styled
 def factor_map(
     effects: Mapping[str, tuple[Any, Any, Any, Any]],
     *,
-    title: str | None = None,
+    title: str = "What wrong pairs share more (orange) or less often (purple) than right ones",
     note: str = "",
 ) -> Figure:
     """Factor x kind of error: the odds ratio as colour, and how often the factor holds
@@ -99,11 +95,6 @@ def factor_map(
     share_right (F,))} of `noise.noise_causes`.
     """
     names = list(dict.fromkeys(name for rows, *_ in effects.values() for name in rows))
-    title = (
-        "What wrong pairs share more often (orange) or less often (purple) than right ones"
-        if title is None
-        else title
-    )
     figure = new_figure(9.5, 1.8 + 0.5 * max(len(names), 2), title=title, note=note)
     ax = figure.subplots()
     if not names:
@@ -116,11 +107,11 @@ def factor_map(
             y = names.index(name)
             odds[y, x] = value
             far = abs(np.log(max(value, 1e-6))) > np.log(6)
+            shares = f"{among_wrong:.0%} of wrong, {among_right:.0%} of right pairs"
             ax.text(
                 x,
                 y,
-                f"odds ×{value:.2g}\n{among_wrong:.0%} of wrong, {among_right:.0%} of "
-                "right pairs",
+                f"odds ×{value:.2g}\n{shares}",
                 ha="center",
                 va="center",
                 fontsize=9,
@@ -177,25 +168,21 @@ def pair_pictures(
             f"pair_pictures: {len(captions)} captions for {len(couples)} pairs; give "
             "one a pair."
         )
+    colour = PALETTE.get(kind, PALETTE["grey"])
     rows = -(-len(couples) // per_row)
     height, width = couples[0].shape[:2]
     lines = max((caption.count("\n") + 1 for caption in captions), default=0)
-    each = 9.3 / (per_row * (1 + _GAP) + _GAP) * (height / width + 2 * _GAP) + 0.17 * lines
+    each = 9.3 / (per_row * (1 + GAP) + GAP) * (height / width + 2 * GAP) + 0.17 * lines
     figure = new_figure(
         9.5, 0.15 + 0.3 * bool(title) + 0.3 * bool(note) + rows * each, title=title, note=note
     )
     for r, ax in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):
         cells = couples[r * per_row : (r + 1) * per_row]
         ax.set_anchor("N")
-        mosaic(ax, [[*cells, *[None] * (per_row - len(cells))]], (height, width))
+        mosaic(ax, [cells], (height, width), columns=per_row)
         for c in range(len(cells)):
-            _frame_pair(
-                ax,
-                c,
-                (height, width),
-                PALETTE.get(kind, PALETTE["grey"]),
-                captions[r * per_row + c] if captions else "",
-            )
+            caption = captions[r * per_row + c] if captions else ""
+            _frame_pair(ax, c, (height, width), colour, caption)
     return figure
 
 
@@ -205,7 +192,7 @@ def _frame_pair(
     """One frame and one line between the two pictures, drawn as one path; the caption
     stands below.
     """
-    y, x = _cell(0, column, *size)
+    y, x = corner_of(0, column, *size)
     bottom = y + size[0]
     right = x + size[1]
     middle = x + size[1] / 2
@@ -234,13 +221,12 @@ def noise_response_curves(
     """
     measures = ("ari", "pair_precision", "pair_recall")
     if title is None:
-        title = f"Injected noise, {noise.replace('_', ' ')}: agreement, and what marks wrongly {kind} pairs"
+        name = noise.replace("_", " ")
+        title = f"Injected noise, {name}: agreement, and what marks wrongly {kind} pairs"
     figure = new_figure(9.5, 3.9, title=title)
     left, right = figure.subplots(1, 2)
-    for ax, names in (
-        (left, measures),
-        (right, [name for name in table if name not in (*measures, "rate")]),
-    ):
+    factors = [name for name in table if name not in (*measures, "rate")]
+    for ax, names in ((left, measures), (right, factors)):
         drawn = [name for name in names if not np.isnan(table[name]).all()]
         for name, colour, marker in zip(drawn, CYCLE, MARKERS):
             label = "ARI" if name == "ari" else name.replace("_", " ")

@@ -29,7 +29,7 @@ from dkdmpl_kit.viz.style import (
     styled,
 )
 
-_GAP = 0.14  # between thumbnails, as a share of their width
+GAP = 0.14  # between thumbnails, as a share of their width
 _MARKS = {"right": "✓", "wrong": "✗", "junk": "–"}
 
 
@@ -51,26 +51,35 @@ def as_pictures(pictures: Any, indices: Any = None) -> np.ndarray:
     return chosen if shape[3] == 3 else chosen.transpose(0, 2, 3, 1)
 
 
-def _cell(row: int, column: int, height: int, width: int) -> tuple[int, int]:
+def one_picture(picture: Any) -> np.ndarray:
+    """One picture, uint8 (3, H, W) or (H, W, 3), as (H, W, 3)."""
+    return as_pictures(np.asarray(picture)[None])[0]
+
+
+def corner_of(row: int, column: int, height: int, width: int) -> tuple[int, int]:
     """Top-left pixel of a cell."""
-    gap = max(int(round(_GAP * width)), 2)
+    gap = max(int(round(GAP * width)), 2)
     return gap + row * (height + gap), gap + column * (width + gap)
 
 
 def mosaic(
-    ax: Axes, cells: Sequence[Sequence[np.ndarray | None]], size: tuple[int, int]
+    ax: Axes,
+    cells: Sequence[Sequence[np.ndarray | None]],
+    size: tuple[int, int],
+    *,
+    columns: int = 0,
 ) -> None:
-    """Draw rows of pictures (each (H, W, 3) uint8, None = left empty) as one image in
-    pixel coordinates.
+    """Draw rows of pictures, each (H, W, 3) uint8 or None for an empty place, as one
+    image in pixel coordinates, at least `columns` wide.
     """
     rows = len(cells)
-    columns = max((len(row) for row in cells), default=0)
+    columns = max([columns, *(len(row) for row in cells)])
     height, width = size
-    canvas = np.full((*_cell(rows, columns, height, width), 3), 255, np.uint8)
+    canvas = np.full((*corner_of(rows, columns, height, width), 3), 255, np.uint8)
     for r, row in enumerate(cells):
         for c, picture in enumerate(row):
             if picture is not None:
-                y, x = _cell(r, c, height, width)
+                y, x = corner_of(r, c, height, width)
                 canvas[y : y + height, x : x + width] = picture
     ax.imshow(canvas, interpolation="antialiased")
     ax.set_axis_off()
@@ -82,7 +91,7 @@ def frame(
     """Frame one cell, with an optional mark in its corner, so that the colour does not
     speak alone.
     """
-    y, x = _cell(row, column, *size)
+    y, x = corner_of(row, column, *size)
     ax.add_patch(
         Rectangle(
             (x - 1, y - 1),
@@ -108,17 +117,19 @@ def frame(
         )
 
 
-def _head(ax: Axes, column: int, size: tuple[int, int], text: str) -> None:
-    y, x = _cell(0, column, *size)
+def name_column(ax: Axes, column: int, size: tuple[int, int], text: str) -> None:
+    """Write `text` above a column of the mosaic."""
+    y, x = corner_of(0, column, *size)
     ax.text(x + size[1] / 2, y - 0.12 * size[1], text, ha="center", va="bottom", fontsize=9)
 
 
-def _side(ax: Axes, row: int, size: tuple[int, int], text: str) -> None:
-    y, x = _cell(row, 0, *size)
+def name_row(ax: Axes, row: int, size: tuple[int, int], text: str) -> None:
+    """Write `text` at the left of a row of the mosaic."""
+    y, x = corner_of(row, 0, *size)
     ax.text(x - 0.15 * size[1], y + size[0] / 2, text, ha="right", va="center", fontsize=9)
 
 
-def _sheet(
+def sheet_figure(
     rows: int,
     columns: int,
     size: tuple[int, int],
@@ -130,9 +141,9 @@ def _sheet(
     """A figure fit for a mosaic: at most 9.5 in wide, thumbnails at most 0.7 in, room
     of `side` in for row labels.
     """
-    cell = min(0.7, (9.5 - side) / (columns * (1 + _GAP) + _GAP))
-    width = max(cell * (columns * (1 + _GAP) + _GAP) + side, 6.0)
-    height = cell * (rows * (size[0] / size[1] + _GAP) + _GAP)
+    cell = min(0.7, (9.5 - side) / (columns * (1 + GAP) + GAP))
+    width = max(cell * (columns * (1 + GAP) + GAP) + side, 6.0)
+    height = cell * (rows * (size[0] / size[1] + GAP) + GAP)
     return new_figure(
         width, height + 0.45 + 0.3 * bool(title) + 0.35 * bool(note), title=title, note=note
     )
@@ -163,23 +174,21 @@ def contact_sheet(
     row_of = np.arange(len(pictures)) // max_columns if rows is None else np.asarray(rows)
     column_of = None if rows is None or columns is None else np.asarray(columns)
     values = np.unique(row_of)[:max_rows]
-    heads = (
-        []
-        if column_of is None
-        else np.unique(column_of)[: max(max_columns // per_cell, 1)].tolist()
-    )
-    places = _places(
-        row_of, values, column_of, heads, max_columns if column_of is None else per_cell
-    )
+    heads = []
+    room = max_columns
+    if column_of is not None:
+        heads = np.unique(column_of)[: max(max_columns // per_cell, 1)].tolist()
+        room = per_cell
+    places = _places(row_of, values, column_of, heads, room)
     note = "" if rows is not None else f"{UNKNOWN}: they stand in file order."
     if title is None:
-        title = f"Each row is one {row_name}" * (
-            rows is not None
-        ) + f", each column one {column_name}" * bool(heads)
+        title = "" if rows is None else f"Each row is one {row_name}"
+        if heads:
+            title += f", each column one {column_name}"
     width = len(heads) * per_cell or max((c + 1 for _, c, _ in places), default=1)
     shown = as_pictures(pictures, [i for *_, i in places])
     size = shown.shape[1:3]
-    figure = _sheet(max(len(values), 1), width, size, title=title, note=note, side=0.6)
+    figure = sheet_figure(max(len(values), 1), width, size, title=title, note=note, side=0.6)
     ax = figure.subplots()
     if not places:
         say(ax, "No pictures to show.")
@@ -228,15 +237,11 @@ def _label_sheet(
     is called by its name.
     """
     for r, value in enumerate(values):
-        _side(
-            ax,
-            r,
-            size,
-            "outliers" if names[0] == "cluster" and value == -1 else f"{names[0]}\n{value}",
-        )
+        outliers = names[0] == "cluster" and value == -1
+        name_row(ax, r, size, "outliers" if outliers else f"{names[0]}\n{value}")
     for c, head in enumerate(heads):
-        y, x = _cell(0, c * per_cell, *size)
-        right = _cell(0, (c + 1) * per_cell - 1, *size)[1] + size[1]
+        y, x = corner_of(0, c * per_cell, *size)
+        right = corner_of(0, (c + 1) * per_cell - 1, *size)[1] + size[1]
         text = f"{head + 1}" if names[1] == "camera" and int(head) >= 0 else f"{head}"
         ax.text(
             (x + right) / 2,
@@ -276,20 +281,14 @@ def ranking_grid(
     kinds = _judgements(matches, junk, len(queries), top)
     note = f"{UNKNOWN}: nothing is marked right or wrong."
     if kinds is not None:
-        note = f"✓ same identity, ✗ another one{', – same identity and camera: not counted' * ('junk' in kinds)}."
+        note = "✓ same identity, ✗ another one"
+        note += ", – same identity and camera: not counted." if "junk" in kinds else "."
     if title is None:
-        first = (
-            []
-            if kinds is None or not top
-            else [kind for kind in kinds[:, 0] if kind != "junk"]
-        )
         title = f"The {top} nearest gallery pictures of each query"
-        title += (
-            f": {first.count('right')} of {len(first)} first places are right"
-            if first
-            else ""
-        )
-    figure = _sheet(
+        first = [] if kinds is None or not top else kinds[kinds[:, 0] != "junk", 0].tolist()
+        if first:
+            title += f": {first.count('right')} of {len(first)} first places are right"
+    figure = sheet_figure(
         max(len(queries), 1),
         top + 1,
         size,
@@ -303,11 +302,11 @@ def ranking_grid(
         return figure
     mosaic(ax, [[query, *row] for query, row in zip(queries, ranked)], size)
     for column in range(top + 1):
-        _head(ax, column, size, f"{column}" if column else "query")
+        name_column(ax, column, size, f"{column}" if column else "query")
     for r in range(len(queries)):
         frame(ax, r, 0, size, PALETTE["query"])
         if titles:
-            _side(ax, r, size, titles[r])
+            name_row(ax, r, size, titles[r])
         for c, kind in enumerate([] if kinds is None else kinds[r, : len(ranked[r])]):
             frame(ax, r, c + 1, size, PALETTE[kind], _MARKS[kind])
     return figure
@@ -336,9 +335,9 @@ def _compactness(features: np.ndarray, members: np.ndarray) -> float:
 def _purity(pids: np.ndarray) -> float:
     """Share of the most frequent identity among those known; 0 where none is."""
     seen = pids[pids >= 0]
-    return (
-        float(np.unique(seen, return_counts=True)[1].max() / len(seen)) if len(seen) else 0.0
-    )
+    if not len(seen):
+        return 0.0
+    return float(np.unique(seen, return_counts=True)[1].max() / len(seen))
 
 
 def _order(
@@ -346,15 +345,13 @@ def _order(
 ) -> tuple[dict[Any, float], tuple[str, str], str]:
     """A score a cluster, what its best and its worst are called, and the score's name."""
     if pids is not None:
-        return (
-            {k: _purity(pids[m]) for k, m in clusters.items()},
-            ("purest", "most mixed"),
-            "purity",
-        )
+        scores = {k: _purity(pids[m]) for k, m in clusters.items()}
+        return scores, ("purest", "most mixed"), "purity"
     if features is not None:
         scores = {k: _compactness(np.asarray(features), m) for k, m in clusters.items()}
         return scores, ("most compact", "loosest"), "compactness"
-    return {k: float(len(m)) for k, m in clusters.items()}, ("largest", "smallest"), "size"
+    scores = {k: float(len(m)) for k, m in clusters.items()}
+    return scores, ("largest", "smallest"), "size"
 
 
 def _gallery_rows(
@@ -373,11 +370,11 @@ def _gallery_rows(
     rows = []
     for head, k in [(heads[0], k) for k in best] + [(heads[1], k) for k in rest]:
         name = f"{head}:\ncluster {k}\n{count(len(clusters[k]), 'picture')}"
-        name += f"\n{how} {score[k]:.2f}" if how != "size" else ""
+        if how != "size":
+            name += f"\n{how} {score[k]:.2f}"
         if pids is not None:
-            name += "\n" + count(
-                len(_by_frequency(pids[clusters[k]])), "identity", "identities"
-            )
+            known_pids = _by_frequency(pids[clusters[k]])
+            name += "\n" + count(len(known_pids), "identity", "identities")
         rows.append((name, clusters[k]))
     outliers = np.flatnonzero(labels < 0)
     if outliers.size:
@@ -416,13 +413,16 @@ def cluster_gallery(
         note = f"{UNKNOWN}: clusters are ordered by {how}."
     else:
         found = "What the clustering put together: frames show the true identity"
-        note = "Frame colour and letter: true identity within the row, A the most frequent, ? unknown; outliers grey."
+        note = (
+            "Frame colour and letter: true identity within the row, A the most frequent, "
+            "? unknown; outliers grey."
+        )
     chosen = [
         _spread(members, None if pids is None else pids[members], per_cluster)
         for _, members in rows
     ]
     size = as_pictures(pictures, []).shape[1:3]
-    figure = _sheet(
+    figure = sheet_figure(
         max(len(rows), 1),
         per_cluster,
         size,
@@ -434,32 +434,20 @@ def cluster_gallery(
     if not rows:
         say(ax, "No pictures to show.")
         return figure
-    mosaic(
-        ax,
-        [
-            [*as_pictures(pictures, members), *[None] * (per_cluster - len(members))]
-            for members in chosen
-        ],
-        size,
-    )
+    cells = [as_pictures(pictures, members) for members in chosen]
+    mosaic(ax, cells, size, columns=per_cluster)
     for r, ((name, members), few) in enumerate(zip(rows, chosen)):
-        _side(ax, r, size, name)
-        names = (
-            []
-            if pids is None or name.startswith("outliers")
-            else _by_frequency(pids[members])
-        )
+        name_row(ax, r, size, name)
+        framed = pids is not None and not name.startswith("outliers")
+        names = _by_frequency(pids[members]) if framed else []
         for c, i in enumerate(few):
-            place = names.index(pids[i]) if names and pids[i] in names else None
-            colour = PALETTE["outlier"] if place is None else CYCLE[place % len(CYCLE)]
-            frame(
-                ax,
-                r,
-                c,
-                size,
-                colour,
-                "?" * bool(names) if place is None else chr(ord("A") + place % 26),
-            )
+            colour = PALETTE["outlier"]
+            mark = "?" if names else ""
+            if names and pids[i] in names:
+                place = names.index(pids[i])
+                colour = CYCLE[place % len(CYCLE)]
+                mark = chr(ord("A") + place % 26)
+            frame(ax, r, c, size, colour, mark)
     return figure
 
 
@@ -475,9 +463,7 @@ def _spread(members: np.ndarray, pids: np.ndarray | None, limit: int) -> np.ndar
     """
     if pids is not None:
         rank = {pid: place for place, pid in enumerate(_by_frequency(pids))}
-        members = members[
-            np.argsort([rank.get(pid, len(rank)) for pid in pids.tolist()], kind="stable")
-        ]
-    return members[
-        np.unique(np.linspace(0, len(members) - 1, min(limit, len(members))).astype(int))
-    ]
+        ranks = [rank.get(pid, len(rank)) for pid in pids.tolist()]
+        members = members[np.argsort(ranks, kind="stable")]
+    places = np.linspace(0, len(members) - 1, min(limit, len(members)))
+    return members[np.unique(places.astype(int))]

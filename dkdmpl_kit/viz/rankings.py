@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.viz.pictures import as_pictures
-from dkdmpl_kit.viz.style import PALETTE, UNKNOWN, new_figure, say, styled
+from dkdmpl_kit.viz.pictures import one_picture
+from dkdmpl_kit.viz.style import PALETTE, UNKNOWN, legend_entries, new_figure, say, styled
 
 GROUPS = (
     ("same identity, same camera", "sky", ":"),
@@ -24,7 +25,9 @@ MARKS = {"right": "green", "wrong": "vermillion", "junk": "junk"}
 
 @styled
 def query_distances(
-    views: Mapping[str, tuple[Sequence[Any], Any, Any]], *, title: str | None = None
+    views: Mapping[str, tuple[Sequence[Any], Any, Any]],
+    *,
+    title: str = "Cosine distances of all pairs (curves) and of this query's list (ticks)",
 ) -> Figure:
     """Distances of all pairs, and below them one query's first places; one panel a
     view, the same axis for all.
@@ -35,12 +38,7 @@ def query_distances(
     """
     if not views:
         raise KitError("query_distances: no views given; give at least one encoder's.")
-    figure = new_figure(
-        9.5,
-        3.2,
-        title=title
-        or "Cosine distances of all pairs (curves) and of this query's list (ticks)",
-    )
+    figure = new_figure(9.5, 3.2, title=title)
     axes = np.atleast_1d(figure.subplots(1, len(views), sharex=True))
     for ax, (name, (groups, distances, kinds)) in zip(axes, views.items()):
         ax.set_title(name)
@@ -51,15 +49,15 @@ def query_distances(
             yticks=[],
             ylabel="density of pairs" if ax is axes[0] else "",
         )
-    handles = {
-        label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels())
-    }
+    handles = {}
+    for ax in axes:
+        handles |= legend_entries(ax)
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=3)
     return figure
 
 
-def _draw_groups(ax, groups: Sequence[Any] | None) -> None:
+def _draw_groups(ax: Axes, groups: Sequence[Any] | None) -> None:
     if groups is None or not sum(len(group) for group in groups):
         say(ax, f"{UNKNOWN}:\npairs cannot be told apart.")
         return
@@ -78,17 +76,16 @@ def _draw_groups(ax, groups: Sequence[Any] | None) -> None:
             ax.stairs(density, edges, color=PALETTE[colour], fill=True, alpha=0.15)
 
 
-def _draw_ticks(ax, distances: np.ndarray, kinds: np.ndarray) -> None:
+def _draw_ticks(ax: Axes, distances: np.ndarray, kinds: np.ndarray) -> None:
     """One tick a listed picture, below the curves, in a row of its own for each kind."""
     low, high = ax.get_ylim()
     step = 0.09 * (high - low)
     for row, (kind, colour) in enumerate((*MARKS.items(), ("unknown", "black"))):
         here = distances[kinds == kind]
         if len(here):
-            y = low - (min(row, 2) + 1) * step
             ax.plot(
                 here,
-                np.full(len(here), y),
+                np.full(len(here), low - (min(row, 2) + 1) * step),
                 linestyle="",
                 marker="|",
                 markersize=9,
@@ -106,7 +103,7 @@ def activation_pairs(
     maps: Mapping[str, tuple[Any, Any]],
     *,
     scores: Mapping[str, float] | None = None,
-    title: str | None = None,
+    title: str = "Where the encoder finds the two alike",
 ) -> Figure:
     """A query and one gallery picture, as they are and with what each place adds to
     their similarity, one row a view.
@@ -116,33 +113,32 @@ def activation_pairs(
     is negative is left dark. The maps of a view share one scale. scores: {view:
     similarity}.
     """
-    pair = [as_pictures(np.asarray(picture)[None])[0] for picture in (query, other)]
+    pair = [one_picture(picture) for picture in (query, other)]
     tall = pair[0].shape[0] / pair[0].shape[1]
     width = 1.35 if tall > 1.3 else 1.9
     figure = new_figure(
         1.9 + 4 * width,
         1.0 + len(maps) * (width * tall + 0.35),
-        title=title or "Where the encoder finds the two alike",
+        title=title,
         note="Yellow: this place makes the two alike most. Grey: it does nothing, or "
         "makes them differ.",
     )
     axes = figure.subplots(len(maps), 4, squeeze=False)
     for row, (name, both) in zip(axes, maps.items()):
         highest = max(float(np.max(m)) for m in both) or 1.0
-        for ax, picture, heat, what in zip(
+        for (left, right), picture, heat, what in zip(
             row.reshape(2, 2), pair, both, ("query", "gallery")
         ):
-            ax[0].imshow(picture)
+            left.imshow(picture)
+            left.set_title(what)
             share = _upsampled(heat, picture.shape[:2]) / highest
-            ax[1].imshow(picture.mean(2) * 0.75, cmap="gray", vmin=0, vmax=255)
-            ax[1].imshow(
-                share, cmap="inferno", vmin=0, vmax=1, alpha=np.minimum(0.8, 1.6 * share)
-            )
-            ax[0].set_title(what)
-            ax[1].set_title("its map")
-            for one in ax:
-                one.set(xticks=[], yticks=[])
-                one.grid(False)
+            opacity = np.minimum(0.8, 1.6 * share)
+            right.imshow(picture.mean(2) * 0.75, cmap="gray", vmin=0, vmax=255)
+            right.imshow(share, cmap="inferno", vmin=0, vmax=1, alpha=opacity)
+            right.set_title("its map")
+            for ax in (left, right):
+                ax.set(xticks=[], yticks=[])
+                ax.grid(False)
         score = f"\nsimilarity {scores[name]:.2f}" if scores else ""
         row[0].set_ylabel(name + score, rotation=0, ha="right", va="center", labelpad=8)
     return figure

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.viz.labels import _hard_vector, _show_picture
+from dkdmpl_kit.viz.labels import hard_vector, show_picture
 from dkdmpl_kit.viz.maps import ERROR_LABELS
 from dkdmpl_kit.viz.style import (
     PALETTE,
@@ -28,12 +28,8 @@ from dkdmpl_kit.viz.style import (
     styled,
 )
 
-_STACK = {
-    "right": "",
-    "split": "//",
-    "merged": "xx",
-    "outlier": "",
-}  # from the bottom up, with hatches
+# from the bottom up, with hatches
+_STACK = {"right": "", "split": "//", "merged": "xx", "outlier": ""}
 
 
 def _per_seed(values: Any) -> np.ndarray:
@@ -57,9 +53,8 @@ def result_bars(
     place that says so)}.
     """
     many = len(rows) > 7  # their names then need more room, and several lines
-    figure = new_figure(
-        1.15 * len(rows) if many else 9, 4.2 + 0.5 * many, title=title, note=note
-    )
+    width, height = (1.15 * len(rows), 4.7) if many else (9, 4.2)
+    figure = new_figure(width, height, title=title, note=note)
     ax = figure.subplots()
     if not rows:
         say(ax, "No results to show.")
@@ -69,10 +64,12 @@ def result_bars(
     for x, (name, values) in enumerate(data.items()):
         colour, marker, label = method_look(name, list(data))
         seen = values[~np.isnan(values)]
-        label = textwrap.fill(label, 14) if many else label
-        ticks.append(f"{label}\n{count(len(seen), 'seed') if len(seen) else 'not measured'}")
+        if many:
+            label = textwrap.fill(label, 14)
         if not len(seen):
+            ticks.append(f"{label}\nnot measured")
             continue
+        ticks.append(f"{label}\n{count(len(seen), 'seed')}")
         ax.bar(x, seen.mean(), 0.62, color=colour, alpha=0.4, edgecolor=colour, linewidth=1.2)
         ax.scatter(
             [x] * len(seen),
@@ -87,8 +84,9 @@ def result_bars(
         ax.annotate(text, (x, seen.max()), (0, 6), textcoords="offset points", ha="center")
     arrays = list(data.values())
     for x, (one, two) in enumerate(zip(arrays[:-1], arrays[1:])):
-        for pair in zip(one, two) if paired and len(one) == len(two) > 1 else ():
-            ax.plot((x, x + 1), pair, color="#777777", linewidth=0.8, zorder=3)
+        if paired and len(one) == len(two) > 1:
+            for pair in zip(one, two):
+                ax.plot((x, x + 1), pair, color="#777777", linewidth=0.8, zorder=3)
     ax.set_xticks(range(len(data)), ticks)
     ax.set(ylabel=metric, xlim=(-0.5, len(data) - 0.5))
     ax.margins(y=0.12)
@@ -178,7 +176,7 @@ def error_kinds_bars(
     kinds: Sequence[Any] | None,
     *,
     epochs: Sequence[int] | None = None,
-    title: str | None = None,
+    title: str = "How pseudo labels go wrong, epoch by epoch",
 ) -> Figure:
     """Right, merged, split and outlier pictures as shares of all, one stacked bar an
     epoch.
@@ -186,17 +184,11 @@ def error_kinds_bars(
     kinds: for each epoch an array (N,) of those words, or a mapping {word: count};
     None: identities unknown.
     """
-    figure = new_figure(
-        9, 3.9, title="How pseudo labels go wrong, epoch by epoch" if title is None else title
-    )
+    figure = new_figure(9, 3.9, title=title)
     ax = figure.subplots()
     if not kinds:
-        say(
-            ax,
-            f"{UNKNOWN}, so errors cannot be told."
-            if kinds is None
-            else "No epochs to show.",
-        )
+        unknown = f"{UNKNOWN}, so errors cannot be told."
+        say(ax, unknown if kinds is None else "No epochs to show.")
         return figure
     same_length(kinds=kinds, epochs=epochs)
     counts = np.array([_kind_counts(kind) for kind in kinds])
@@ -256,25 +248,21 @@ def label_targets(
         )
     clusters = same_length(**values)
     columns = min(len(values), 3)
-    one_hot = _hard_vector(hard, clusters)
-    likes = (
-        np.max(list(values.values()), 0) + 2 * one_hot
-    )  # hard label and truth always among them
+    one_hot = hard_vector(hard, clusters)
+    # hard label and truth always among them
+    likes = np.max(list(values.values()), axis=0) + 2 * one_hot
     if truth is not None:
-        likes = likes + 2 * _hard_vector(truth, clusters)
+        likes = likes + 2 * hard_vector(truth, clusters)
     shown = np.argsort(-likes, kind="stable")[:top]
-    names = [f"{k}*" if k == truth else f"{k}" for k in shown] + ["others"] * (
-        clusters > len(shown)
-    )
+    names = [f"{k}*" if k == truth else f"{k}" for k in shown]
+    if clusters > len(shown):
+        names.append("others")
     rows = -(-len(values) // columns)
     figure = new_figure(9.5, 2.2 * rows + 0.9, title=title)
-    grid = figure.add_gridspec(
-        rows,
-        columns + 1,
-        width_ratios=(0.7 if picture is not None else 0.01, *[1.5] * columns),
-    )
+    room = 0.01 if picture is None else 0.7
+    grid = figure.add_gridspec(rows, columns + 1, width_ratios=(room, *[1.5] * columns))
     if picture is not None:
-        _show_picture(figure.add_subplot(grid[:, 0]), picture)
+        show_picture(figure.add_subplot(grid[:, 0]), picture)
     for j, (name, target) in enumerate(values.items()):
         ax = figure.add_subplot(grid[j // columns, j % columns + 1])
         heights = np.append(target[shown], np.delete(target, shown).sum())[: len(names)]
@@ -286,11 +274,9 @@ def label_targets(
             ax.bar(x, 1, 0.9, fill=False, edgecolor=PALETTE["black"], linewidth=1.2)
         ax.set_xticks(range(len(names)), names)
         ax.set(ylim=(0, 1.14), title=name, ylabel="probability" if j % columns == 0 else "")
-    add_note(
-        figure,
-        "x axis: cluster. Frame: the hard label."
-        + " Star: the true identity's cluster." * (truth is not None),
-    )
+    add_note(figure, "x axis: cluster. Frame: the hard label.")
+    if truth is not None:
+        add_note(figure, "Star: the true identity's cluster.")
     return figure
 
 
@@ -316,23 +302,22 @@ def cosine_table(
         3.4 + 0.9 * len(columns), 1.7 + 0.42 * len(rows), title=title, note=note
     )
     ax = figure.subplots()
-    image = ax.imshow(
-        values, cmap="PuOr", vmin=-1, vmax=1, aspect="auto"
-    )  # told apart by colour-blind people, too
+    # colours that colour-blind people tell apart, too
+    image = ax.imshow(values, cmap="PuOr", vmin=-1, vmax=1, aspect="auto")
     for (i, j), cosine in np.ndenumerate(values):
+        # adding 0.0 turns -0.0 into 0.0
+        text = "none" if np.isnan(cosine) else f"{round(cosine, 2) + 0.0:.2f}"
         ax.text(
             j,
             i,
-            "none" if np.isnan(cosine) else f"{round(cosine, 2) + 0.0:.2f}",
+            text,
             ha="center",
             va="center",
             fontsize=9,
             color="white" if abs(cosine) > 0.65 else "black",
         )
-    ax.set_xticks(
-        range(len(columns)),
-        [textwrap.fill(name, 13, break_long_words=False) for name in columns],
-    )
+    heads = [textwrap.fill(name, 13, break_long_words=False) for name in columns]
+    ax.set_xticks(range(len(columns)), heads)
     ax.set_yticks(range(len(rows)), list(rows))
     ax.grid(visible=False)
     figure.colorbar(image, ax=ax, label="cosine (no unit)", shrink=0.9)

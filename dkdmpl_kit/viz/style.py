@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import METHOD_LABELS, write_atomic
-from dkdmpl_kit.experiment import METHOD_LABELS
 
 # Okabe and Ito's colours: told apart by people with any of the common colour-vision
 # deficiencies.
@@ -214,6 +213,12 @@ def same_length(**arrays: Any) -> int:
         found = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise KitError(f"viz: lengths differ ({found}); give one value a picture.")
     return next(iter(lengths.values()), 0)
+
+
+def legend_entries(ax: Axes) -> dict[str, Any]:
+    """{label: artist} of the axes' legend."""
+    artists, labels = ax.get_legend_handles_labels()
+    return dict(zip(labels, artists))
 
 
 def known(pids: Any) -> np.ndarray | None:

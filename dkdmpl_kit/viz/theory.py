@@ -41,7 +41,7 @@ def _plane(labels: Any) -> np.ndarray:
 def label_triangle(
     panels: Mapping[str, tuple[Mapping[str, Any], Any]],
     *,
-    title: str | None = None,
+    title: str = "A label is a point of a triangle",
     note: str = "",
 ) -> Figure:
     """Labels over three clusters as points of a triangle, one panel each, with the way
@@ -54,7 +54,7 @@ def label_triangle(
     figure = new_figure(
         max(4.6 * len(panels), 6),
         4.7,
-        title="A label is a point of a triangle" if title is None else title,
+        title=title,
         note=note,
     )
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -98,7 +98,7 @@ def break_even_map(
     teachers: Mapping[str, tuple[Any, Any]],
     *,
     marks: Mapping[str, tuple[float, float]] | None = None,
-    title: str | None = None,
+    title: str = "Above the line the teacher repairs more than it spoils",
 ) -> Figure:
     """Where a teacher helps: its mass on the true cluster on right labels (x) and on
     wrong ones (y), and P2's line.
@@ -110,9 +110,7 @@ def break_even_map(
     figure = new_figure(
         7.6,
         5.6,
-        title="Above the line the teacher repairs more than it spoils"
-        if title is None
-        else title,
+        title=title,
     )
     ax = figure.subplots()
     if not 0 < eta < 1:
@@ -179,7 +177,9 @@ def break_even_map(
 
 @styled
 def bound_slack(
-    chains: Mapping[str, Sequence[Mapping[str, float]]], *, title: str | None = None
+    chains: Mapping[str, Sequence[Mapping[str, float]]],
+    *,
+    title: str = "How far the loss lies above its bound",
 ) -> Figure:
     """How loose P3 is: loss / bound as a histogram (left), and how much of it each of
     the two inequalities loses (right).
@@ -187,9 +187,7 @@ def bound_slack(
     chains: {name: list of `consistency_chain` results, one a cluster}; those whose
     labels all agree are left out. method: P3.
     """
-    figure = new_figure(
-        10, 4.6, title="How far the loss lies above its bound" if title is None else title
-    )
+    figure = new_figure(10, 4.6, title=title)
     left, right = figure.subplots(1, 2)
     groups = {
         name: [c for c in found if c["stated"] > 1e-12] for name, found in chains.items()
@@ -266,7 +264,7 @@ def limit_curves(
     limit: float,
     errors: Mapping[str, tuple[Any, Any]],
     *,
-    title: str | None = None,
+    title: str = "T² keeps the gradient alive; its limit is far away",
 ) -> Figure:
     """P5: the gradient's size with and without T² (left), and its distance from the
     limit beside the bound (right).
@@ -281,9 +279,7 @@ def limit_curves(
     figure = new_figure(
         10,
         4.6,
-        title="T² keeps the gradient alive; its limit is far away"
-        if title is None
-        else title,
+        title=title,
     )
     left, right = figure.subplots(1, 2)
     left.plot(taus, norms, color=PALETTE["blue"], label="with T²")
