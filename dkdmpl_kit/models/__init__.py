@@ -1,7 +1,6 @@
 """The encoder: pictures in, rows of norm 1 out."""
 
 from dkdmpl_kit.models.encoder import (
-    BUNDLED_BACKBONE,
     PRECISIONS,
     Encoder,
     GeM,
@@ -9,6 +8,7 @@ from dkdmpl_kit.models.encoder import (
     build_encoder,
     extract_features,
 )
+from dkdmpl_kit.models.weights import BUNDLED_BACKBONE
 
 __all__ = [
     "autocast",

@@ -8,25 +8,26 @@ from torch import Tensor
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.models.encoder import Encoder
 
+COVERED_AT_ONCE = 64  # pictures in a forward pass of `occlusion_map`
+
 
 def similarity_map(encoder: Encoder, pictures: Tensor, towards: Tensor) -> Tensor:
-    """(B, 3, H, W) float in [0, 1] or uint8, and unit features (B, d) -> what each
-    place adds to the similarity, (B, h, w).
+    """What each place of the last map adds to a picture's similarity, (B, h, w).
 
-    The last map F (d, h, w) is pooled and passes the BNNeck: f = g (GeM(F) - mu) /
-    sigma + b. The map is the gradient of <f, towards> times F, summed over channels
-    (HiResCAM; Draelos and Carin 2020). GeM is homogeneous of degree 1, so by Euler's
-    theorem the places of a picture sum to <g GeM(F) / sigma, towards> exactly: all of
-    the inner product before L2 normalisation, but for the constant shift of the batch
-    norm. Negative places speak against the match. Eval mode; the encoder's mode is
-    restored, its gradients are untouched. KitError where the shapes do not fit.
+    pictures (B, 3, H, W), float in [0, 1] or uint8; towards: unit features (B, d). The
+    last map F (d, h, w) is pooled and passes the BNNeck: f = g (GeM(F) - mu) / sigma +
+    b. The map is the gradient of <f, towards> times F, summed over channels (HiResCAM;
+    Draelos and Carin 2020). GeM is homogeneous of degree 1, so by Euler's theorem the
+    places of a picture sum to <g GeM(F) / sigma, towards> exactly: all of the inner
+    product before L2 normalisation, but for the constant shift of the batch norm.
+    Negative places speak against the match. Eval mode; the encoder's mode is restored,
+    its gradients are untouched. KitError where the shapes do not fit.
     """
-    pictures = pictures.float().div(255) if pictures.dtype == torch.uint8 else pictures
+    pictures = _to_unit_range(pictures)
     if towards.shape != (len(pictures), encoder.dim):
         raise KitError(
             f"towards has shape {tuple(towards.shape)}; give one feature of "
-            f"{encoder.dim} numbers a picture, "
-            f"({len(pictures)}, {encoder.dim})."
+            f"{encoder.dim} numbers a picture, ({len(pictures)}, {encoder.dim})."
         )
     training = encoder.training
     device = next(encoder.parameters()).device
@@ -37,7 +38,8 @@ def similarity_map(encoder: Encoder, pictures: Tensor, towards: Tensor) -> Tenso
         with torch.enable_grad():
             places.requires_grad_()
             features = encoder.bnneck(encoder.pool(places).flatten(1))
-            (gradient,) = torch.autograd.grad((features * towards.to(features)).sum(), places)
+            similarity = (features * towards.to(features)).sum()
+            (gradient,) = torch.autograd.grad(similarity, places)
     finally:
         encoder.train(training)
     return (gradient * places).sum(1).detach().cpu()
@@ -46,50 +48,54 @@ def similarity_map(encoder: Encoder, pictures: Tensor, towards: Tensor) -> Tenso
 def occlusion_map(
     encoder: Encoder, picture: Tensor, towards: Tensor, *, patch: int = 0
 ) -> Tensor:
-    """How much the similarity of a picture to `towards` falls where a grey square
-    covers it, (h, w) for (3, H, W).
+    """How much a picture's similarity falls where a grey square covers it, (H, W).
 
-    picture float in [0, 1] or uint8; towards a unit feature (d,). The square is `patch`
-    pixels a side (0: a quarter of the shorter side) and moves by half of that; a
-    place's value is the mean over the squares that cover it (Zeiler and Fergus 2014).
-    Finer than `similarity_map` where the encoder's last map is small, and dearer: one
-    forward pass a square. Negative: covering it makes the two more alike.
+    picture (3, H, W) float in [0, 1] or uint8; towards a unit feature (d,). The square
+    is `patch` pixels a side (0: a quarter of the shorter side) and moves by half of
+    that; a place's value is the mean over the squares that cover it (Zeiler and Fergus
+    2014). Finer than `similarity_map` where the encoder's last map is small, and
+    dearer: one forward pass a square. Negative: covering it makes the two more alike.
+    KitError for a square larger than the picture.
     """
-    picture = picture.float().div(255) if picture.dtype == torch.uint8 else picture
+    picture = _to_unit_range(picture)
     height, width = picture.shape[1:]
     patch = patch or max(2, min(height, width) // 4)
     if not 1 <= patch <= min(height, width):
         raise KitError(f"patch={patch} does not fit a picture of {height} x {width} pixels.")
     step = max(1, patch // 2)
     device = next(encoder.parameters()).device
-    corners = [
-        (y, x) for y in _starts(height, patch, step) for x in _starts(width, patch, step)
-    ]
+    rows = _starts(height, patch, step)
+    columns = _starts(width, patch, step)
+    corners = [(y, x) for y in rows for x in columns]
     covered = picture.repeat(len(corners) + 1, 1, 1, 1)
     for row, (y, x) in enumerate(corners):
         covered[row, :, y : y + patch, x : x + patch] = 0.5
+    wanted = towards.float().cpu()
     training = encoder.training
     encoder.eval()
     try:
         with torch.inference_mode():
             scores = torch.cat(
                 [
-                    encoder(part.to(device)).cpu() @ towards.float().cpu()
-                    for part in covered.split(64)
+                    encoder(part.to(device)).cpu() @ wanted
+                    for part in covered.split(COVERED_AT_ONCE)
                 ]
             )
     finally:
         encoder.train(training)
     total = torch.zeros(height, width)
     times = torch.zeros(height, width)
+    whole = scores[-1]  # nothing is covered
     for (y, x), score in zip(corners, scores):
-        total[y : y + patch, x : x + patch] += scores[-1] - score
+        total[y : y + patch, x : x + patch] += whole - score
         times[y : y + patch, x : x + patch] += 1
     return total / times
 
 
+def _to_unit_range(pictures: Tensor) -> Tensor:
+    return pictures.float().div(255) if pictures.dtype == torch.uint8 else pictures
+
+
 def _starts(length: int, patch: int, step: int) -> list[int]:
-    """Where squares of `patch` begin, a step apart, so that the last one ends at the
-    edge.
-    """
+    """Where squares of `patch` begin, a step apart; the last one ends at the edge."""
     return [*range(0, length - patch, step), length - patch]

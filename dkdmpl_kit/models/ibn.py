@@ -1,8 +1,7 @@
-"""IBN-a: half of the channels instance-normalised, half batch-normalised, on timm's
-ResNets (Pan et al., ECCV 2018).
+"""IBN-a on timm's ResNets: half of the channels instance-normalised, half batch-normalised.
 
-Instance norm takes a picture's own contrast and tint out, which cameras differ in;
-batch norm keeps what tells apart.
+Source: Pan et al., ECCV 2018. Instance norm takes a picture's own contrast and tint
+out, which cameras differ in; batch norm keeps what tells apart.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from torch import Tensor, nn
 from dkdmpl_kit.errors import KitError
 
 RELEASE = "https://github.com/XingangPan/IBN-Net/releases/tag/v1.0"
-# name: (timm's plain model, the file of ImageNet weights that the authors publish under
-# RELEASE)
+# {name: (timm's plain model, the file of ImageNet weights under RELEASE)}
 IBN_BACKBONES = {
     "resnet50_ibn_a": ("resnet50", "resnet50_ibn_a-d9d0bb7b.pth"),
     "resnet101_ibn_a": ("resnet101", "resnet101_ibn_a-59ea0ac6.pth"),
@@ -23,10 +21,10 @@ IBN_BACKBONES = {
 
 
 class InstanceBatchNorm(nn.Module):
-    """(B, C, H, W): the first half of the channels normalised in each picture, the rest
-    over the batch.
+    """The first half of the channels normalised in each picture, the rest over the batch.
 
-    The submodules are named IN and BN, as in the published checkpoints.
+    (B, C, H, W) in and out. The submodules are named IN and BN, as in the published
+    checkpoints.
     """
 
     def __init__(self, channels: int) -> None:
@@ -45,31 +43,25 @@ class InstanceBatchNorm(nn.Module):
 
 
 def ibn_resnet(backbone: str, **options: object) -> nn.Module:
-    """timm's ResNet with IBN-a after the first convolution of every block of layers 1
-    to 3, random weights.
+    """timm's ResNet with IBN-a and random weights.
 
+    IBN-a stands after the first convolution of every block of layers 1 to 3. Layer 4
+    keeps its batch norm: it tells identities apart, and there style is content.
     backbone: a name of `IBN_BACKBONES`; options: for `timm.create_model`.
     """
     import timm
 
     net = timm.create_model(IBN_BACKBONES[backbone][0], **options)
-    for layer in (
-        net.layer1,
-        net.layer2,
-        net.layer3,
-    ):  # layer4 tells identities apart: its style is content
+    for layer in (net.layer1, net.layer2, net.layer3):
         for block in layer:
             block.bn1 = InstanceBatchNorm(block.bn1.num_features)
     return net
 
 
 def no_hub_weights(backbone: str) -> KitError:
-    """The error for weights="imagenet": which file to fetch, and where its authors
-    publish it.
-    """
+    """The error for weights="imagenet": it names the file to fetch, and the address."""
     file = IBN_BACKBONES[backbone][1]
     return KitError(
-        f'weights="imagenet" is not to be had from timm\'s hub for {backbone}: fetch '
-        f"{file} from its authors "
-        f"({RELEASE}) and give weights={file}."
+        f'timm\'s hub has no weights="imagenet" for {backbone}: fetch {file} from its '
+        f"authors ({RELEASE}) and give weights={file}."
     )
