@@ -5,6 +5,7 @@ process, resumable.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import os
 import re
@@ -16,21 +17,26 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from dkdmpl_kit.data import ReIDDataset
 from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.experiment import PICTURES, Config, open_dataset, preset, write_json
-from dkdmpl_kit.studies.grid_cell import Outcome, is_done, run_cell
+from dkdmpl_kit.studies.grid_cell import CellOutcome, is_done, run_cell
+from dkdmpl_kit.studies.notebooks import notebook_tool
 
-ENTRIES = ("about", "preset", "settings", "axes", "also")
-EXECUTORS = {
+ENTRIES = ("about", "preset", "settings", "axes", "also")  # of a grid file
+NOT_SETTINGS = ("name", "preset", "settings")  # entries of a group that are no settings
+EXECUTORS = {  # submitit's names of clusters; "local" does without submitit
     "local": None,
     "slurm": "slurm",
     "auto": None,
     "local-submitit": "local",
-}  # submitit's names of clusters
+}
 
 
 def load_grid(path: str | Path) -> dict:
-    """A grid file as written, its entries checked."""
+    """A grid file as written. KitError where it cannot be read, has no axes or unknown
+    entries.
+    """
     import yaml
 
     try:
@@ -42,15 +48,16 @@ def load_grid(path: str | Path) -> dict:
             f"The grid {path} is not valid YAML: {str(error).splitlines()[0]}."
         ) from error
     axes = grid.get("axes") if isinstance(grid, dict) else None
-    if not isinstance(axes, dict) or not all(
-        isinstance(values, list) for values in axes.values()
-    ):
+    lists = isinstance(axes, dict) and all(isinstance(v, list) for v in axes.values())
+    if not lists:
         raise KitError(
-            f"The grid {path} needs an entry 'axes': a list of values for each setting that varies."
+            f"The grid {path} needs an entry 'axes': a list of values for each setting "
+            "that varies."
         )
-    if unknown := set(grid) - set(ENTRIES):
+    unknown = sorted(set(grid) - set(ENTRIES))
+    if unknown:
         raise KitError(
-            f"The grid {path} has unknown entries {sorted(unknown)}; it knows {', '.join(ENTRIES)}."
+            f"The grid {path} has unknown entries {unknown}; it knows {', '.join(ENTRIES)}."
         )
     return grid
 
@@ -67,22 +74,22 @@ def read_grid(
     gives, {name: value} each, once for every value of the axes it does not name.
     `${NAME}` in a data_root is the environment's. A run is named by its method, its
     seed and the values of the other axes. `changes` are settings that win over all of
-    the file. Unknown keys and settings raise `KitError`.
+    the file. KitError for unknown keys and settings, and for two cells of one name.
     """
     grid = load_grid(path)
     configs = []
     for extra in [{}, *grid.get("also", [])]:
         axes = {name: values for name, values in grid["axes"].items() if name not in extra}
         for values in itertools.product(*axes.values()):
-            configs.append(
-                _config(grid, {**extra, **dict(zip(axes, values))}, out_dir, changes or {})
-            )
-    if twice := [
-        name for name, n in Counter(config.name for config in configs).items() if n > 1
-    ]:
+            cell = extra | dict(zip(axes, values))
+            configs.append(_config(grid, cell, out_dir, changes or {}))
+    uses = Counter(config.name for config in configs)
+    repeated = [name for name, n in uses.items() if n > 1]
+    if repeated:
+        others = "" if len(repeated) == 1 else "and others "
         raise KitError(
-            f"The grid {path} has the cell {twice[0]} {'twice' if len(twice) == 1 else 'and others twice'}: "
-            "give each cell once, and groups of settings different names."
+            f"The grid {path} has the cell {repeated[0]} {others}twice: give each cell "
+            "once, and groups of settings different names."
         )
     return configs
 
@@ -91,13 +98,11 @@ def write_plan(path: str | Path, configs: Sequence[Config]) -> Path:
     """Write beside the runs what the grid file is for and which cells it has: the page
     then tells which are missing.
     """
-    return write_json(
-        Path(configs[0].out_dir) / f"grid-{Path(path).stem}.json",
-        {
-            "about": load_grid(path).get("about", ""),
-            "cells": [config.name for config in configs],
-        },
-    )
+    plan = {
+        "about": load_grid(path).get("about", ""),
+        "cells": [config.name for config in configs],
+    }
+    return write_json(Path(configs[0].out_dir) / f"grid-{Path(path).stem}.json", plan)
 
 
 def _config(
@@ -109,28 +114,23 @@ def _config(
     groups = {axis: value for axis, value in cell.items() if isinstance(value, dict)}
     single = {axis: value for axis, value in cell.items() if axis not in groups}
     presets = [group["preset"] for group in groups.values() if "preset" in group]
-    config = preset(
-        (presets or [grid.get("preset", "demo")])[-1], out_dir=str(Path(out_dir).resolve())
-    )
+    start = presets[-1] if presets else grid.get("preset", "demo")
+    config = preset(start, out_dir=str(Path(out_dir).resolve()))
     config = config.replace(**grid.get("settings", {}))
     for axis, group in groups.items():
         if "name" not in group:
             raise KitError(
-                f"A group of settings on the axis {axis!r} needs a name: {{name: ..., setting: value}}."
+                f"A group of settings on the axis {axis!r} needs a name: "
+                "{name: ..., setting: value}."
             )
-        config = config.replace(
-            **{
-                **group.get("settings", {}),
-                **{k: v for k, v in group.items() if k not in ("name", "preset", "settings")},
-            }
-        )
+        own = {name: value for name, value in group.items() if name not in NOT_SETTINGS}
+        config = config.replace(**group.get("settings", {}) | own)
     config = config.replace(**single).replace(**changes)
-    names = [
-        groups[axis]["name"] if axis in groups else f"{axis}={value}"
-        for axis, value in cell.items()
-        if axis not in ("method", "seed")
-    ]
-    name = "-".join([*map(str, names), f"{config.method}-seed{config.seed}"])
+    names = []
+    for axis, value in cell.items():
+        if axis not in ("method", "seed"):
+            names.append(str(value["name"]) if axis in groups else f"{axis}={value}")
+    name = "-".join([*names, f"{config.method}-seed{config.seed}"])
     return config.replace(
         run_name=re.sub(r"[^\w=.,+-]", "_", name), data_root=_root(config.data_root)
     )
@@ -141,7 +141,9 @@ def _root(text: str) -> str:
     as it is (`_open` says so).
     """
     text = os.path.expandvars(text)
-    return str(Path(text).expanduser().resolve()) if text and "$" not in text else text
+    if not text or "$" in text:
+        return text
+    return str(Path(text).expanduser().resolve())
 
 
 def run_grid(
@@ -165,55 +167,38 @@ def run_grid(
     untrained encoder is measured. `executor`: "local", or submitit's "slurm", "auto" or
     "local-submitit", with `options` for its update_parameters (slurm_partition,
     timeout_min, gpus_per_node ...). `notebook` replaces notebooks/cell/one_run. Ctrl-C
-    ends the cells after their last whole epoch.
+    ends the cells after their last whole epoch. KitError: no cells, an unknown executor,
+    a package that is missing, or pictures that are missing for all cells.
     """
     if not configs:
         raise KitError("The grid has no cells: give each axis at least one value.")
     check_option("executor", executor, EXECUTORS)
-    out = Path(configs[0].out_dir)
+    pending = [config for config in configs if not is_done(config)]
+    if pending:
+        notebook_tool("papermill")  # says what to install before anything is rendered
     stop = threading.Event()
-    call = _caller(
-        executor, {"cpus_per_task": threads, **(options or {})}, out / "submitit", stop
-    )
-    failed = _prepare(
-        [c for c in configs if not is_done(c)], configs, call, allow_withdrawn, progress
+    folder = Path(configs[0].out_dir) / "submitit"
+    call = _caller(executor, {"cpus_per_task": threads, **(options or {})}, folder, stop)
+    failed = _prepare(pending, configs, call, allow_withdrawn, progress)
+    cell = functools.partial(
+        call, run_cell, threads=threads, allow_withdrawn=allow_withdrawn, notebook=notebook
     )
     work = [config for config in configs if config.name not in failed]
+    bar = tqdm(total=len(work), desc="grid", unit="run", disable=not progress)
 
-    def cell(config: Config, wait: bool = False) -> Outcome:
-        for left in range(retries, -1, -1):
-            outcome = call(
-                run_cell,
-                config,
-                threads=threads,
-                allow_withdrawn=allow_withdrawn,
-                notebook=notebook,
-                wait=wait,
-            )
-            if (
-                outcome.state != "failed"
-                or outcome.reason.startswith("KitError")
-                or stop.wait(1 if left else 0)
-            ):
-                return outcome
+    def run(config: Config, wait: bool) -> CellOutcome:
+        outcome = _try_cell(cell, config, wait, retries, stop)
+        bar.update(outcome.state != "busy")
         return outcome
 
-    bar = tqdm(total=len(work), desc="grid", unit="run", disable=not progress)
     pool = ThreadPoolExecutor(max(1, jobs))
     try:
-        for wait in (
-            False,
-            True,
-        ):  # first what is free, then wait for what another process has
-            outcomes = dict(
-                zip(work, pool.map(lambda c, wait=wait: _told(cell(c, wait), bar), work))
-            )
-            failed |= {
-                c.name: outcome.reason
-                for c, outcome in outcomes.items()
-                if outcome.state == "failed"
-            }
-            work = [config for config, outcome in outcomes.items() if outcome.state == "busy"]
+        for wait in (False, True):  # first what is free, then what another process had
+            outcomes = list(pool.map(run, work, itertools.repeat(wait)))
+            for config, outcome in zip(work, outcomes):
+                if outcome.state == "failed":
+                    failed[config.name] = outcome.reason
+            work = [c for c, outcome in zip(work, outcomes) if outcome.state == "busy"]
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
@@ -221,8 +206,17 @@ def run_grid(
     return {config.name: failed[config.name] for config in configs if config.name in failed}
 
 
-def _told(outcome: Outcome, bar: tqdm) -> Outcome:
-    bar.update(outcome.state != "busy")
+def _try_cell(
+    cell: Callable, config: Config, wait: bool, retries: int, stop: threading.Event
+) -> CellOutcome:
+    """Run a cell, and again a second later when it died; not after bad input."""
+    outcome = cell(config, wait=wait)
+    for _ in range(retries):
+        if outcome.state != "failed" or outcome.reason.startswith("KitError"):
+            break
+        if stop.wait(1):
+            break
+        outcome = cell(config, wait=wait)
     return outcome
 
 
@@ -238,22 +232,21 @@ def _prepare(
     """
     failed = {}
     several = len({_data_of(config) for config in configs}) > 1
-    for first in {_data_of(config): config for config in reversed(pending)}.values():
+    by_data: dict[tuple, list[Config]] = {}
+    for config in pending:
+        by_data.setdefault(_data_of(config), []).append(config)
+    for cells in by_data.values():
+        first = cells[0]
         try:
             dataset = _open(first, allow_withdrawn)
             if progress:
                 print(dataset.summary())
-            name = (
-                f"untrained-{dataset.fingerprint()[:8]}.json" if several else "untrained.json"
-            )
-            if not (path := Path(first.out_dir) / name).exists():
+            suffix = f"-{dataset.fingerprint()[:8]}" if several else ""
+            path = Path(first.out_dir) / f"untrained{suffix}.json"
+            if not path.exists():
                 call(measure_untrained, first, path, allow_withdrawn=allow_withdrawn)
         except KitError as error:
-            failed |= {
-                config.name: str(error)
-                for config in pending
-                if _data_of(config) == _data_of(first)
-            }
+            failed |= {config.name: str(error) for config in cells}
     if pending and len(failed) == len(configs):
         raise KitError(next(iter(failed.values())))
     return failed
@@ -263,8 +256,9 @@ def _data_of(config: Config) -> tuple:
     return tuple(getattr(config, name) for name in PICTURES)
 
 
-def _open(config: Config, allow_withdrawn: bool):
-    if unset := re.search(r"\$\{?(\w+)", config.data_root):
+def _open(config: Config, allow_withdrawn: bool) -> ReIDDataset:
+    unset = re.search(r"\$\{?(\w+)", config.data_root)
+    if unset:
         raise KitError(
             f"data_root={config.data_root!r} (data={config.data}) is not known here: "
             f"export {unset[1]}=/its/folder, or leave it out."
@@ -302,7 +296,7 @@ def _caller(
     executor: str, options: Mapping[str, object], folder: Path, stop: threading.Event
 ) -> Callable:
     """call(function, *args, **kwargs): run it here, or as a job of submitit and wait; a
-    job that dies is an `Outcome`.
+    job that dies is a `CellOutcome`.
     """
     if executor == "local":
         return lambda function, *args, **kwargs: function(*args, stop=stop, **kwargs)
@@ -327,17 +321,14 @@ def _caller(
         while not job.done():
             if stop.wait(0.5):
                 job.cancel()
-                return Outcome("stopped", "stopped")
+                return CellOutcome("stopped", "stopped")
         try:
             return job.result()
         except KitError:
             raise
-        except (
-            Exception
-        ) as error:  # the job's own, or submitit's: killed, out of time, out of memory
-            return Outcome(
-                "failed",
-                f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}",
-            )
+        except Exception as error:  # the job's own, or submitit's: killed, out of time
+            lines = str(error).strip().splitlines()
+            reason = f"{type(error).__name__}: {lines[-1] if lines else ''}"
+            return CellOutcome("failed", reason)
 
     return call

@@ -23,7 +23,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.experiment import Config, preset, read_json, write_json
+from dkdmpl_kit.experiment import Config, preset, write_json
 from dkdmpl_kit.studies.files import read_if_there
 from dkdmpl_kit.studies.notebooks import CELL, NotebookFailed, default_folder, run_notebook
 

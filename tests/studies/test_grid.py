@@ -280,7 +280,7 @@ def test_other_settings_under_an_old_name_are_not_taken_for_done(tiny, papermill
     run_grid([config], progress=False)
     assert cells.is_done(config) and not cells.is_done(config.replace(eps=0.3))
     (config.run_dir / "cell.json").unlink()
-    assert cells.is_done(config), "a run from before there were notebooks is done, too"
+    assert cells.is_done(config), "a run without a notebook is done, too"
 
 
 def test_data_that_are_not_there_are_named_and_the_others_run(
