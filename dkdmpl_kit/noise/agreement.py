@@ -24,6 +24,7 @@ class ClusterAgreement:
     nmi     normalised mutual information, arithmetic mean, in [0, 1]
     purity  share of images whose identity is the most frequent one of their cluster, in
             (0, 1]
+
     These three are None where no clustered image has a known identity. The rest counts
     all images.
     """
@@ -63,6 +64,8 @@ def cluster_agreement(labels: np.ndarray, pids: np.ndarray) -> ClusterAgreement:
 
 def error_kinds(labels: np.ndarray, pids: np.ndarray) -> np.ndarray:
     """What happened to each image: (N,) array of str, one of `ERROR_KINDS`.
+
+    labels (N,), -1 for outliers; pids (N,), negative where unknown.
 
     "outlier"  not clustered
     "merged"   its identity is not its cluster's majority: it sits among images of
@@ -116,30 +119,27 @@ def true_clusters(labels: np.ndarray, pids: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LabelReport:
-    """Pseudo labels against identities. Counts are of the counted images; a measure
-    without anything to say is None.
+    """Pseudo labels against identities, over the counted images.
 
-    Pairs of images (the confusion table of the pairs; sums over the contingency table,
-    never N x N):
-      pair_precision  of the pairs in one cluster, the share of one identity; None
-                      without such a pair
-      pair_recall     of the pairs of one identity, the share in one cluster; None
-                      without such a pair
-    Images (B-cubed, Bagga & Baldwin 1998; identity-wise: each image judges its own
-    cluster and identity):
-      bcubed_precision  mean over the images of the share of their cluster that has
-                        their identity
-      bcubed_recall     mean over the images of the share of their identity that is in
-                        their cluster
-      each *_f is the harmonic mean of its two (2 TP over all pairs claimed and true;
-      None without any)
-    Partitions: purity, ari, nmi as in `ClusterAgreement`; homogeneity, completeness and
-    v_measure, their harmonic mean
-      (Rosenberg & Hirschberg 2007), which equals nmi.
-    split_identities  identities in more than one cluster; merged_clusters: clusters of
-                      more than one identity
-    wrong_share       share of the images outside the identity that their cluster is
-                      matched to (`matched_labels`)
+    A measure that has nothing to say is None.
+
+    Pairs of images (sums over the contingency table, never N x N):
+      pair_precision  of the pairs in one cluster, the share of one identity
+      pair_recall     of the pairs of one identity, the share in one cluster
+      pair_f          their harmonic mean: 2 TP over all pairs claimed and true
+    Images (B-cubed, Bagga & Baldwin 1998: each judges its own cluster and identity):
+      bcubed_precision  mean share of an image's cluster that has its identity
+      bcubed_recall     mean share of an image's identity that is in its cluster
+      bcubed_f          their harmonic mean
+    Partitions:
+      purity, ari, nmi  as in `ClusterAgreement`
+      homogeneity, completeness  and their harmonic mean v_measure, which equals nmi
+                                 (Rosenberg & Hirschberg 2007)
+    Counts:
+      split_identities  identities in more than one cluster
+      merged_clusters   clusters of more than one identity
+      wrong_share       share of the images outside the identity that their cluster is
+                        matched to (`matched_labels`)
     """
 
     n_images: int
@@ -228,11 +228,7 @@ def matched_labels(labels: np.ndarray, pids: np.ndarray) -> tuple[np.ndarray, np
     nothing can be said of them: leave them out with (labels >= 0) & (pids >= 0).
     """
     table = contingency(labels, pids)
-    identity = (
-        np.append(table.pids, -1)[best_matching(table.counts)]
-        if len(table.pids)
-        else table.pids
-    )
+    identity = np.append(table.pids, -1)[best_matching(table.counts)]
     labels, pids = checked(labels, pids)
     by_label = np.full(len(labels), -1)
     wrong = np.zeros(len(labels), dtype=bool)
@@ -248,10 +244,11 @@ class CameraPairErrors:
     each unordered pair counted once.
 
     cameras   (C,) camera ids
-    merged    pairs wrongly in one cluster (of two identities); together: all pairs in
-              one cluster
-    split     pairs wrongly in two clusters (of one identity); same: all pairs of one
-              identity
+    merged    pairs of two identities, wrongly in one cluster
+    together  all pairs in one cluster
+    split     pairs of one identity, wrongly in two clusters
+    same      all pairs of one identity
+
     So merged / together and split / same are the rates of error; the entries on and
     above the diagonal add up to the pairs of `label_report`.
     """

@@ -36,10 +36,11 @@ class NoiseCauses:
     """Odds ratios of F factors: by how much the odds that a pair is wrong grow where
     the factor holds, others equal.
 
-    names (F,); odds_ratio, low, high (F,): the ratio (1: no effect) and its 95 %
-    bootstrap interval share_wrong, share_right (F,): how often the factor holds among
-    wrong and right pairs n_wrong, n_right: pairs compared; note: one sentence on what
-    could not be said, or empty
+    names             (F,) the factors
+    odds_ratio        (F,) 1: no effect; low, high (F,): its 95 % bootstrap interval
+    share_wrong, share_right  (F,) how often the factor holds among wrong and right pairs
+    n_wrong, n_right  pairs compared
+    note              one sentence on what could not be said, or empty
     """
 
     kind: str
@@ -68,10 +69,11 @@ def noise_causes(
     """Regress "this pair is wrong" on what its two images share (`pair_factors`), over
     clustered images of known identity.
 
-    kind "merged": pairs of two identities in one cluster, against pairs of two
-    identities rightly in two clusters;
-         "split":  pairs of one identity in two clusters, against pairs of one identity
-                   rightly in one.
+    kind "merged"  pairs of two identities in one cluster, against pairs of two
+                   identities rightly in two clusters
+         "split"   pairs of one identity in two clusters, against pairs of one identity
+                   rightly in one
+
     labels (N,), -1 for outliers; pids (N,); camids (N,), -1 unknown, and/or the
     renderer's factors, N dicts. Of each side at most max_pairs are drawn; odds ratios
     do not depend on how many of either (Prentice & Pyke 1979). Logistic regression with
@@ -81,7 +83,8 @@ def noise_causes(
     often as its identities are drawn: the product of their two counts). A factor that a
     resample lacks has no effect there. Factors that go together (a look-alike's
     clothes) share the credit. Factors that are the same in all pairs are left out.
-    Nothing to compare: no factors, and a note that says why.
+    Nothing to compare: no factors, and a note that says why. KitError: neither camids
+    nor factors, lists of different lengths, an unknown kind.
     """
     check_option("kind", kind, _PAIR_NAMES)
     labels, pids = checked(labels, pids)
@@ -99,21 +102,14 @@ def noise_causes(
     table = contingency(labels, pids)
     rng = np.random.default_rng(seed)
     if not len(table.images):
-        return _nothing(
-            kind,
-            0,
-            0,
-            "No clustered image has a known identity, so no pair can be called wrong.",
-        )
+        note = "No clustered image has a known identity, so no pair can be called wrong."
+        return _nothing(kind, 0, 0, note)
     wrong, right = _sampled_pairs(table, kind, max_pairs, rng)
     if not len(wrong) or not len(right):
-        missing = _PAIR_NAMES[kind][0 if not len(wrong) else 1]
-        return _nothing(
-            kind,
-            len(wrong),
-            len(right),
-            f"There is no pair {missing}, so there is nothing to compare.",
-        )
+        wrong_name, right_name = _PAIR_NAMES[kind]
+        missing = right_name if len(wrong) else wrong_name
+        note = f"There is no pair {missing}, so there is nothing to compare."
+        return _nothing(kind, len(wrong), len(right), note)
     i, j = table.images[np.concatenate([wrong, right])].T
     is_wrong = np.arange(len(i)) < len(wrong)
     columns = {
@@ -130,11 +126,9 @@ def noise_causes(
         )
     x = np.stack(list(columns.values()), axis=1)
     odds, low, high = _odds_ratios(x, is_wrong, pids[i], pids[j], resamples, rng)
-    note = (
-        f"Only {len(wrong)} wrong pairs: read the intervals, not the ratios."
-        if len(wrong) < _FEW
-        else ""
-    )
+    note = ""
+    if len(wrong) < _FEW:
+        note = f"Only {len(wrong)} wrong pairs: read the intervals, not the ratios."
     return NoiseCauses(
         kind,
         tuple(columns),
@@ -153,13 +147,13 @@ def noise_causes(
 class PairCauses:
     """Wrong pairs one by one, and what may have caused each.
 
-    pairs (M, 2) image indices; n_wrong: how many there are in all, M at most
-    `max_pairs` of them names (F,) each factor by the side that makes errors likelier
-    ("same camera", or "another camera" where sharing it
-      protects), odds_ratio, low, high (F,) of that side; holds (M, F) bool
-    cause (M,) place in names, or -1: of the sides whose interval lies above 1, the one
-    of the greatest ratio that holds note: what could not be said, and whether pairs
-    were left out; or empty
+    pairs    (M, 2) image indices; M is at most `max_pairs` of the n_wrong that there are
+    names    (F,) each factor by the side that makes errors likelier: "same camera", or
+             "another camera" where sharing it protects; odds_ratio, low, high (F,) of
+             that side; holds (M, F) bool
+    cause    (M,) place in names: of the sides whose interval lies above 1, the one of
+             the greatest ratio that holds; -1 where there is none
+    note     what could not be said, and whether pairs were left out; or empty
     """
 
     kind: str
@@ -221,16 +215,14 @@ def pair_causes(
         else np.zeros((0, 2), int)
     )
     i, j = table.images[wrong].T
-    notes = [f"Looked at {len(wrong):,} of {n_wrong:,} wrong pairs, drawn at random."] * (
-        len(wrong) < n_wrong
-    )
+    notes = []
+    if len(wrong) < n_wrong:
+        notes.append(f"Looked at {len(wrong):,} of {n_wrong:,} wrong pairs, drawn at random.")
     if camids is None and factors is None:
-        found = _nothing(
-            kind,
-            len(wrong),
-            0,
-            "Neither cameras nor the renderer's record are known: pairs have no cause here.",
+        note = (
+            "Neither cameras nor the renderer's record are known: pairs have no cause here."
         )
+        found = _nothing(kind, len(wrong), 0, note)
     else:
         found = noise_causes(
             labels,
@@ -242,27 +234,22 @@ def pair_causes(
             resamples=resamples,
             seed=seed,
         )
+    if found.note:
+        notes.append(found.note)
     holding = pair_factors(i, j, camids, factors) if found.names else {}
     likelier = found.odds_ratio >= 1
     holds = np.array(
         [holding[name] == up for name, up in zip(found.names, likelier)], dtype=bool
     )
     holds = holds.reshape(len(found.names), len(i)).T
-    if (
-        camids is not None and "same camera" in found.names
-    ):  # an unknown camera is neither side
-        holds[:, found.names.index("same camera")] &= (
-            np.asarray(camids)[np.stack([i, j])] >= 0
-        ).all(axis=0)
-    with np.errstate(divide="ignore"):
-        odds, low, high = (
-            np.where(likelier, own, 1 / other)
-            for own, other in (
-                (found.odds_ratio, found.odds_ratio),
-                (found.low, found.high),
-                (found.high, found.low),
-            )
-        )
+    if camids is not None and "same camera" in found.names:
+        camids = np.asarray(camids)
+        known = (camids[i] >= 0) & (camids[j] >= 0)  # an unknown camera is neither side
+        holds[:, found.names.index("same camera")] &= known
+    with np.errstate(divide="ignore"):  # where a factor protects: the odds of its absence
+        odds = np.where(likelier, found.odds_ratio, 1 / found.odds_ratio)
+        low = np.where(likelier, found.low, 1 / found.high)
+        high = np.where(likelier, found.high, 1 / found.low)
     strength = np.where(holds & (low > 1), odds, -1.0)
     cause = np.where(
         strength.max(axis=1, initial=-1.0) > 0,
@@ -280,7 +267,7 @@ def pair_causes(
         high,
         holds,
         cause,
-        " ".join([*notes, *[found.note] * bool(found.note)]),
+        " ".join(notes),
     )
 
 
@@ -310,11 +297,8 @@ def pair_factors(
         found["same camera"] = (camids[i] == camids[j]) & (camids[i] >= 0)
     if not factors:
         return found
-
-    view, occluder = (
-        np.array([f.get(key, "none") for f in factors])
-        for key in ("pic_view", "pic_occluder")
-    )
+    view = np.array([f.get("pic_view", "none") for f in factors])
+    occluder = np.array([f.get("pic_occluder", "none") for f in factors])
     found["same view"] = (view[i] == view[j]) & (view[i] != "none")
     keys = next((keys for key, keys in _CLOTHES.items() if key in factors[0]), ())
     if keys:
@@ -323,12 +307,8 @@ def pair_factors(
             np.linalg.norm(rgb[i] - rgb[j], axis=2).mean(axis=1) <= ALIKE_RGB
         )
     numbers = np.array([f.get("number", -1) for f in factors])
-    model = np.array(
-        [
-            f["id_lookalike_of"] if f.get("id_lookalike_of") is not None else -2
-            for f in factors
-        ]
-    )
+    models = [f.get("id_lookalike_of") for f in factors]
+    model = np.array([-2 if number is None else number for number in models])
     related = (
         (model[i] == numbers[j])
         | (model[j] == numbers[i])
@@ -358,16 +338,19 @@ def _sampled_pairs(
     else:
         wrong = _pairs_within(cluster, rng)
         wrong = wrong[identity[wrong[:, 0]] != identity[wrong[:, 1]]]
-        drawn = np.sort(
-            rng.integers(len(cluster), size=(4 * most, 2)), axis=1
-        )  # most pairs are rightly apart
+        # most pairs are rightly apart, so that drawing finds enough of them
+        drawn = np.sort(rng.integers(len(cluster), size=(4 * most, 2)), axis=1)
         first, second = np.divmod(np.unique(drawn @ [len(cluster), 1]), len(cluster))
         apart = (cluster[first] != cluster[second]) & (identity[first] != identity[second])
         right = np.stack([first, second], axis=1)[apart]
-    return tuple(
-        p[np.sort(rng.choice(len(p), min(most, len(p)), replace=False))]
-        for p in (wrong, right)
-    )
+    return _at_most(wrong, most, rng), _at_most(right, most, rng)
+
+
+def _at_most(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """`most` of the rows, drawn at random and left in their order; all, if there are
+    fewer.
+    """
+    return rows[np.sort(rng.choice(len(rows), min(most, len(rows)), replace=False))]
 
 
 def _pairs_within(group_of: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -377,11 +360,9 @@ def _pairs_within(group_of: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     order = np.argsort(group_of, kind="stable")
     sizes = np.bincount(group_of)
     total = pairs(sizes)
-    number = (
-        np.arange(total)
-        if total <= _ENUMERATED
-        else np.unique(rng.integers(total, size=_ENUMERATED))
-    )
+    number = np.arange(total)
+    if total > _ENUMERATED:
+        number = np.unique(rng.integers(total, size=_ENUMERATED))
     # a member at place p of its group has p partners before it: pairs are numbered by
     # their second member
     place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -417,18 +398,16 @@ def _odds_ratios(
     first, second = place.reshape(2, -1)
     drawn = []
     for _ in range(resamples):
-        times = np.bincount(
-            rng.integers(len(identities), size=len(identities)), minlength=len(identities)
-        )
+        sample = rng.integers(len(identities), size=len(identities))
+        times = np.bincount(sample, minlength=len(identities))
         weights = (times[first] * np.where(first == second, 1, times[second])).astype(float)
         if weights[wrong].any() and weights[~wrong].any():
             drawn.append(log_odds(weights))
     ratio = np.exp(log_odds(np.ones(len(x))))
-    low, high = (
-        np.exp(np.percentile(drawn, (2.5, 97.5), axis=0))
-        if drawn
-        else np.full((2, len(ratio)), np.nan)
-    )
+    if not drawn:
+        unknown = np.full(len(ratio), np.nan)
+        return ratio, unknown, unknown
+    low, high = np.exp(np.percentile(drawn, (2.5, 97.5), axis=0))
     return ratio, low, high
 
 

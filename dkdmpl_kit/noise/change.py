@@ -47,7 +47,8 @@ def label_change(before: np.ndarray, after: np.ndarray, *, part: float = 0.2) ->
     greatest sum (the Hungarian algorithm's assignment); clusters that share no image
     never match. part: in (0, 1]; an old cluster is split where at least two new ones
     each take that share of its images, a new one is merged where at least two old ones
-    each make up that share of it. So one stray image is no split.
+    each make up that share of it. So one stray image is not a split. KitError: lists of
+    two lengths, a part outside (0, 1].
     """
     before, after = checked(before, after, "the labels of two epochs")
     if not 0 < part <= 1:
@@ -55,9 +56,8 @@ def label_change(before: np.ndarray, after: np.ndarray, *, part: float = 0.2) ->
             f"part={part} must lie above 0 and at most at 1: the share of a cluster "
             "that makes a part of it."
         )
-    (old, size_old), (new, size_new) = (
-        np.unique(x[x >= 0], return_counts=True) for x in (before, after)
-    )
+    old, size_old = np.unique(before[before >= 0], return_counts=True)
+    new, size_new = np.unique(after[after >= 0], return_counts=True)
     both = (before >= 0) & (after >= 0)
     row = np.searchsorted(old, before[both])
     column = np.searchsorted(new, after[both])
@@ -69,14 +69,10 @@ def label_change(before: np.ndarray, after: np.ndarray, *, part: float = 0.2) ->
     matched = match[cells.row] == cells.col  # a match is always a stored cell
     flipped = np.zeros(len(before), dtype=bool)
     flipped[both] = match[row] != column
-    split = (
-        np.bincount(cells.row[cells.data >= part * size_old[cells.row]], minlength=len(old))
-        > 1
-    )
-    merged = (
-        np.bincount(cells.col[cells.data >= part * size_new[cells.col]], minlength=len(new))
-        > 1
-    )
+    taken = cells.row[cells.data >= part * size_old[cells.row]]
+    split = np.bincount(taken, minlength=len(old)) > 1
+    gained = cells.col[cells.data >= part * size_new[cells.col]]
+    merged = np.bincount(gained, minlength=len(new)) > 1
     return LabelChange(
         before=old[cells.row[matched]],
         after=new[cells.col[matched]],

@@ -55,7 +55,9 @@ class ClusteringSummary:
 
 
 def _count(n: int, one: str, many: str = "") -> str:
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+    if n == 1:
+        return f"{n:,} {one}"
+    return f"{n:,} {many or one + 's'}"
 
 
 def clustering_summary(
@@ -67,18 +69,14 @@ def clustering_summary(
     labels, _ = checked(labels, labels)
     outliers = labels < 0
     judged = label_report(labels, pids) if pids is not None else None
-    truth = (
-        {}
-        if judged is None or judged.ari is None
-        else {
-            name: getattr(judged, name)
-            for name in ("ari", "purity", "merged_clusters", "split_identities")
-        }
-    )
-    change = None if before is None else label_change(before, labels)
-    moved = (
-        {} if change is None else {"splits": len(change.splits), "merges": len(change.merges)}
-    )
+    truth = {}
+    if judged is not None and judged.ari is not None:
+        names = ("ari", "purity", "merged_clusters", "split_identities")
+        truth = {name: getattr(judged, name) for name in names}
+    moved = {}
+    if before is not None:
+        change = label_change(before, labels)
+        moved = {"splits": len(change.splits), "merges": len(change.merges)}
     return ClusteringSummary(
         len(np.unique(labels[~outliers])),
         int(outliers.sum()),
@@ -99,13 +97,12 @@ def kept_names(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     before, after = checked(before, after, "the labels of two clusterings")
     change = label_change(before, after)
     renamed = after.copy()
-    names = np.append(
-        change.before, before.max(initial=-1) + 1 + np.arange(len(change.births))
-    )
-    olds = np.append(change.after, change.births)
-    order = np.argsort(olds)
+    fresh = before.max(initial=-1) + 1 + np.arange(len(change.births))
+    names = np.append(change.before, fresh)
+    given = np.append(change.after, change.births)
+    order = np.argsort(given)
     clustered = after >= 0
-    renamed[clustered] = names[order][np.searchsorted(olds[order], after[clustered])]
+    renamed[clustered] = names[order][np.searchsorted(given[order], after[clustered])]
     return renamed
 
 
@@ -122,10 +119,8 @@ def last_change(epoch_labels: Sequence[np.ndarray]) -> np.ndarray:
             "there are none."
         )
     last = np.zeros(len(epoch_labels[0]), np.int64)
-    for epoch, (before, after) in enumerate(
-        zip(epoch_labels[:-1], epoch_labels[1:]), start=1
-    ):
-        change = label_change(before, after)
+    for epoch in range(1, len(epoch_labels)):
+        change = label_change(epoch_labels[epoch - 1], epoch_labels[epoch])
         last[change.flipped | change.became_outlier | change.stopped_outlier] = epoch
     return last
 
@@ -138,9 +133,8 @@ class ClusterView:
     nearest     (n,) labels of the clusters with the most similar centroids, and
                 `similarities` (n,), cosine
     purity      share of its most frequent identity `pid` among the members of known
-                identity; both None without any
-    n_identities  among them; cameras: {camera: images} of the known ones, the most
-                  frequent first
+                identity; both None without any; n_identities: how many are among them
+    cameras     {camera: images} of the known ones, the most frequent first
     """
 
     cluster: int
@@ -158,13 +152,11 @@ class ClusterView:
             others = f", {self.n_identities} in all" if self.n_identities > 1 else ""
             parts.append(f"purity {self.purity:.0%} (identity {self.pid}{others})")
         if self.cameras:
-            most = ", ".join(
-                f"{camera + 1} ({n})" for camera, n in list(self.cameras.items())[:5]
-            )
-            parts.append(
-                f"camera{'s' * (len(self.cameras) > 1)} "
-                f"{most}{', ...' * (len(self.cameras) > 5)}"
-            )
+            most = [f"{camera + 1} ({n})" for camera, n in self.cameras.items()][:5]
+            if len(self.cameras) > 5:
+                most.append("...")
+            noun = "camera" if len(self.cameras) == 1 else "cameras"
+            parts.append(f"{noun} {', '.join(most)}")
         return " · ".join(parts)
 
 
@@ -183,7 +175,8 @@ def cluster_view(
     pids, camids (N,), negative where unknown, or None; equal counts: the smaller
     identity (camera) first.
     """
-    features, (labels, _) = np.asarray(features), checked(labels, labels)
+    features = np.asarray(features)
+    labels, _ = checked(labels, labels)
     if len(features) != len(labels):
         raise KitError(
             f"There are {len(features)} features for {len(labels)} labels: give one "

@@ -25,18 +25,16 @@ def label_tracks(epoch_labels: Sequence[np.ndarray], *, least_iou: float = 0.2) 
     """
     if not len(epoch_labels):
         raise KitError("There is no epoch to track clusters through: train at least one.")
-    tracks = [
-        np.unique(np.asarray(epoch_labels[0]), return_inverse=True)[1]
-        - int((np.asarray(epoch_labels[0]) < 0).any())
-    ]
+    first = np.asarray(epoch_labels[0])
+    places = np.unique(first, return_inverse=True)[1]
+    tracks = [places - 1 if (first < 0).any() else places]  # outliers have place 0
     born = int(tracks[0].max()) + 1
     for before, after in zip(epoch_labels[:-1], epoch_labels[1:]):
         change = label_change(before, after)
         after = np.asarray(after)
         names = np.full(max(int(after.max()) + 1, 1), -1)
-        for old, new in zip(
-            change.before[change.iou >= least_iou], change.after[change.iou >= least_iou]
-        ):
+        goes_on = change.iou >= least_iou
+        for old, new in zip(change.before[goes_on], change.after[goes_on]):
             names[new] = tracks[-1][np.argmax(np.asarray(before) == old)]
         fresh = np.setdiff1d(after[after >= 0], np.flatnonzero(names >= 0))
         names[fresh] = born + np.arange(len(fresh))
@@ -60,9 +58,8 @@ def choose_tracks(tracks: np.ndarray, top: int, *, by: str = "change") -> np.nda
     after = tracks[1:].ravel()
     moved = (before >= 0) & (after >= 0) & (before != after)
     exchanged = np.bincount(np.concatenate([before[moved], after[moved]]), minlength=known)
-    chosen = np.lexsort((np.arange(known), -size, -exchanged if by == "change" else -size))[
-        :top
-    ]
+    told = exchanged if by == "change" else size
+    chosen = np.lexsort((np.arange(known), -size, -told))[:top]
     return _side_by_side(np.sort(chosen), before[moved], after[moved])
 
 
@@ -74,17 +71,12 @@ def _side_by_side(chosen: np.ndarray, before: np.ndarray, after: np.ndarray) -> 
 
     inside = np.isin(before, chosen) & np.isin(after, chosen)
     shared = np.zeros((len(chosen), len(chosen)))
-    np.add.at(
-        shared,
-        (np.searchsorted(chosen, before[inside]), np.searchsorted(chosen, after[inside])),
-        1,
-    )
+    leave = np.searchsorted(chosen, before[inside])
+    arrive = np.searchsorted(chosen, after[inside])
+    np.add.at(shared, (leave, arrive), 1)
     apart = 1 / (1 + shared + shared.T)
-    return chosen[
-        leaves_list(
-            linkage(apart[np.triu_indices(len(chosen), 1)], "average", optimal_ordering=True)
-        )
-    ]
+    pairs = apart[np.triu_indices(len(chosen), 1)]
+    return chosen[leaves_list(linkage(pairs, "average", optimal_ordering=True))]
 
 
 def track_changes(tracks: np.ndarray) -> dict[str, np.ndarray]:
@@ -98,9 +90,7 @@ def track_changes(tracks: np.ndarray) -> dict[str, np.ndarray]:
     return {
         "born": np.array([len(np.setdiff1d(b, a)) for a, b in alive], int),
         "died": np.array([len(np.setdiff1d(a, b)) for a, b in alive], int),
-        "moved": np.array(
-            [int(((a >= 0) & (b >= 0) & (a != b)).sum()) for a, b in steps], int
-        ),
+        "moved": np.array([((a >= 0) & (b >= 0) & (a != b)).sum() for a, b in steps], int),
     }
 
 

@@ -40,15 +40,15 @@ def inject_noise(
 
     kind "symmetric"     to another identity, each equally likely
          "look_alike"    to the identity most similar to its own: by the cosine of mean
-                         `features` (N, d), or by
-                         `similarity` (P, P), rows and columns in the order of the
-                         sorted labels (ties: the first)
+                         `features` (N, d), or by `similarity` (P, P), rows and columns
+                         in the order of the sorted labels (ties: the first)
          "camera_split"  a camera's images of an identity get a label of their own,
-                         above max(labels).
-                         Whole (identity, camera) groups in a random order, the last one
-                         in part; the largest group of each identity keeps its label, so
-                         that the wrong share after best matching is the rate
+                         above max(labels). Whole (identity, camera) groups in a random
+                         order, the last one in part; the largest group of each identity
+                         keeps its label, so that the wrong share after best matching is
+                         the rate
          "outlier"       to -1
+
     The same seed and rate give the same noise; at the same seed a lower rate changes a
     part of what a higher one changes, in the same way. Labels keep their numbers and
     may vanish: renumber them before training. KitError: unknown labels, a rate outside
@@ -125,12 +125,12 @@ def _similarity(
             "look_alike noise needs to know who looks alike: give features (N, d) or "
             "similarity (P, P)."
         )
-    given, shape = (
-        (similarity, (n, n))
-        if features is None
-        else (features, (len(own), *np.shape(features)[-1:]))
-    )
-    given = np.array(given, dtype=float)
+    if features is None:
+        given = np.array(similarity, dtype=float)
+        shape = (n, n)
+    else:
+        given = np.array(features, dtype=float)
+        shape = (len(own), *given.shape[-1:])
     if given.shape != shape or not np.isfinite(given).all():
         raise KitError(
             f"look_alike noise needs finite numbers of shape {shape}, not "
@@ -199,13 +199,13 @@ def noise_response(
                 raise
             break
         report = label_report(labels, pids)
-        rows.append(
-            {"rate": rate}
-            | {
-                name: getattr(report, name)
-                for name in ("ari", "pair_precision", "pair_recall")
-            }
-        )
+        row = {
+            "rate": rate,
+            "ari": report.ari,
+            "pair_precision": report.pair_precision,
+            "pair_recall": report.pair_recall,
+        }
+        rows.append(row)
         if camids is not None or factors is not None:
             found = noise_causes(
                 labels,
@@ -217,7 +217,7 @@ def noise_response(
                 resamples=0,
                 seed=seed,
             )
-            rows[-1] |= dict(zip(found.names, found.odds_ratio))
+            row |= dict(zip(found.names, found.odds_ratio))
     names = list(dict.fromkeys(name for row in rows for name in row))
     return {
         name: np.array([row.get(name, np.nan) for row in rows], dtype=float) for name in names

@@ -22,13 +22,14 @@ class LabelQuality:
     """The score and its parts, each (N,) in [0, 1] and high where the label looks good;
     NaN for outliers.
 
-    score       mean over the parts given of each image's rank in that part, (rank -
-                1/2) / M among the M clustered ones,
-                ties sharing their mean rank: every part has the same say, whatever its
-                spread; it orders the images of one clustering and says nothing across
-                clusterings
-    agreement   1 - `view_disagreement`; purity_nearby: 1 - `neighbour_entropy`;
-                silhouette: (1 + `centroid_silhouette`) / 2
+    score          mean over the parts given of each image's rank in that part, (rank -
+                   1/2) / M among the M clustered ones, ties sharing their mean rank:
+                   every part has the same say, whatever its spread; it orders the images
+                   of one clustering and says nothing across clusterings
+    agreement      1 - `view_disagreement`
+    purity_nearby  1 - `neighbour_entropy`
+    silhouette     (1 + `centroid_silhouette`) / 2
+
     A part is None where its input was not given.
     """
 
@@ -45,11 +46,14 @@ def label_quality(
     indices: np.ndarray | None = None,
     features: np.ndarray | None = None,
 ) -> LabelQuality:
-    """Score the pseudo labels (N,), -1 for outliers, from whatever is at hand; needs at
-    least one of the three.
+    """Score the pseudo labels (N,), -1 for outliers, from whatever is at hand, at least
+    one of the three.
 
-    views     (e, q, a), each (N, K) probabilities; indices (N, k) of a `NeighborGraph`;
-              features (N, d), rows of norm 1
+    views     (e, q, a), each (N, K) probabilities
+    indices   (N, k) of a `NeighborGraph`
+    features  (N, d), rows of norm 1
+
+    KitError: nothing is given, or shapes do not fit.
     """
     labels = _labels(labels)
     if views is None and indices is None and features is None:
@@ -96,19 +100,14 @@ def neighbour_entropy(labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
     greatest value log k.
 
     labels (N,), -1 for outliers; indices (N, k >= 2) of a `NeighborGraph`, whose column
-    0, the image itself, counts: an image among k - 1 of another cluster is thus no
-    model of order. An outlier counts as a label of its own.
+    0, the image itself, counts: an image among k - 1 of another cluster has thus an
+    entropy above 0. An outlier counts as a label of its own.
     """
     labels = _labels(labels)
     indices = np.asarray(indices)
     n = len(labels)
-    if (
-        indices.ndim != 2
-        or len(indices) != n
-        or indices.shape[1] < 2
-        or indices.min() < 0
-        or indices.max() >= n
-    ):
+    fits = indices.ndim == 2 and len(indices) == n and indices.shape[1] >= 2
+    if not fits or indices.min() < 0 or indices.max() >= n:
         raise KitError(
             f"indices must be neighbours (N, k) of the {n} images, k of 2 or more, not "
             f"{indices.shape}."
@@ -116,8 +115,8 @@ def neighbour_entropy(labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
     k = indices.shape[1]
     alone = labels.max() + 1 + np.arange(n)
     nearby = np.sort(np.where(labels >= 0, labels, alone)[indices], axis=1)
-    # the place of a run's last image, less the last place before: how often each label
-    # occurs
+    # the place of a run's last image, less the last place before it: how often each
+    # label occurs
     ends = np.append(nearby[:, 1:] != nearby[:, :-1], np.ones((n, 1), bool), axis=1)
     last = np.where(ends, np.arange(1, k + 1), 0)
     before = np.append(
@@ -265,9 +264,8 @@ def _probabilities(view: np.ndarray, name: str) -> np.ndarray:
         or (np.abs(view.sum(axis=1) - 1) > 1e-3).any()
     ):
         raise KitError(
-            f"{name} must hold probabilities (B, K), each row of sum 1, not "
-            f"{view.shape} of other numbers: "
-            "apply softmax to logits."
+            f"{name} must hold probabilities (B, K), each row of sum 1, not {view.shape} "
+            "of other numbers: apply softmax to logits."
         )
     return view
 
@@ -275,8 +273,8 @@ def _probabilities(view: np.ndarray, name: str) -> np.ndarray:
 def _of_length(values: np.ndarray, labels: np.ndarray, name: str) -> np.ndarray:
     if len(values) != len(labels):
         raise KitError(
-            f"{name} are of {len(values)} images and labels of {len(labels)}: give "
-            "both of the same."
+            f"{name} are of {len(values)} images and labels of {len(labels)}: give both "
+            "of the same."
         )
     return values
 

@@ -20,11 +20,11 @@ class Contingency:
     """How many images each cluster shares with each identity (the confusion between
     clusters and identities).
 
-    counts    (K, P) int64 csr_array, images
-    clusters  (K,) the label of each row, sorted; pids (P,) the identity of each column,
-              sorted
-    images    (n,) index of the counted images; row_of, column_of (n,) their places in
-              the table
+    counts     (K, P) int64 csr_array, images
+    clusters   (K,) the label of each row, sorted
+    pids       (P,) the identity of each column, sorted
+    images     (n,) index of the counted images
+    row_of, column_of  (n,) their places in the table
     """
 
     counts: sparse.csr_array
