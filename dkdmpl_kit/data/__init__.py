@@ -1,15 +1,17 @@
-"""Data of the kit: records, readers of the known layouts, rendered people, and pictures
-as batches.
+"""Data: records, readers of the known layouts, rendered people, pictures as batches.
 
-The renderer (`synthetic`, `official`) and `checking` are imported on first use of one
-of their functions.
+`checking` and `rendering` are imported on first use of one of their functions.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+
+from dkdmpl_kit.data.augmentation import augment, to_float
 from dkdmpl_kit.data.layouts import read_dataset
-from dkdmpl_kit.data.loading import ImageStore, augment, drop_corrupt, pk_batches, to_float
+from dkdmpl_kit.data.pictures import ImageStore, drop_corrupt
 from dkdmpl_kit.data.records import ReIDDataset, ReIDImage, TrainingImages, arrays_of
+from dkdmpl_kit.data.sampler import pk_batches
 
 __all__ = [
     "ImageStore",
@@ -29,7 +31,7 @@ __all__ = [
 ]
 _LATER = {
     "check_dataset": "checking",
-    "render_layout": "official",
+    "render_layout": "rendering.layouts",
     "synthetic_dataset": "rendering.dataset",
     "load_factors": "rendering.dataset",
 }
@@ -37,7 +39,5 @@ _LATER = {
 
 def __getattr__(name: str):
     if name in _LATER:
-        from importlib import import_module
-
-        return getattr(import_module(f".{_LATER[name]}", __name__), name)
+        return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

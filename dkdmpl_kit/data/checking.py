@@ -1,51 +1,45 @@
-"""What is in a data set's folder against what was published, and what is broken: every
-picture is read once.
-"""
+"""What is in a data set's folder against the official counts, and what is broken."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 
 from dkdmpl_kit.data.layouts import LAYOUTS, ignored_pictures
-from dkdmpl_kit.data.loading import _decode, _in_threads
+from dkdmpl_kit.data.pictures import decode, in_threads
 from dkdmpl_kit.data.records import SPLITS, ReIDDataset
 from dkdmpl_kit.errors import KitError
 
-RENDERED = ("rendered.json", "dataset.json")  # left by official.py and synthetic.py
+RENDERED = ("rendered.json", "dataset.json")  # left by the modules of rendering/
+COLUMNS = ("images", "identities", "cameras")
 SHOWN = 10  # names that a line lists
 
 
 @dataclass(frozen=True)
-class Published:
-    """Statistics of the data set's authors: training identities, pictures of train,
-    query and gallery, cameras.
-    """
+class OfficialCounts:
+    """What a data set's authors published; images: of train, query and gallery."""
 
     train_ids: int
     images: tuple[int, int, int]
     cameras: int
 
 
-_MSMT17 = Published(1_041, (32_621, 11_659, 82_161), 15)
-PUBLISHED = {
-    "market1501": Published(751, (12_936, 3_368, 15_913), 6),
-    "dukemtmcreid": Published(702, (16_522, 2_228, 17_661), 8),
+_MSMT17 = OfficialCounts(1_041, (32_621, 11_659, 82_161), 15)
+OFFICIAL_COUNTS = {
+    "market1501": OfficialCounts(751, (12_936, 3_368, 15_913), 6),
+    "dukemtmcreid": OfficialCounts(702, (16_522, 2_228, 17_661), 8),
     "msmt17": _MSMT17,
     "msmt17_v2": _MSMT17,
     "msmt17_reorganised": _MSMT17,
-    "veri776": Published(576, (37_778, 1_678, 11_579), 20),
+    "veri776": OfficialCounts(576, (37_778, 1_678, 11_579), 20),
 }
 
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What `check_dataset` found; `problems` are what must be mended, `notes` what one
-    should know.
+    """What `check_dataset` found: `problems` must be mended, `notes` one should know.
 
     fingerprint: `ReIDDataset.fingerprint()`, which goes into every result and covers
     paths, sizes, identities and cameras. content: 16 hex digits of SHA-256 over all
@@ -61,24 +55,20 @@ class DataCheck:
 
     def text(self) -> str:
         """The report, for a terminal."""
-        return "\n".join(
-            [
-                self.table,
-                *(f"note: {note}" for note in self.notes),
-                *(f"BROKEN: {problem}" for problem in self.problems),
-                f"fingerprint {self.fingerprint} (goes into every result), content "
-                f"{self.content}",
-            ]
-        )
+        lines = [self.table]
+        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"BROKEN: {problem}" for problem in self.problems]
+        names = f"fingerprint {self.fingerprint} (goes into every result), "
+        return "\n".join([*lines, f"{names}content {self.content}"])
 
 
 def check_dataset(dataset: ReIDDataset, *, progress: bool = True) -> DataCheck:
-    """Read every picture of `dataset` once, and compare it with itself and with the
-    published statistics.
+    """Read every picture once; compare the data set with itself and the official counts.
 
     Broken are: pictures that cannot be read, identities and (by SHA-256 of the file)
-    pictures that train shares with query or gallery, camera numbers above the published
-    ones. Counts that differ are noted, with the likely cause.
+    pictures that train shares with query or gallery, and camera numbers above the
+    official ones. Counts that differ are noted, with the likely cause. KitError where a
+    picture is gone.
     """
     hashes, unreadable = _read_all(dataset, progress)
     notes = _counts(dataset)
@@ -101,47 +91,40 @@ def check_dataset(dataset: ReIDDataset, *, progress: bool = True) -> DataCheck:
 
 
 def _number(things, name: str) -> str:
-    return f"{len(things):,} {name}{'' if len(things) == 1 else 's'}"
+    plural = "" if len(things) == 1 else "s"
+    return f"{len(things):,} {name}{plural}"
 
 
 def _names(names, shown: int = SHOWN) -> str:
+    """The first `shown` of the names, and how many more there are."""
     names = list(map(str, names))
-    return ", ".join(names[:shown]) + (
-        f" and {len(names) - shown:,} more" if len(names) > shown else ""
-    )
-
-
-def _relative(dataset: ReIDDataset, path: Path) -> str:
-    return os.path.relpath(path, dataset.root).replace(os.sep, "/")
+    said = ", ".join(names[:shown])
+    if len(names) > shown:
+        said += f" and {len(names) - shown:,} more"
+    return said
 
 
 def _pids(dataset: ReIDDataset) -> dict[str, int | None]:
     """{path below root: identity} of every picture."""
-    return {
-        _relative(dataset, image.path): image.pid
-        for split in SPLITS
-        for image in getattr(dataset, split)
-    }
+    return {dataset.relative(image.path): image.pid for image in dataset.images()}
 
 
 def _read_all(dataset: ReIDDataset, progress: bool) -> tuple[dict[str, str], list[str]]:
-    """{path below root: SHA-256 of the file} of what can be decoded, and the rest,
-    sorted.
-    """
-    paths = sorted({image.path for split in SPLITS for image in getattr(dataset, split)})
-    names = [_relative(dataset, path) for path in paths]
+    """{path below root: SHA-256 of the file} of what can be decoded; the rest, sorted."""
+    paths = dataset.paths()
+    names = [dataset.relative(path) for path in paths]
     hashes = {}
     broken = set()
 
     def work(index: int) -> None:
         try:
             content = paths[index].read_bytes()
-            _decode(io.BytesIO(content), 1, 1)
+            decode(io.BytesIO(content), 1, 1)
             hashes[names[index]] = hashlib.sha256(content).hexdigest()
         except (OSError, KitError):
             broken.add(names[index])
 
-    _in_threads(work, len(paths), progress, "check")
+    in_threads(work, len(paths), progress, "check")
     return hashes, sorted(broken)
 
 
@@ -149,39 +132,46 @@ def _read_all(dataset: ReIDDataset, progress: bool) -> tuple[dict[str, str], lis
 
 
 def _table(dataset: ReIDDataset) -> str:
-    """Found and published counts of each split, and of all together."""
-    known = PUBLISHED.get(dataset.name)
-    columns = ("images", "identities", "cameras")
-    images = [image for split in SPLITS for image in getattr(dataset, split)]
-    counts = dataset.statistics()
-    counts["all"] = {
-        "images": len({image.path for image in images}),
+    """Found and official counts of each split, and of all together."""
+    counts = _found_counts(dataset)
+    official = _official_cells(dataset.name)
+    head = f"{'split':<8}"
+    for column in COLUMNS:
+        head += f"{column:>12}"
+        if official:
+            head += f"{'published':>11}"
+    lines = [f"{dataset.name} ({dataset.root.name})", head]
+    for split, found in counts.items():
+        line = f"{split:<8}"
+        for column in COLUMNS:
+            line += f"{_count(found[column]):>12}"
+            if official:
+                line += f"{_count(official.get((split, column))):>11}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _found_counts(dataset: ReIDDataset) -> dict[str, dict[str, int | None]]:
+    """`dataset.statistics()`, and under "all" that of all splits together."""
+    images = dataset.images()
+    together = {
+        "images": len(dataset.paths()),
         "identities": len({image.pid for image in images} - {None}) or None,
         "cameras": len({image.camid for image in images} - {None}) or None,
     }
-    published = (
-        {(split, "images"): number for split, number in zip(SPLITS, known.images)}
-        if known
-        else {}
-    )
-    if known:
-        published |= {
-            ("train", "identities"): known.train_ids,
-            ("all", "cameras"): known.cameras,
-            ("all", "images"): sum(known.images),
-        }
-    head = f"{'split':<8}" + "".join(
-        f"{column:>12}{'published':>11}" if known else f"{column:>12}" for column in columns
-    )
-    lines = [f"{dataset.name} ({dataset.root.name})", head]
-    for split, found in counts.items():
-        cells = [
-            f"{_count(found[column]):>12}"
-            + (f"{_count(published.get((split, column))):>11}" if known else "")
-            for column in columns
-        ]
-        lines.append(f"{split:<8}" + "".join(cells))
-    return "\n".join(lines)
+    return dataset.statistics() | {"all": together}
+
+
+def _official_cells(name: str) -> dict[tuple[str, str], int]:
+    """{(split, column): official count} of a data set; empty where there are none."""
+    known = OFFICIAL_COUNTS.get(name)
+    if known is None:
+        return {}
+    cells = {(split, "images"): count for split, count in zip(SPLITS, known.images)}
+    cells["train", "identities"] = known.train_ids
+    cells["all", "cameras"] = known.cameras
+    cells["all", "images"] = sum(known.images)
+    return cells
 
 
 def _count(number: int | None) -> str:
@@ -189,20 +179,19 @@ def _count(number: int | None) -> str:
 
 
 def _counts(dataset: ReIDDataset) -> list[str]:
-    """How the counts differ from the published ones and why that may be, and which
-    pictures belong to no split.
-    """
+    """Notes: pictures that belong to no split, and counts that are not the official ones."""
     notes = _ignored(dataset)
-    known = PUBLISHED.get(dataset.name)
+    known = OFFICIAL_COUNTS.get(dataset.name)
     if known is None:
         return notes
     statistics = dataset.statistics()
-    differ = {
-        split: (statistics[split]["images"], number)
-        for split, number in zip(SPLITS, known.images)
-        if statistics[split]["images"] != number
-    }
-    if not differ and statistics["train"]["identities"] == known.train_ids:
+    differ = {}
+    for split, official in zip(SPLITS, known.images):
+        found = statistics[split]["images"]
+        if found != official:
+            differ[split] = (found, official)
+    train_ids = statistics["train"]["identities"]
+    if not differ and train_ids == known.train_ids:
         return [*notes, "the counts are the published ones"]
     if any((dataset.root / name).is_file() for name in RENDERED):
         return [
@@ -212,15 +201,12 @@ def _counts(dataset: ReIDDataset) -> list[str]:
         ]
     if not differ:
         notes.append(
-            f"train has {statistics['train']['identities']:,} identities, "
-            f"{known.train_ids:,} are published: "
+            f"train has {train_ids:,} identities, {known.train_ids:,} are published: "
             "pictures were renamed"
         )
-    for split, (found, published) in differ.items():
-        notes.append(
-            f"{split} has {found:,} pictures, {published:,} are published: "
-            f"{_cause(dataset, split, found > published)}"
-        )
+    for split, (found, official) in differ.items():
+        cause = _cause(dataset, split, found > official)
+        notes.append(f"{split} has {found:,} pictures, {official:,} are published: {cause}")
     return notes
 
 
@@ -228,13 +214,13 @@ def _cause(dataset: ReIDDataset, split: str, more: bool) -> str:
     if more:
         return "pictures were added, or some are there twice (see duplicates)"
     layout = LAYOUTS.get(dataset.name)
-    if (
-        split == "gallery"
-        and layout
-        and layout.distractor is not None
-        and all(image.pid != layout.distractor for image in dataset.gallery)
-    ):
-        return f"the background pictures (identity {layout.distractor}) are missing, or a partial copy"
+    background = None if layout is None else layout.distractor
+    if split == "gallery" and background is not None:
+        if all(image.pid != background for image in dataset.gallery):
+            return (
+                f"the background pictures (identity {background}) are missing, or a partial "
+                "copy"
+            )
     if split == "train" and dataset.name.startswith("msmt17"):
         return "train without val (both are to be trained on), or a partial copy"
     return "a partial copy, or another data set in this layout"
@@ -248,16 +234,20 @@ def _ignored(dataset: ReIDDataset) -> list[str]:
     if layout is None:  # MSMT17 with lists
         why = "named in no list, so no part of the data set"
     elif layout.junk is not None:
-        why = f"junk (identity {layout.junk}), background outside the gallery, or in a folder within"
+        why = (
+            f"junk (identity {layout.junk}), background outside the gallery, or in a folder "
+            "within"
+        )
     else:
         why = "in a folder within"
     read = Counter(name.split("/")[0] for name in _pids(dataset))
-    return [
-        f"{folder} holds {read[folder] + len(names):,} pictures, {read[folder]:,} are "
-        f"read; the rest is {why}: "
-        f"{_names(names, 3)}"
-        for folder, names in ignored.items()
-    ]
+    notes = []
+    for folder, names in ignored.items():
+        notes.append(
+            f"{folder} holds {read[folder] + len(names):,} pictures, {read[folder]:,} are "
+            f"read; the rest is {why}: {_names(names, 3)}"
+        )
+    return notes
 
 
 # ---- identities, cameras, duplicates
@@ -279,57 +269,64 @@ def _identities(dataset: ReIDDataset) -> tuple[list[str], list[str]]:
             f"{len(train & test):,} {both} both in train and in query or gallery: "
             f"{_names(sorted(train & test))}"
         )
-    known = PUBLISHED.get(dataset.name)
-    beyond = Counter(
-        image.camid + 1
-        for split in SPLITS
-        for image in getattr(dataset, split)
-        if known and image.camid >= known.cameras
-    )
-    if beyond:
-        problems.append(
-            f"camera numbers above {known.cameras}: "
-            f"{_names(f'{camera} ({n:,} pictures)' for camera, n in sorted(beyond.items()))}"
-        )
+    problems += _unknown_cameras(dataset)
     return notes, problems
 
 
+def _unknown_cameras(dataset: ReIDDataset) -> list[str]:
+    """The problem of camera numbers above the official one, where there are any."""
+    known = OFFICIAL_COUNTS.get(dataset.name)
+    if known is None:
+        return []
+    beyond = Counter(
+        image.camid + 1 for image in dataset.images() if image.camid >= known.cameras
+    )
+    if not beyond:
+        return []
+    said = _names(
+        f"{camera} ({count:,} pictures)" for camera, count in sorted(beyond.items())
+    )
+    return [f"camera numbers above {known.cameras}: {said}"]
+
+
 def _duplicates(dataset: ReIDDataset, hashes: dict[str, str]) -> tuple[list[str], list[str]]:
-    """Files with the same bytes: within train, within query and gallery, and (broken)
-    in both.
+    """Notes and problems on files with the same bytes.
+
+    Within train, or within query and gallery, they are noted; in both they are broken.
     """
-    train = {_relative(dataset, image.path) for image in dataset.train}
+    train = {dataset.relative(image.path) for image in dataset.train}
     pids = _pids(dataset)
     groups = defaultdict(list)
-    found = defaultdict(list)
     for name, digest in sorted(hashes.items()):
         groups[digest].append(name)
+    found = defaultdict(list)
     for names in groups.values():
-        inside = {name in train for name in names}
+        if len(names) == 1:
+            continue
+        said = " = ".join(names)
         identities = {pids[name] for name in names}
-        if len(names) > 1:
-            said = " = ".join(names) + (
-                f" (identities {_names(sorted(identities, key=str))})"
-                if len(identities) > 1
-                else ""
+        if len(identities) > 1:
+            said += f" (identities {_names(sorted(identities, key=str))})"
+        if train.isdisjoint(names):
+            where = "query and gallery"
+        elif train.issuperset(names):
+            where = "train"
+        else:
+            where = "both"
+        found[where].append(said)
+    notes = []
+    for where in ("train", "query and gallery"):
+        if found[where]:
+            notes.append(
+                f"{_number(found[where], 'picture')} more than once in {where}, byte for "
+                f"byte: {_names(found[where])}"
             )
-            found[
-                "both"
-                if len(inside) > 1
-                else "train"
-                if True in inside
-                else "query and gallery"
-            ].append(said)
-    notes = [
-        f"{_number(found[where], 'picture')} more than once in {where}, byte for byte: "
-        f"{_names(found[where])}"
-        for where in ("train", "query and gallery")
-        if found[where]
-    ]
+    problems = []
     if found["both"]:
-        return notes, [
-            f"{_number(found['both'], 'picture')} both in train and in query or "
-            "gallery, byte for byte: "
-            f"{_names(found['both'])}"
-        ]
-    return notes or ["no two pictures are the same, byte for byte"], []
+        problems.append(
+            f"{_number(found['both'], 'picture')} both in train and in query or gallery, "
+            f"byte for byte: {_names(found['both'])}"
+        )
+    if not notes and not problems:
+        notes.append("no two pictures are the same, byte for byte")
+    return notes, problems

@@ -1,5 +1,6 @@
-"""What a re-ID data set is: pictures with identity and camera, in three splits; and the
-part a trainer may see.
+"""What a re-ID data set is, and the part of it that a trainer may see.
+
+A data set is pictures with identity and camera, in three splits.
 """
 
 from __future__ import annotations
@@ -19,9 +20,7 @@ SPLITS = ("train", "query", "gallery")
 
 @dataclass(frozen=True, slots=True)
 class ReIDImage:
-    """One picture: its file, identity (`pid`) and camera (`camid`, 0-based); None where
-    unknown.
-    """
+    """One picture: its file, identity (`pid`) and camera (`camid`, from 0), or None."""
 
     path: Path
     pid: int | None
@@ -52,9 +51,20 @@ class ReIDDataset:
     query: tuple[ReIDImage, ...]
     gallery: tuple[ReIDImage, ...]
 
+    def images(self) -> tuple[ReIDImage, ...]:
+        """The pictures of all splits, one after the other; some may be in two of them."""
+        return self.train + self.query + self.gallery
+
+    def paths(self) -> list[Path]:
+        """The files of all splits, each once, sorted."""
+        return sorted({image.path for image in self.images()})
+
+    def relative(self, path: Path) -> str:
+        """`path` below the data set's folder, with forward slashes."""
+        return Path(os.path.relpath(path, self.root)).as_posix()
+
     def statistics(self) -> dict[str, dict[str, int | None]]:
-        """{split: {"images", "identities", "cameras"}}; None where no picture of the
-        split has one.
+        """{split: {"images", "identities", "cameras"}}; None where nothing is known.
 
         Distractors share one pid, so they count as one identity.
         """
@@ -71,8 +81,9 @@ class ReIDDataset:
         return counts
 
     def summary(self) -> str:
-        """`statistics()` as a small text table, "-" where unknown; names the folder,
-        not its place.
+        """`statistics()` as a small text table, "-" where unknown.
+
+        It names the folder, not its place.
         """
         columns = ("images", "identities", "cameras")
         lines = [
@@ -87,18 +98,19 @@ class ReIDDataset:
         return "\n".join(lines)
 
     def fingerprint(self) -> str:
-        """16 hex digits that name this data: SHA-256 over the sorted (relative path,
-        size, pid, camid) of all splits.
+        """16 hex digits that name this data.
 
-        The folder's own place does not count, so a copy elsewhere has the same
+        They are of SHA-256 over the sorted (relative path, size, pid, camid) of all
+        splits. The folder's own place does not count, so a copy elsewhere has the same
         fingerprint. The split does where no path tells it, in MSMT17. Contents do not,
-        for every run asks: `checking.check_dataset` adds them up as well.
+        for every run asks: `checking.check_dataset` reads them too. KitError where a
+        picture is gone.
         """
         by_list = self.name.startswith("msmt17")
         try:
             rows = sorted(
                 (
-                    Path(os.path.relpath(image.path, self.root)).as_posix(),
+                    self.relative(image.path),
                     os.stat(image.path).st_size,
                     repr(image.pid),
                     repr(image.camid),
@@ -115,8 +127,9 @@ class ReIDDataset:
         return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
     def unlabelled(self) -> TrainingImages:
-        """The training pictures without their identities: what `training.fit` works
-        from.
+        """The training pictures without their identities: what `training.fit` works from.
+
+        KitError without training pictures.
         """
         if not self.train:
             raise KitError(
@@ -127,14 +140,9 @@ class ReIDDataset:
 
 
 def arrays_of(images: Iterable[ReIDImage]) -> tuple[tuple[Path, ...], np.ndarray, np.ndarray]:
-    """-> paths, pids (N,) int64, camids (N,) int64; -1 stands for an unknown identity
-    or camera.
-    """
+    """-> paths, pids (N,) int64, camids (N,) int64; -1 stands for an unknown one."""
     images = tuple(images)
-    pids = np.array(
-        [-1 if image.pid is None else image.pid for image in images], dtype=np.int64
-    )
-    camids = np.array(
-        [-1 if image.camid is None else image.camid for image in images], dtype=np.int64
-    )
-    return tuple(image.path for image in images), pids, camids
+    paths = tuple(image.path for image in images)
+    pids = [-1 if image.pid is None else image.pid for image in images]
+    camids = [-1 if image.camid is None else image.camid for image in images]
+    return paths, np.array(pids, dtype=np.int64), np.array(camids, dtype=np.int64)

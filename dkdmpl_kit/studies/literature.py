@@ -14,7 +14,7 @@ from importlib.resources import files
 
 import pandas as pd
 
-from dkdmpl_kit.data.checking import PUBLISHED as STATISTICS
+from dkdmpl_kit.data.checking import OFFICIAL_COUNTS as STATISTICS
 
 DATA_SETS = {  # the data sets of the file's columns, and their names in print
     "market1501": "Market-1501",

@@ -8,7 +8,7 @@ from functools import cache
 
 import torch
 
-from dkdmpl_kit.data.checking import PUBLISHED as STATISTICS
+from dkdmpl_kit.data.checking import OFFICIAL_COUNTS as STATISTICS
 from dkdmpl_kit.errors import check_option
 from dkdmpl_kit.experiment import PRESETS, Config, preset
 from dkdmpl_kit.models import build_encoder

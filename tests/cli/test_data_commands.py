@@ -12,7 +12,7 @@ from PIL import Image
 
 from dkdmpl_kit.cli import main
 from dkdmpl_kit.data import read_dataset, render_layout
-from dkdmpl_kit.data.checking import PUBLISHED
+from dkdmpl_kit.data.checking import OFFICIAL_COUNTS
 
 SMALL = {
     "n_train_ids": 4,
@@ -183,7 +183,7 @@ def test_questions_that_make_no_sense_are_answered_in_one_sentence(
 
 
 @pytest.mark.filterwarnings("ignore:DukeMTMC")
-@pytest.mark.parametrize("layout", PUBLISHED)
+@pytest.mark.parametrize("layout", OFFICIAL_COUNTS)
 def test_every_layout_is_rendered_in_the_presets_size_and_checked(
     capsys, tmp_path, layout, monkeypatch
 ):

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from dkdmpl_kit.data import check_dataset, read_dataset
-from dkdmpl_kit.data.checking import PUBLISHED, Published
+from dkdmpl_kit.data.checking import OFFICIAL_COUNTS, OfficialCounts
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_real_data = pytest.mark.skipif(
@@ -47,7 +47,7 @@ def market(tmp_path) -> Path:
 @pytest.fixture
 def small(monkeypatch):
     """As if the authors had published just the six pictures of MARKET."""
-    monkeypatch.setitem(PUBLISHED, "market1501", Published(2, (3, 1, 2), 6))
+    monkeypatch.setitem(OFFICIAL_COUNTS, "market1501", OfficialCounts(2, (3, 1, 2), 6))
 
 
 def check(root: Path, name: str = "market1501", **more):
@@ -60,7 +60,9 @@ def notes(found) -> str:
 
 def test_the_published_statistics_are_those_of_the_authors():
     """Train identities; pictures of train, query and gallery; cameras."""
-    assert {name: (p.train_ids, *p.images, p.cameras) for name, p in PUBLISHED.items()} == {
+    assert {
+        name: (p.train_ids, *p.images, p.cameras) for name, p in OFFICIAL_COUNTS.items()
+    } == {
         "market1501": (751, 12_936, 3_368, 15_913, 6),
         "dukemtmcreid": (702, 16_522, 2_228, 17_661, 8),
         "veri776": (576, 37_778, 1_678, 11_579, 20),
@@ -141,7 +143,7 @@ def msmt17(root: Path) -> Path:
 
 
 def test_msmt17_without_val_and_a_picture_in_no_list_are_told(tmp_path, monkeypatch):
-    monkeypatch.setitem(PUBLISHED, "msmt17", Published(1, (2, 1, 1), 15))
+    monkeypatch.setitem(OFFICIAL_COUNTS, "msmt17", OfficialCounts(1, (2, 1, 1), 15))
     root = msmt17(tmp_path)
     found = check(root, "msmt17")
     assert found.notes[0] == "the counts are the published ones" and found.problems == ()

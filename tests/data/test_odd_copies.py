@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dkdmpl_kit.data import read_dataset, render_layout
-from dkdmpl_kit.data.checking import PUBLISHED
+from dkdmpl_kit.data.checking import OFFICIAL_COUNTS
 from dkdmpl_kit.data.layouts import LAYOUTS, MSMT17, ignored_pictures
 from dkdmpl_kit.errors import KitError
 
@@ -23,7 +23,7 @@ LISTS = ("train", "val", "query", "gallery")
 def rendered(tmp_path_factory):
     """{layout: folder} of two identities a split, two cameras, two pictures each."""
     root = tmp_path_factory.mktemp("layouts")
-    for layout in PUBLISHED:
+    for layout in OFFICIAL_COUNTS:
         render_layout(
             root / layout,
             layout,
@@ -33,7 +33,7 @@ def rendered(tmp_path_factory):
             images_per_camera=2,
             progress=False,
         )
-    return {layout: root / layout for layout in PUBLISHED}
+    return {layout: root / layout for layout in OFFICIAL_COUNTS}
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def refusal(root: Path, layout: str | None = None) -> str:
 pytestmark = pytest.mark.filterwarnings("ignore:DukeMTMC")
 
 
-@pytest.mark.parametrize("layout", PUBLISHED)
+@pytest.mark.parametrize("layout", OFFICIAL_COUNTS)
 def test_upper_case_endings_are_read(copy, rendered, layout):
     root = copy(layout)
     for path in list(root.rglob("*.jpg")):

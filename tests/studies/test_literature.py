@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dkdmpl_kit.data.checking import PUBLISHED as STATISTICS
+from dkdmpl_kit.data.checking import OFFICIAL_COUNTS as STATISTICS
 from dkdmpl_kit.studies.literature import COLUMNS, DATA_SETS, published_on, why_not_comparable
 
 FACTS = Path(__file__).resolve().parents[3] / "shared" / "facts.md"

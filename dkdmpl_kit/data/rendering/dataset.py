@@ -257,7 +257,6 @@ def _camera_scene(settings: RenderSettings, camera: int) -> np.ndarray:
 
 
 # ---- on disk
-# ----------------------------------------------------------------------------------------------------
 
 
 def _is_complete(root: Path, settings: RenderSettings, shots: list[Shot]) -> bool:

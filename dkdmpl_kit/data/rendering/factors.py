@@ -128,7 +128,6 @@ def _colour(rng: np.random.Generator, prefix: str, palette: dict) -> dict:
 
 
 # ---- identities
-# -------------------------------------------------------------------------------------------------
 
 
 def identity_factors(seed: int, kind: str, number: int, difficulty: str) -> dict:
@@ -243,7 +242,6 @@ def _vehicle_identity(rng: np.random.Generator) -> dict:
 
 
 # ---- cameras
-# ----------------------------------------------------------------------------------------------------
 
 
 def camera_factors(seed: int, kind: str, camera: int, difficulty: str) -> dict:
@@ -298,7 +296,6 @@ def camera_factors(seed: int, kind: str, camera: int, difficulty: str) -> dict:
 
 
 # ---- pictures
-# ---------------------------------------------------------------------------------------------------
 
 
 def view_name(yaw: float) -> str:

@@ -61,7 +61,6 @@ def _lines(coordinate: np.ndarray, period: float, thickness: float) -> np.ndarra
 
 
 # ---- walls: x and y in pixels, y negative above the wall's foot
-# -------------------------------------------------
 
 
 def _brick(rng, base, x, y, height):
@@ -223,7 +222,6 @@ _FLOORS = {
 
 
 # ---- occluders
-# --------------------------------------------------------------------------------------------------
 
 
 def occlude(canvas: Canvas, picture: dict, rng: np.random.Generator) -> None:
@@ -291,7 +289,6 @@ def folds(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 # ---- what the camera does
-# ---------------------------------------------------------------------------------------
 
 
 def through_camera(

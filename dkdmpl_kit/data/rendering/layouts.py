@@ -1,8 +1,7 @@
-"""Rendered pictures in the official layouts: fixtures for tests, and a dry run before
-the real data arrive.
+"""Rendered pictures in the official layouts: for tests, and a dry run before data arrive.
 
-The people and vehicles are those of `synthetic`; names, lists and folders are as the
-data sets' authors give them.
+The people and vehicles are those of `dataset`; names, lists and folders are as the data
+sets' authors give them.
 """
 
 from __future__ import annotations
@@ -15,13 +14,14 @@ from collections import Counter, defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
-from dkdmpl_kit.data.checking import PUBLISHED
+from dkdmpl_kit.data.checking import OFFICIAL_COUNTS
 from dkdmpl_kit.data.layouts import LAYOUTS, MSMT17, read_dataset
 from dkdmpl_kit.data.records import SPLITS, ReIDDataset
 from dkdmpl_kit.data.rendering.dataset import (
     RenderSettings,
     Shot,
     draw_shot,
+    load_factors,
     manifest_record,
     planned_shots,
 )
@@ -44,23 +44,23 @@ def render_layout(
     seed: int = 0,
     progress: bool = True,
 ) -> ReIDDataset:
-    """Render people (128 x 64), or vehicles (128 x 128) for "veri776", into `root` as
-    `layout` lays them out; read them.
+    """Render into `root` as `layout` lays a data set out, and read it.
 
-    layout: "market1501" (junk -1 and background 0 as well), "dukemtmcreid", "msmt17"
-    (V1), "msmt17_v2", "msmt17_reorganised" or "veri776". The other settings are those
-    of `synthetic_dataset`; the same ones give the same pictures. The folder appears
-    whole or not at all. One that holds this very render is only read; one that holds
-    anything else, and more cameras than the data set has, raise `KitError`.
+    Pictures are people of 128 x 64 pixels, for "veri776" vehicles of 128 x 128. layout:
+    "market1501" (junk -1 and background 0 as well), "dukemtmcreid", "msmt17" (V1),
+    "msmt17_v2", "msmt17_reorganised" or "veri776". The other settings are those of
+    `synthetic_dataset`; the same ones give the same pictures. The folder appears whole
+    or not at all. One that holds this very render is only read; one that holds anything
+    else, and more cameras than the data set has, raise `KitError`.
     """
-    check_option("layout", layout, PUBLISHED)
+    check_option("layout", layout, OFFICIAL_COUNTS)
     kind = "vehicle" if layout == "veri776" else "person"
     settings = RenderSettings(
         n_train_ids, n_test_ids, n_cameras, images_per_camera, kind, difficulty, seed
     )
-    if n_cameras > PUBLISHED[layout].cameras:
+    if n_cameras > OFFICIAL_COUNTS[layout].cameras:
         raise KitError(
-            f"n_cameras={n_cameras} is more than the {PUBLISHED[layout].cameras} "
+            f"n_cameras={n_cameras} is more than the {OFFICIAL_COUNTS[layout].cameras} "
             f"cameras of {layout}; lower it."
         )
     root = Path(root).expanduser()
@@ -91,11 +91,8 @@ def _holds(root: Path, about: dict) -> bool:
         return False
     try:
         found = json.loads((root / MARKER).read_text(encoding="utf-8"))
-        names = [
-            json.loads(line)["path"]
-            for line in (root / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
-        ]
-    except (OSError, ValueError, KeyError, TypeError):
+        names = list(load_factors(root))
+    except (OSError, ValueError, KeyError, TypeError, KitError):
         raise KitError(
             f"{root} holds something that was not rendered in a layout; give an empty "
             "or a new folder."
@@ -127,13 +124,12 @@ def _render(folder: Path, about: dict, settings: RenderSettings, progress: bool)
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw_shot(settings, shot)).save(path, **JPEG)
-        manifest.append(
-            json.dumps(manifest_record(settings, shot) | {"path": name, "pid": pid}) + "\n"
-        )
-        part = (
-            "val" if last.get(shot.number) == name else shot.split
-        )  # one of each training identity
-        lists[part].append(f"{name.partition('/')[2]} {pid}\n")
+        record = manifest_record(settings, shot) | {"path": name, "pid": pid}
+        manifest.append(json.dumps(record) + "\n")
+        # the last picture of each training identity is for validation
+        part = "val" if last.get(shot.number) == name else shot.split
+        below_folder = name.partition("/")[2]
+        lists[part].append(f"{below_folder} {pid}\n")
     if layout in MSMT17 and layout not in LAYOUTS:
         for part, lines in lists.items():
             (folder / f"list_{part}.txt").write_text("".join(lines), encoding="utf-8")
@@ -145,15 +141,14 @@ def _plan(layout: str, settings: RenderSettings):
     """Yield (shot, path below the root, identity on disk) of every picture."""
     seen = Counter()
     for shot in planned_shots(settings):
-        if (
-            shot.pid < 1 and layout != "market1501"
-        ):  # the others name no junk and no background
+        # the others name neither junk nor background
+        if shot.pid < 1 and layout != "market1501":
             continue
         test = shot.split != "train"
-        pid = (
-            (shot.number - 1) // 2 if layout in MSMT17 else shot.pid
-        )  # MSMT17: train and test from 0 each
-        nth, seen[test, pid] = seen[test, pid], seen[test, pid] + 1
+        # MSMT17 counts from 0 in train and from 0 in test
+        pid = (shot.number - 1) // 2 if layout in MSMT17 else shot.pid
+        nth = seen[test, pid]
+        seen[test, pid] += 1
         if layout in LAYOUTS:
             folder = LAYOUTS[layout].folders[SPLITS.index(shot.split)]
         else:
@@ -162,9 +157,7 @@ def _plan(layout: str, settings: RenderSettings):
 
 
 def _file_name(layout: str, shot: Shot, pid: int, nth: int) -> str:
-    """As the layout's authors name it; nth: how many pictures of this identity came
-    before.
-    """
+    """As the layout's authors name it; nth: how many of this identity came before."""
     if layout == "market1501":
         return Path(shot.relative_path()).with_suffix(".jpg").name
     if layout == "dukemtmcreid":
@@ -173,4 +166,5 @@ def _file_name(layout: str, shot: Shot, pid: int, nth: int) -> str:
         return f"{pid:04d}_c{shot.camera:03d}_{shot.frame:08d}_{shot.index}.jpg"
     if layout == "msmt17_reorganised":
         return f"{pid:04d}_c{shot.camera}_{nth:04d}.jpg"
-    return f"{pid:04d}_{nth:03d}_{shot.camera:02d}_0303morning_{shot.frame % 10_000:04d}_{shot.index}.jpg"
+    frame = f"{shot.frame % 10_000:04d}_{shot.index}"
+    return f"{pid:04d}_{nth:03d}_{shot.camera:02d}_0303morning_{frame}.jpg"

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dkdmpl_kit.data import load_factors, official, read_dataset, render_layout
-from dkdmpl_kit.data.checking import PUBLISHED
+from dkdmpl_kit.data import load_factors, read_dataset, render_layout
+from dkdmpl_kit.data.checking import OFFICIAL_COUNTS
+from dkdmpl_kit.data.rendering import layouts as module
 from dkdmpl_kit.data.rendering.factors import VEHICLES
 from dkdmpl_kit.errors import KitError
 
@@ -48,7 +49,9 @@ NAMES = {  # folders, each with the names that its pictures have, in full
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
     root = tmp_path_factory.mktemp("official")
-    return {layout: render_layout(root / layout, layout, **SMALL) for layout in PUBLISHED}
+    return {
+        layout: render_layout(root / layout, layout, **SMALL) for layout in OFFICIAL_COUNTS
+    }
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -59,7 +62,7 @@ def contents(root: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("layout", PUBLISHED)
+@pytest.mark.parametrize("layout", OFFICIAL_COUNTS)
 def test_folders_names_and_counts_are_the_layouts(rendered, layout):
     dataset = rendered[layout]
     assert {path.name for path in dataset.root.iterdir() if path.is_dir()} == set(
@@ -137,7 +140,7 @@ def test_people_are_upright_and_vehicles_square(rendered):
     } <= set(VEHICLES)
 
 
-@pytest.mark.parametrize("layout", PUBLISHED)
+@pytest.mark.parametrize("layout", OFFICIAL_COUNTS)
 def test_the_manifest_tells_the_factors_of_every_picture(rendered, layout):
     dataset = rendered[layout]
     factors = load_factors(dataset.root)
@@ -162,7 +165,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_people(render
 
 
 def test_what_is_there_is_read_and_not_rendered_again(rendered, monkeypatch):
-    monkeypatch.setattr(official, "draw_shot", None)
+    monkeypatch.setattr(module, "draw_shot", None)
     dataset = rendered["veri776"]
     assert (
         render_layout(dataset.root, "veri776", **SMALL).fingerprint() == dataset.fingerprint()
@@ -170,7 +173,7 @@ def test_what_is_there_is_read_and_not_rendered_again(rendered, monkeypatch):
 
 
 def test_an_interrupted_render_leaves_nothing_that_could_be_read(tmp_path, monkeypatch):
-    drawn, draw = [], official.draw_shot
+    drawn, draw = [], module.draw_shot
 
     def interrupted(settings, shot):
         drawn.append(shot)
@@ -178,7 +181,7 @@ def test_an_interrupted_render_leaves_nothing_that_could_be_read(tmp_path, monke
             raise KeyboardInterrupt
         return draw(settings, shot)
 
-    monkeypatch.setattr(official, "draw_shot", interrupted)
+    monkeypatch.setattr(module, "draw_shot", interrupted)
     with pytest.raises(KeyboardInterrupt):
         render_layout(tmp_path / "people", "market1501", **SMALL)
     assert list(tmp_path.iterdir()) == []
@@ -191,7 +194,7 @@ def test_nothing_is_moved_into_place_before_all_is_written(tmp_path, monkeypatch
         seen.append(({path.name for path in Path(source).iterdir()}, Path(target).exists()))
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(official.os, "replace", replace)
+    monkeypatch.setattr(module.os, "replace", replace)
     with pytest.raises(KitError, match="No space left"):
         render_layout(tmp_path / "people", "msmt17", **SMALL)
     assert seen == [
@@ -269,7 +272,7 @@ def test_rendered_duke_is_read_like_the_withdrawn_one(rendered):
 
 def test_a_veri_of_twenty_cameras_has_all_of_them(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        official, "draw_shot", lambda settings, shot: np.zeros((8, 8, 3), np.uint8)
+        module, "draw_shot", lambda settings, shot: np.zeros((8, 8, 3), np.uint8)
     )
     dataset = render_layout(
         tmp_path / "veri",
