@@ -171,10 +171,10 @@ def _grid(args: argparse.Namespace) -> int:
 
 
 def _robustness(args: argparse.Namespace) -> int:
-    from dkdmpl_kit.studies.label_noise import findings, publish, run
+    from dkdmpl_kit.studies.label_noise import findings, run, write_exhibits
 
     records = run(args.out, seeds=range(args.seeds))
-    written = publish(
+    written = write_exhibits(
         records,
         read_json(Path(args.out) / "robustness.json"),
         args.publish or Path(args.out) / "figures",

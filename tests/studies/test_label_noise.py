@@ -164,9 +164,10 @@ def test_identities_reach_the_head_through_the_noisy_labels_alone(
     """
     heads, labels = [], robustness.noisy_labels(frozen, "symmetric", 0.3, 0)[0]
     made = robustness.Head
-    monkeypatch.setattr(robustness, "Head", lambda *a: heads.append(made(*a)) or heads[-1])
+    module = "dkdmpl_kit.studies.label_noise.training"
+    monkeypatch.setattr(f"{module}.Head", lambda *a: heads.append(made(*a)) or heads[-1])
     for order in (np.arange(36), np.random.default_rng(1).permutation(36)):
-        monkeypatch.setattr(robustness, "noisy_labels", lambda f, *a: (labels, f.pids - 10))
+        monkeypatch.setattr(f"{module}.noisy_labels", lambda f, *a: (labels, f.pids - 10))
         train_cell(
             dataclasses.replace(frozen, pids=frozen.pids[order]),
             config.replace(method="dkdmpl"),
