@@ -11,31 +11,22 @@ from __future__ import annotations
 import json
 import re
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from dkdmpl_kit.experiment import write_atomic
 
-POLICY = (
-    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src '
-    "data:; media-src data:; "
-    "font-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
+POLICY = (  # no request at all: pictures and fonts are embedded
+    '<meta http-equiv="Content-Security-Policy" content="'
+    "default-src 'none'; img-src data:; media-src data:; font-src data:; "
+    "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
 )
-COURSE_PAGES = (
-    "glossary",
-    "symbols",
-)  # of notebooks/course, for learners; the teacher's guide is not among them
+# of notebooks/course, for learners; the teacher's guide is not among them
+COURSE_PAGES = ("glossary", "symbols")
+ENVIRONMENTS = r"(begin|end)\{(aligned|split|align|gather\*?|equation\*?)\}"  # all as align*
+UNKNOWN = "<mi>\\"  # how latex2mathml hands back a command that it does not know
 WIDGET = "application/vnd.jupyter.widget-view+json"
-TEMPLATE = """{% extends 'lab/index.html.j2' %}
-{% block html_head_js %}POLICY{% endblock %}{% block jupyter_widgets %}{% endblock %}
-{% block html_head_js_mathjax %}{% endblock %}{% block html_head_js_mermaidjs %}{% endblock %}
-{% block data_latex %}<div>{{ output.data['text/latex'] | latex_html }}</div>{% endblock %}
-{% block extra_css %}<style>
-main { max-width: 68rem; margin: 0 auto; } .jp-InputArea-editor { overflow-x: auto !important; }
-math[display="block"] { margin: 1em 0; } math [mathvariant^="bold"] { font-weight: bold; } code.tex { color: #666; }
-mtd[columnalign="right"] { text-align: right; padding-right: .2em; } mtd[columnalign="left"] { text-align: left; }
-.jp-OutputArea-output[data-mime-type$="stderr"] { background: #f6f6f6 !important; }</style>{% endblock %}
-""".replace("POLICY", POLICY)
 
 
 def mathml(latex: str, *, display: bool = False) -> str:
@@ -44,22 +35,13 @@ def mathml(latex: str, *, display: bool = False) -> str:
     """
     from latex2mathml.converter import convert
 
-    source = re.sub(
-        r"(begin|end)\{(aligned|split|align|gather\*?|equation\*?)\}",
-        r"\1{align*}",
-        latex.strip(),
-    )
+    source = re.sub(ENVIRONMENTS, r"\1{align*}", latex.strip())
     try:
         found = convert(source, display="block" if display else "inline")
-    except (
-        Exception
-        # its errors share no base class; a formula shown as source must not cost the
-        # page
-    ):
-        found = "<mi>\\"
-    if re.search(
-        r"<mi>[\\&]", found.replace("&#", "")
-    ):  # how it hands back a command or a cell that it does not know
+    except Exception:  # its errors share no base class; one formula must not cost the page
+        found = UNKNOWN
+    plain = found.replace("&#", "")
+    if UNKNOWN in plain or "<mi>&" in plain:  # the latter: a cell of an unknown table
         return f'<code class="tex">{escape(latex.strip())}</code>'
     # browsers leave mathvariant to the characters: a double-struck 1 is a character of
     # its own
@@ -82,14 +64,10 @@ def export_html(notebook: Any, source: Path, *, blocks: str = "") -> str:
 
     class Renderer(IPythonRenderer):
         def heading(self, text: str, level: int, **attributes: Any) -> str:
-            anchor = escape(
-                re.sub(r"<[^>]*>", "", text).replace(" ", "-")
-            )  # as JupyterLab makes them
-            return (
-                super()
-                .heading(text, level, **attributes)
-                .replace(f"<h{level}", f'<h{level} id="{anchor}"', 1)
-            )
+            # anchors as JupyterLab makes them
+            anchor = escape(re.sub(r"<[^>]*>", "", text).replace(" ", "-"))
+            html = super().heading(text, level, **attributes)
+            return html.replace(f"<h{level}", f'<h{level} id="{anchor}"', 1)
 
         def block_math(self, body: str) -> str:
             return mathml(body, display=True)
@@ -110,10 +88,10 @@ def export_html(notebook: Any, source: Path, *, blocks: str = "") -> str:
             )
             return MarkdownWithMath(renderer=renderer).render(text)
 
-    exporter = Exporter(raw_template=TEMPLATE + blocks)
-    exporter.register_preprocessor(
-        "nbconvert.preprocessors.CoalesceStreamsPreprocessor", enabled=True
-    )  # progress bars
+    template = (files(__package__) / "templates" / "notebook.html.j2").read_text("utf-8")
+    exporter = Exporter(raw_template=template.replace("POLICY", POLICY) + blocks)
+    progress_bars = "nbconvert.preprocessors.CoalesceStreamsPreprocessor"
+    exporter.register_preprocessor(progress_bars, enabled=True)
     exporter.register_filter(
         "latex_html", lambda text: mathml(text.strip().strip("$"), display=True)
     )
@@ -143,11 +121,10 @@ def _without_widgets(notebook: Any) -> Any:
 
     copy = from_dict(json.loads(json.dumps(notebook)))
     copy.metadata.pop("widgets", None)
-    for output in (output for cell in copy.cells for output in cell.get("outputs", [])):
-        if output.get("data", {}).pop(WIDGET, None) and not any(
-            kind.startswith("image/") for kind in output.data
-        ):
-            output.data = from_dict(
-                {"text/plain": "(live controls: open the notebook in JupyterLab)"}
-            )
+    outputs = [output for cell in copy.cells for output in cell.get("outputs", [])]
+    for output in outputs:
+        controls = output.get("data", {}).pop(WIDGET, None)
+        if controls and not any(kind.startswith("image/") for kind in output.data):
+            note = "(live controls: open the notebook in JupyterLab)"
+            output.data = from_dict({"text/plain": note})
     return copy

@@ -306,6 +306,16 @@ def test_data_that_are_not_there_are_named_and_the_others_run(
         run_grid([missing], progress=False)
 
 
+def test_without_papermill_a_grid_says_what_to_install_before_it_renders(
+    tmp_path, tiny_config, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "papermill", None)
+    config = tiny_config.replace(out_dir=str(tmp_path / "out"), run_name="one")
+    with pytest.raises(KitError, match=r"papermill: pip install 'dkdmpl-kit\[notebooks\]'"):
+        run_grid([config], progress=False)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_executor_that_does_not_exist_and_options_that_submitit_refuses_are_sentences(
     tiny,
 ):

@@ -16,7 +16,7 @@ from reference.pages import loads  # noqa: E402
 from dkdmpl_kit.errors import KitError  # noqa: E402
 from dkdmpl_kit.lessons.handouts import learner_copy  # noqa: E402
 from dkdmpl_kit.studies import notebooks  # noqa: E402
-from dkdmpl_kit.studies.notebooks import (
+from dkdmpl_kit.studies.notebooks import (  # noqa: E402
     NotebookFailed,
     build_notebooks,
     run_notebook,

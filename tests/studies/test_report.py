@@ -3,6 +3,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -386,6 +388,21 @@ def test_publishing_writes_a_set_of_figures_for_each_set_of_pictures_and_no_fold
         "result_bars-rendered-people-medium.png",
         "result_bars-rendered-people-hard.png",
     } < both
+
+
+def test_without_matplotlib_the_page_says_what_to_install_in_place_of_figures(tmp_path):
+    two_seeds(tmp_path, {"cluster_contrast": (0.50, 0.60), "dkdmpl": (0.52, 0.66)})
+    command = "import sys; sys.modules['matplotlib'] = None; from dkdmpl_kit.cli import main; sys.exit(main())"
+    report = [sys.executable, "-c", command, "report", str(tmp_path)]
+    assert subprocess.run(report).returncode == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Figures need the package matplotlib" in page and "data:image/png" not in page
+    assert "+4.0 [-21.4, +29.4]" in page
+    refused = subprocess.run(
+        [*report, "--publish", str(tmp_path / "out")], capture_output=True, text=True
+    )
+    assert refused.returncode == 2 and not (tmp_path / "out").exists()
+    assert "dkdmpl-kit[notebooks]" in refused.stderr and "Traceback" not in refused.stderr
 
 
 def test_an_empty_folder_has_nothing_to_report(tmp_path):
