@@ -47,7 +47,7 @@ from dkdmpl_kit import viz
 from dkdmpl_kit.data import arrays_of, load_factors
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.evaluation import distance_groups, evaluate_ranking, top_matches
-from dkdmpl_kit.experiment import METHODS, read_json
+from dkdmpl_kit.experiment import METHOD_LABELS, METHODS, read_json
 from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.models.activation import occlusion_map, similarity_map
 from dkdmpl_kit.neighbors import knn_graph, umap_layout
@@ -216,7 +216,7 @@ after = next((m for m in ("dkdmpl", "skd", "gkd", "cluster_contrast", "supervise
 if after is not None and before is not None:
     final = runs[after]["final"]
     gain = final["mAP"] - before.mAP
-    print(f"{results.LABELS[after]}: mAP {final['mAP']:.1%} after {len(runs[after]['history'])} epochs, "
+    print(f"{METHOD_LABELS[after]}: mAP {final['mAP']:.1%} after {len(runs[after]['history'])} epochs, "
           f"{abs(gain) * 100:.1f} points {'above' if gain >= 0 else 'BELOW'} the untrained features.")
     if {"dkdmpl", "cluster_contrast"} <= set(runs):
         edge = 100 * (final["mAP"] - runs["cluster_contrast"]["final"]["mAP"])
@@ -243,9 +243,9 @@ if before is not None:
         width = int((nearest >= 0).all(axis=0).sum())  # a small gallery may run out
         fig = viz.ranking_grid(stage.pictures("query").batch(shown),
                                [stage.pictures("gallery").batch(row[:width]) for row in nearest[shown]],
-                               right[shown, :width], title=f"{results.LABELS[name]}: queries and their nearest pictures",
+                               right[shown, :width], title=f"{METHOD_LABELS[name]}: queries and their nearest pictures",
                                titles=[f"AP {scored[name].average_precision[j]:.2f}" for j in shown])
-        stage.save_figure(fig, f"06_ranking_{name}", caption=f"Rankings by {results.LABELS[name]}.")
+        stage.save_figure(fig, f"06_ranking_{name}", caption=f"Rankings by {METHOD_LABELS[name]}.")
         figures.append(f"06_ranking_{name}")
         display(fig)
 else:
@@ -265,8 +265,8 @@ for name, (q, g) in (view or {}).items():
     groups = distance_groups(1 - q @ g[counted].T, query_pids, gallery_pids[counted], query_camids,
                              gallery_camids[counted])
     fig = viz.distance_histograms(*groups)
-    fig.suptitle(f"{results.LABELS[name]}. {fig.get_suptitle()}", x=0.01, ha="left", fontweight="bold")
-    stage.save_figure(fig, f"06_distances_{name}", caption=f"Distances between query and gallery, {results.LABELS[name]}.")
+    fig.suptitle(f"{METHOD_LABELS[name]}. {fig.get_suptitle()}", x=0.01, ha="left", fontweight="bold")
+    stage.save_figure(fig, f"06_distances_{name}", caption=f"Distances between query and gallery, {METHOD_LABELS[name]}.")
     figures.append(f"06_distances_{name}")
     display(fig)
 if view is None:
@@ -304,8 +304,8 @@ if found_one:
     j = found_one[0]
     k = int(nearest[j][right[j]][0])  # by the last view of section 4
     pair = [stage.pictures("query").batch([j])[0], stage.pictures("gallery").batch([k])[0]]
-    alike = {results.LABELS[name]: look(name, pair[0], g[k], pair[1], q[j]) for name, (q, g) in view.items()}
-    scores = {results.LABELS[name]: float(q[j] @ g[k]) for name, (q, g) in view.items()}
+    alike = {METHOD_LABELS[name]: look(name, pair[0], g[k], pair[1], q[j]) for name, (q, g) in view.items()}
+    scores = {METHOD_LABELS[name]: float(q[j] @ g[k]) for name, (q, g) in view.items()}
     fig = viz.activation_pairs(pair[0].numpy(), pair[1].numpy(), alike, scores=scores)
     stage.save_figure(fig, "06_where_it_looks", caption="What covering each place costs the similarity of one pair.")
     figures.append("06_where_it_looks")
@@ -337,10 +337,10 @@ else:
 if interactive and view:
     from dkdmpl_kit.lessons.lab import RankingBrowser
 
-    browser = RankingBrowser({results.LABELS[name]: pair for name, pair in view.items()}, stage.pictures("query"),
+    browser = RankingBrowser({METHOD_LABELS[name]: pair for name, pair in view.items()}, stage.pictures("query"),
                              stage.pictures("gallery"), query_pids=query_pids, gallery_pids=gallery_pids,
                              query_camids=query_camids, gallery_camids=gallery_camids,
-                             look=lambda label, *rest: look(next(n for n in view if results.LABELS[n] == label), *rest))
+                             look=lambda label, *rest: look(next(n for n in view if METHOD_LABELS[n] == label), *rest))
     display(browser)
 
 # %% [markdown]
@@ -363,7 +363,7 @@ for features in (untrained, trained):
     panels.append([{"xy": xy, "colour_by": labels, "kind": "cluster", "title": "pseudo label"},
                    {"xy": xy, "colour_by": truth, "kind": "identity", "title": "true identity"},
                    {"xy": xy, "colour_by": seen_by, "kind": "camera", "title": "camera"}])
-fig = viz.feature_maps(panels, row_labels=["untrained", results.LABELS.get(after, "")][:len(panels)],
+fig = viz.feature_maps(panels, row_labels=["untrained", METHOD_LABELS.get(after, "")][:len(panels)],
                        title="The training pictures before and after training" if len(panels) > 1 else "The training pictures")
 stage.save_figure(fig, "06_maps", caption="UMAP before and after training, by pseudo label, identity and camera.")
 figures.append("06_maps")
@@ -387,9 +387,9 @@ if before is not None:
     width = int((nearest >= 0).all(axis=0).sum())
     fig = viz.ranking_grid(stage.pictures("query").batch(worst),
                            [stage.pictures("gallery").batch(row[:width]) for row in nearest[worst]], right[worst, :width],
-                           title=f"{results.LABELS[name]}: the queries with the lowest AP",
+                           title=f"{METHOD_LABELS[name]}: the queries with the lowest AP",
                            titles=[f"AP {precision[j]:.2f}" for j in worst])
-    stage.save_figure(fig, "06_hardest", caption=f"The hardest queries of {results.LABELS[name]}.")
+    stage.save_figure(fig, "06_hardest", caption=f"The hardest queries of {METHOD_LABELS[name]}.")
     figures.append("06_hardest")
     hard = precision <= np.nanquantile(precision, 0.25)  # the lowest quarter; False where NaN
     display(fig)
@@ -459,7 +459,7 @@ if study:
     figures.append("06_paired")
     for method, values in differences.items():
         above = np.sum(np.array(values) > 0)
-        print(f"{results.LABELS[method]}: {np.mean(values):+.1f} mAP points, above zero in {above} of {len(values)} seeds.")
+        print(f"{METHOD_LABELS[method]}: {np.mean(values):+.1f} mAP points, above zero in {above} of {len(values)} seeds.")
     display(fig)
 
 # %% [markdown]
@@ -574,7 +574,7 @@ if before is not None:
     rng = np.random.default_rng(seed)
     boot = rng.choice(values, (1000, len(values))).mean(axis=1)
     answer_3 = low, high = np.quantile(boot, (0.025, 0.975))
-    print(f"{results.LABELS[name]}: mAP {values.mean():.1%}, 95 % of the bootstrap between {low:.1%} and {high:.1%}. "
+    print(f"{METHOD_LABELS[name]}: mAP {values.mean():.1%}, 95 % of the bootstrap between {low:.1%} and {high:.1%}. "
           "(This is the doubt from the choice of queries; seeds add their own.)")
 
 # %% tags=["check"]
@@ -582,7 +582,7 @@ check(3, answer_3)
 
 # %%
 measures = ("mAP", "rank1", "mINP", "ari", "n_clusters", "outlier_fraction")
-rows = [[results.LABELS[results.method_of(r)], *(r["final"].get(m) for m in measures)] for r in records]
+rows = [[METHOD_LABELS[results.method_of(r)], *(r["final"].get(m) for m in measures)] for r in records]
 numbers = {f"{results.method_of(r)}_{m}": r["final"].get(m) for r in records for m in ("mAP", "rank1")}
 stage.write_metrics(numbers, table={"columns": ["method", *measures], "rows": rows}, figures=figures)
 print("Done. Notebook 07 asks where the wrong labels come from.")
