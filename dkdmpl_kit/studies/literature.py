@@ -14,7 +14,7 @@ from importlib.resources import files
 
 import pandas as pd
 
-from dkdmpl_kit.data.checking import OFFICIAL_COUNTS as STATISTICS
+from dkdmpl_kit.data.checking import OFFICIAL_COUNTS
 
 DATA_SETS = {  # the data sets of the file's columns, and their names in print
     "market1501": "Market-1501",
@@ -66,7 +66,7 @@ def why_not_comparable(data: str, statistics: Mapping[str, Mapping] | None) -> s
             f"whether these are {name}."
         )
     train, query = (statistics[split]["images"] for split in ("train", "query"))
-    official_train, official_query, _ = STATISTICS[data].images
+    official_train, official_query, _ = OFFICIAL_COUNTS[data].images
     if (train, query) == (official_train, official_query):
         return None
     return (

@@ -8,7 +8,7 @@ from functools import cache
 
 import torch
 
-from dkdmpl_kit.data.checking import OFFICIAL_COUNTS as STATISTICS
+from dkdmpl_kit.data.checking import OFFICIAL_COUNTS
 from dkdmpl_kit.errors import check_option
 from dkdmpl_kit.experiment import PRESETS, Config, preset
 from dkdmpl_kit.models import build_encoder
@@ -233,7 +233,7 @@ def cost_table(names: tuple[str, ...]) -> str:
     for name in names:
         for backbone in BACKBONES:
             config = preset(name, backbone=backbone)
-            cost = run_cost(config, STATISTICS[config.data].images)
+            cost = run_cost(config, OFFICIAL_COUNTS[config.data].images)
             rows.append(
                 [
                     name,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dkdmpl_kit.data.checking import OFFICIAL_COUNTS as STATISTICS
+from dkdmpl_kit.data.checking import OFFICIAL_COUNTS
 from dkdmpl_kit.studies.literature import COLUMNS, DATA_SETS, published_on, why_not_comparable
 
 FACTS = Path(__file__).resolve().parents[3] / "shared" / "facts.md"
@@ -92,4 +92,4 @@ def test_only_the_official_numbers_of_pictures_make_a_folder_the_data_set():
     assert "no published figures" in why_not_comparable("folder", statistics(12_936, 3_368))
     assert "V1" in why_not_comparable("msmt17_v2", statistics(32_621, 11_659))
     assert why_not_comparable("msmt17", statistics(32_621, 11_659)) is None
-    assert set(HEADS.values()) == set(DATA_SETS) <= set(STATISTICS)
+    assert set(HEADS.values()) == set(DATA_SETS) <= set(OFFICIAL_COUNTS)
