@@ -97,7 +97,7 @@ def test_a_picture_with_a_foreign_name_is_an_error_that_names_it(tmp_path, stray
 def test_a_missing_folder_and_a_file_in_its_place_are_errors(tmp_path):
     with pytest.raises(KitError, match="nowhere does not exist"):
         read_dataset("market1501", tmp_path / "nowhere")
-    with pytest.raises(KitError, match="is no folder"):
+    with pytest.raises(KitError, match="is not a folder"):
         read_dataset("folder", write(tmp_path, "a.jpg") / "a.jpg")
 
 
@@ -317,7 +317,7 @@ def test_query_and_gallery_alone_can_be_read_for_ranking(tmp_path):
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        (r"(?P<pid>[a-z]+", "no regular expression"),
+        (r"(?P<pid>[a-z]+", "not a regular expression"),
         (r"(\w+)_cam", "neither a group"),
         (r"(?P<id>\d+)", "neither a group"),
         (r"(?P<pid>horse_\d)", "does not fit 2 of 2"),

@@ -1,5 +1,4 @@
-"""The embedded data set: small rendered people (or cars) that walk past several
-cameras.
+"""The embedded data set: small rendered people (or cars) that pass several cameras.
 
 Nothing is downloaded. Pictures are drawn from a seed on first use and written in
 Market-1501's layout, with a manifest of the true factors of every picture (clothes,
@@ -16,11 +15,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from dkdmpl_kit.data.layouts import read_dataset
+from dkdmpl_kit.data.records import ReIDDataset
+from dkdmpl_kit.data.rendering.canvas import OVERSAMPLING, Canvas
 from dkdmpl_kit.data.rendering.factors import (
     DIFFICULTIES,
     camera_factors,
@@ -29,14 +30,14 @@ from dkdmpl_kit.data.rendering.factors import (
     picture_factors,
     spoil_frame,
 )
+from dkdmpl_kit.data.rendering.persons import companion, draw_person
+from dkdmpl_kit.data.rendering.scenes import folds, occlude, scene, through_camera
+from dkdmpl_kit.data.rendering.vehicles import draw_vehicle
 from dkdmpl_kit.errors import KitError, check_option
-
-if TYPE_CHECKING:
-    from dkdmpl_kit.data.records import ReIDDataset
 
 RENDERER_VERSION = 2
 SIZES = {"person": (128, 64), "vehicle": (128, 128)}  # height, width in pixels
-SPLITS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 # Market-1501's special pids
 DISTRACTOR = 0
 JUNK = -1
@@ -69,16 +70,13 @@ class RenderSettings:
         }
         for name, least in lowest.items():
             value = getattr(self, name)
-            if (
-                not isinstance(value, (int, np.integer))
-                or isinstance(value, bool)
-                or value < least
-            ):
+            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+            if not whole or value < least:
                 raise KitError(
                     f"{name}={value!r} cannot be rendered: give a whole number of at "
                     f"least {least}."
                 )
-            object.__setattr__(self, name, int(value))  # numpy's integers are no JSON
+            object.__setattr__(self, name, int(value))  # JSON knows no numpy
         for name in ("n_train_ids", "n_test_ids"):
             if getattr(self, name) > 4999:
                 raise KitError(
@@ -89,30 +87,25 @@ class RenderSettings:
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture to be: its split, its label (pid), who is really on it (number),
-    camera from 1, index from 0.
-    """
+    """One picture that is to be drawn."""
 
     split: str
-    pid: int
-    number: int
-    camera: int
-    index: int
-    junk: int | None = None
+    pid: int  # its label
+    number: int  # who is really on it
+    camera: int  # from 1
+    index: int  # from 0
+    junk: int | None = None  # which bad box it is
 
     @property
     def frame(self) -> int:
-        """Number of the frame, of six digits at most: one of its own for each picture
-        of an identity.
-        """
+        """Number of the frame, six digits at most; no two of an identity are the same."""
         return 25 * (101 + 7 * self.number % 3301) + 13 * self.index + self.camera
 
     def relative_path(self) -> str:
-        """Path below the root, named as Market-1501 names it: pid, camera and sequence,
-        frame, box.
-        """
+        """Path below the root as Market-1501 has it: pid, camera and sequence, frame, box."""
         pid = f"{self.pid:04d}" if self.pid >= 0 else "-1"
-        return f"{SPLITS[self.split]}/{pid}_c{self.camera}s1_{self.frame:06d}_{self.index + 1:02d}.png"
+        name = f"{pid}_c{self.camera}s1_{self.frame:06d}_{self.index + 1:02d}.png"
+        return f"{FOLDERS[self.split]}/{name}"
 
 
 def synthetic_dataset(
@@ -143,14 +136,14 @@ def synthetic_dataset(
     shots = list(planned_shots(settings))
     if not _is_complete(root, settings, shots):
         _render_all(root, settings, shots)
-    from dkdmpl_kit.data.layouts import read_dataset
-
     return read_dataset("synthetic", root)
 
 
 def load_factors(root: str | os.PathLike) -> dict[str, dict]:
-    """{relative path: factors} of a rendered data set: pid, camera, split and the id_,
-    cam_ and pic_ factors.
+    """{relative path: factors} of a rendered data set.
+
+    Factors are pid, camera, split, and those under id_, cam_ and pic_. KitError where
+    the folder has no manifest.
     """
     manifest = Path(root) / "manifest.jsonl"
     if not manifest.is_file():
@@ -179,20 +172,15 @@ def planned_shots(settings: RenderSettings) -> Iterator[Shot]:
             yield from (
                 Shot("gallery", number, number, camera, index) for index in range(1, count)
             )
-    extra = max(
-        1, round(_EXTRA_SHARE * settings.n_test_ids * settings.n_cameras * (count - 1))
-    )
+    matches = settings.n_test_ids * settings.n_cameras * (count - 1)
+    extra = max(1, round(_EXTRA_SHARE * matches))
     for i in range(extra):
-        yield Shot("gallery", DISTRACTOR, _PASSER_BY + i, 1 + i % settings.n_cameras, i)
+        camera = 1 + i % settings.n_cameras
+        yield Shot("gallery", DISTRACTOR, _PASSER_BY + i, camera, i)
     for i in range(extra):
-        yield Shot(
-            "gallery",
-            JUNK,
-            2 + 2 * (i % settings.n_test_ids),
-            1 + i % settings.n_cameras,
-            i + count,
-            junk=i,
-        )
+        number = 2 + 2 * (i % settings.n_test_ids)
+        camera = 1 + i % settings.n_cameras
+        yield Shot("gallery", JUNK, number, camera, i + count, junk=i)
 
 
 def shot_factors(settings: RenderSettings, shot: Shot) -> tuple[dict, dict, dict]:
@@ -209,60 +197,44 @@ def shot_factors(settings: RenderSettings, shot: Shot) -> tuple[dict, dict, dict
 
 def draw_shot(settings: RenderSettings, shot: Shot) -> np.ndarray:
     """(H, W, 3) uint8: the picture itself."""
-    from dkdmpl_kit.data.rendering import (
-        persons as rendering,
-    )
-    from dkdmpl_kit.data.rendering import (
-        scenes as rendering_scenes,
-    )
-    from dkdmpl_kit.data.rendering import (
-        vehicles as rendering_vehicles,
-    )
-
     identity, camera, picture = shot_factors(settings, shot)
-    rng = generator(
-        settings.seed, f"{settings.kind} pixels", shot.number, shot.camera, shot.index
-    )
-    height, width = (rendering.OVERSAMPLING * side for side in SIZES[settings.kind])
+    kind = settings.kind
+    rng = generator(settings.seed, f"{kind} pixels", shot.number, shot.camera, shot.index)
+    height, width = _canvas_size(kind)
     wide = _camera_scene(settings, shot.camera)
     left = int(picture["background_x"] * (wide.shape[1] - width))
-    cloth = rendering_scenes.folds(rng, height, width)
-    canvas = rendering.Canvas(wide[:, left : left + width].copy(), camera["light"], cloth)
-    draw = (
-        rendering.draw_person
-        if settings.kind == "person"
-        else rendering_vehicles.draw_vehicle
-    )
+    background = wide[:, left : left + width].copy()
+    canvas = Canvas(background, camera["light"], folds(rng, height, width))
+    draw = draw_person if kind == "person" else draw_vehicle
     draw(canvas, identity, picture, camera)
-    if picture["occluder"] == settings.kind:
-        other = identity_factors(
-            settings.seed, settings.kind, 2 * _PASSER_BY + int(rng.integers(5000)), "easy"
-        )
-        draw(canvas, other, rendering.companion(picture, rng), camera)
+    if picture["occluder"] == kind:
+        number = 2 * _PASSER_BY + int(rng.integers(5000))
+        other = identity_factors(settings.seed, kind, number, "easy")
+        draw(canvas, other, companion(picture, rng), camera)
     elif picture["occluder"] != "none":
-        rendering_scenes.occlude(canvas, picture, rng)
-    return rendering_scenes.through_camera(canvas.pixels, camera, picture, rng)
+        occlude(canvas, picture, rng)
+    return through_camera(canvas.pixels, camera, picture, rng)
+
+
+def _canvas_size(kind: str) -> tuple[int, int]:
+    height, width = SIZES[kind]
+    return OVERSAMPLING * height, OVERSAMPLING * width
 
 
 @lru_cache(maxsize=64)
 def _camera_scene(settings: RenderSettings, camera: int) -> np.ndarray:
     """The whole wide scene of one camera, of which each picture shows a part."""
-    from dkdmpl_kit.data.rendering import persons as rendering
-    from dkdmpl_kit.data.rendering import scenes as rendering_scenes
-
     factors = camera_factors(settings.seed, settings.kind, camera, settings.difficulty)
-    height, width = (rendering.OVERSAMPLING * side for side in SIZES[settings.kind])
+    height, width = _canvas_size(settings.kind)
     rng = generator(settings.seed, f"{settings.kind} scene", camera)
-    return rendering_scenes.scene(rng, factors, height, width + 3 * height // 2)
+    return scene(rng, factors, height, width + 3 * height // 2)
 
 
 # ---- on disk
 
 
 def _is_complete(root: Path, settings: RenderSettings, shots: list[Shot]) -> bool:
-    """Whether `root` holds this very render whole; KitError when it holds something
-    else.
-    """
+    """Whether `root` holds this very render whole; KitError if it holds something else."""
     if not root.exists():
         return False
     if not root.is_dir():
@@ -274,13 +246,13 @@ def _is_complete(root: Path, settings: RenderSettings, shots: list[Shot]) -> boo
     else:
         if any(not path.name.startswith(".") for path in root.iterdir()):
             raise KitError(
-                f"{root} holds files that are no rendered data set: give an empty or a "
+                f"{root} holds files that are not a rendered data set: give an empty or a "
                 "new folder."
             )
         return False
     if marker != "dataset.json" or not (root / "manifest.jsonl").is_file():
         return False
-    folders = [folder for folder in SPLITS.values() if (root / folder).is_dir()]
+    folders = [folder for folder in FOLDERS.values() if (root / folder).is_dir()]
     present = {f"{folder}/{name}" for folder in folders for name in os.listdir(root / folder)}
     return present.issuperset(shot.relative_path() for shot in shots)
 
@@ -300,8 +272,7 @@ def _require_same(root: Path, marker: str, settings: RenderSettings) -> None:
     if differ:
         raise KitError(
             f"{root} holds a data set rendered with other settings "
-            f"({'; '.join(differ)}): "
-            "give another folder or delete this one."
+            f"({'; '.join(differ)}): give another folder or delete this one."
         )
 
 
@@ -312,24 +283,20 @@ def _write_atomically(path: Path, content: bytes) -> None:
 
 
 def _render_all(root: Path, settings: RenderSettings, shots: list[Shot]) -> None:
-    """Draw what is missing, then the manifest, then dataset.json: its presence means
-    that all is there.
+    """Draw what is missing, then write the manifest, then dataset.json.
+
+    The presence of dataset.json means that all is there.
     """
     from tqdm.auto import tqdm
 
-    description = (
-        json.dumps(
-            {
-                "format": "dkdmpl_kit rendered data set",
-                "settings": asdict(settings),
-                "images": len(shots),
-            },
-            indent=2,
-        )
-        + "\n"
-    )
+    about = {
+        "format": "dkdmpl_kit rendered data set",
+        "settings": asdict(settings),
+        "images": len(shots),
+    }
+    description = json.dumps(about, indent=2) + "\n"
     try:
-        for folder in SPLITS.values():
+        for folder in FOLDERS.values():
             (root / folder).mkdir(parents=True, exist_ok=True)
         if not (root / "dataset.json").is_file():
             _write_atomically(root / "dataset.unfinished.json", description.encode())
@@ -354,8 +321,10 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def manifest_record(settings: RenderSettings, shot: Shot) -> dict:
-    """One line of the manifest: where, who, which camera, and every factor under id_,
-    cam_ or pic_.
+    """One line of the manifest: where, who, which camera, and every factor.
+
+    Factors of the identity are under id_, of the camera under cam_, of the picture
+    under pic_.
     """
     identity, camera, picture = shot_factors(settings, shot)
     record = {
@@ -367,5 +336,6 @@ def manifest_record(settings: RenderSettings, shot: Shot) -> dict:
         "index": shot.index,
     }
     for prefix, factors in (("id_", identity), ("cam_", camera), ("pic_", picture)):
-        record |= {prefix + name: value for name, value in factors.items()}
+        for name, value in factors.items():
+            record[prefix + name] = value
     return record

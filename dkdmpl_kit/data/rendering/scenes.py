@@ -9,7 +9,7 @@ import math
 import numpy as np
 from PIL import Image, ImageFilter
 
-from dkdmpl_kit.data.rendering.persons import (
+from dkdmpl_kit.data.rendering.canvas import (
     OVERSAMPLING,
     Canvas,
     blob,

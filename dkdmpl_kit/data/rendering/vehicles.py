@@ -12,7 +12,7 @@ import math
 import numpy as np
 from PIL import Image, ImageFilter
 
-from dkdmpl_kit.data.rendering.persons import Canvas, blob, limb, rgb
+from dkdmpl_kit.data.rendering.canvas import Canvas, blob, limb, rgb
 
 # Side outlines from the rear bumper over the roof to the front bumper, always in nine
 # parts (see _PARTS).

@@ -1,6 +1,4 @@
-"""The rendered data set: the same pictures whatever is asked for beside them, all
-factors told, no folder spoilt.
-"""
+"""The rendered data set: pictures that depend on their seed alone, and folders left whole."""
 
 from __future__ import annotations
 
@@ -10,16 +8,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dkdmpl_kit.data.rendering import dataset as synthetic
+from dkdmpl_kit.data.rendering import dataset as module
+from dkdmpl_kit.data.rendering.canvas import Canvas
 from dkdmpl_kit.data.rendering.dataset import (
+    SIZES,
     RenderSettings,
     Shot,
     draw_shot,
     load_factors,
     planned_shots,
+    shot_factors,
     synthetic_dataset,
 )
-from dkdmpl_kit.data.rendering.factors import VEHICLES
+from dkdmpl_kit.data.rendering.factors import VEHICLES, identity_factors, picture_factors
+from dkdmpl_kit.data.rendering.persons import draw_person
+from dkdmpl_kit.data.rendering.vehicles import draw_vehicle
 from dkdmpl_kit.errors import KitError
 
 SMALL = {"n_train_ids": 2, "n_test_ids": 3, "n_cameras": 2, "images_per_camera": 2}
@@ -53,7 +56,6 @@ def test_the_same_settings_give_the_same_bytes_in_another_folder(rendered, tmp_p
 def test_a_picture_does_not_depend_on_how_many_others_are_rendered_or_when():
     shot = Shot("train", 3, 3, 2, 1)
     alone = draw_shot(settings(), shot)
-    synthetic._camera_scene.cache_clear()
     many = settings(n_train_ids=500, n_test_ids=9, n_cameras=4, images_per_camera=5)
     draw_shot(many, Shot("query", 2, 2, 1, 0))
     assert np.array_equal(alone, draw_shot(many, shot))
@@ -128,13 +130,11 @@ def test_pictures_of_different_cameras_grow_apart_with_difficulty():
     shift = []
     for difficulty in ("easy", "medium", "hard"):
         chosen = settings(difficulty=difficulty, n_cameras=6)
-        means = [
-            np.mean(
-                [draw_shot(chosen, Shot("train", pid, pid, camera, 0)) for pid in (1, 3, 5)],
-                axis=(0, 1, 2),
-            )
-            for camera in range(1, 7)
-        ]
+        means = []
+        for camera in range(1, 7):
+            shots = [Shot("train", pid, pid, camera, 0) for pid in (1, 3, 5)]
+            pictures = [draw_shot(chosen, shot) for shot in shots]
+            means.append(np.mean(pictures, axis=(0, 1, 2)))
         shift.append(float(np.std(means, axis=0).mean()))
     assert shift[0] * 1.3 < shift[1] and shift[1] * 1.2 < shift[2], shift
 
@@ -142,12 +142,9 @@ def test_pictures_of_different_cameras_grow_apart_with_difficulty():
 def test_lookalikes_and_occluders_grow_with_difficulty():
     shares = []
     for difficulty in ("easy", "medium", "hard"):
-        people = [
-            synthetic.identity_factors(0, "person", pid, difficulty) for pid in range(1, 400)
-        ]
+        people = [identity_factors(0, "person", pid, difficulty) for pid in range(1, 400)]
         pictures = [
-            synthetic.picture_factors(0, "person", pid, 1, 0, difficulty, 0.0)
-            for pid in range(1, 400)
+            picture_factors(0, "person", pid, 1, 0, difficulty, 0.0) for pid in range(1, 400)
         ]
         shares.append(
             (
@@ -163,9 +160,7 @@ def test_lookalikes_and_occluders_grow_with_difficulty():
 
 
 def test_a_lookalike_wears_the_clothes_of_another_of_its_split_with_one_difference():
-    people = {
-        pid: synthetic.identity_factors(0, "person", pid, "hard") for pid in range(1, 80)
-    }
+    people = {pid: identity_factors(0, "person", pid, "hard") for pid in range(1, 80)}
     pairs = [
         (person, people[person["lookalike_of"]], pid - person["lookalike_of"])
         for pid, person in people.items()
@@ -184,14 +179,14 @@ def test_a_lookalike_wears_the_clothes_of_another_of_its_split_with_one_differen
 
 def test_a_finished_render_is_read_and_not_drawn_again(rendered, monkeypatch):
     root, dataset = rendered
-    monkeypatch.setattr(synthetic, "draw_shot", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(module, "draw_shot", lambda *_: pytest.fail("drawn again"))
     assert synthetic_dataset(root, **SMALL).fingerprint() == dataset.fingerprint()
 
 
 def test_an_interrupted_render_goes_on_and_ends_like_an_uninterrupted_one(
     rendered, tmp_path, monkeypatch
 ):
-    root, drawn, draw = tmp_path / "broken", [], synthetic.draw_shot
+    root, drawn, draw = tmp_path / "broken", [], module.draw_shot
 
     def stop_after_five(chosen, shot):
         if len(drawn) == 5:
@@ -199,13 +194,11 @@ def test_an_interrupted_render_goes_on_and_ends_like_an_uninterrupted_one(
         drawn.append(shot)
         return draw(chosen, shot)
 
-    monkeypatch.setattr(synthetic, "draw_shot", stop_after_five)
+    monkeypatch.setattr(module, "draw_shot", stop_after_five)
     with pytest.raises(KeyboardInterrupt):
         synthetic_dataset(root, **SMALL)
     assert not (root / "dataset.json").exists()
-    monkeypatch.setattr(
-        synthetic, "draw_shot", lambda *shot: drawn.append(shot) or draw(*shot)
-    )
+    monkeypatch.setattr(module, "draw_shot", lambda *shot: drawn.append(shot) or draw(*shot))
     synthetic_dataset(root, **SMALL)
     assert contents(root) == contents(rendered[0])
     assert len(drawn) == len(list(planned_shots(settings()))), (
@@ -236,7 +229,7 @@ def test_a_damaged_description_is_one_clear_sentence(tmp_path, text):
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("two years of work")
-    with pytest.raises(KitError, match="no rendered data set"):
+    with pytest.raises(KitError, match="not a rendered data set"):
         synthetic_dataset(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -279,23 +272,16 @@ def test_vehicles_are_square_and_told_by_their_own_factors(tmp_path):
 @pytest.mark.parametrize("kind", ["person", "vehicle"])
 @pytest.mark.parametrize("yaw", [0, 45, 90, 180, 270])
 def test_figures_fill_their_box_from_every_side(kind, yaw):
-    from dkdmpl_kit.data.rendering import persons as rendering
-    from dkdmpl_kit.data.rendering import vehicles as rendering_vehicles
-
     chosen = settings(kind=kind)
-    identity, camera, picture = synthetic.shot_factors(chosen, Shot("train", 1, 1, 1, 0))
-    height, width = (2 * side for side in synthetic.SIZES[kind])
-    grey, smooth = (
-        np.full((height, width, 3), 0.5, np.float32),
-        np.ones((height, width), np.float32),
-    )
-    canvas = rendering.Canvas(grey, camera["light"], smooth)
-    draw = rendering.draw_person if kind == "person" else rendering_vehicles.draw_vehicle
+    identity, camera, picture = shot_factors(chosen, Shot("train", 1, 1, 1, 0))
+    height, width = (2 * side for side in SIZES[kind])
+    grey = np.full((height, width, 3), 0.5, np.float32)
+    smooth = np.ones((height, width), np.float32)
+    canvas = Canvas(grey, camera["light"], smooth)
+    draw = draw_person if kind == "person" else draw_vehicle
     draw(canvas, identity, picture | {"yaw": yaw, "x": 0.0, "y": 0.0, "scale": 1.0}, camera)
     assert 0.15 < canvas.mask.mean() < 0.9
-    rows, columns = (
-        np.flatnonzero(canvas.mask.max(1) > 0.5),
-        np.flatnonzero(canvas.mask.max(0) > 0.5),
-    )
+    rows = np.flatnonzero(canvas.mask.max(1) > 0.5)
+    columns = np.flatnonzero(canvas.mask.max(0) > 0.5)
     assert max(np.ptp(rows) / height, np.ptp(columns) / width) > 0.75
     assert np.isfinite(canvas.pixels).all() and canvas.pixels.max() < 2
