@@ -63,7 +63,10 @@ def _verdict(number: int, test: Test, answer: Any) -> str:
         hint = test(answer)
     # an answer may be anything: the learner hears what it broke
     except Exception as error:
-        hint = f"it could not be used ({type(error).__name__}: {error}); look again at what kind of answer is asked for."
+        hint = (
+            f"it could not be used ({type(error).__name__}: {error}); look again at what "
+            "kind of answer is asked for."
+        )
     return f"Exercise {number}: not yet. Your answer: {hint}" if hint else ""
 
 
@@ -95,23 +98,29 @@ def value(
             )
         if _close(given, right, tol):
             return ""
-        known = dict(mistakes or {})
-        if batch:
-            known[
-                "it is too large by the size of the batch: the mean over the batch is "
-                "missing."
-            ] = right * batch
-            known["it is too small by the size of the batch: the mean was taken twice."] = (
-                right / batch
-            )
-        known["the sign is the other way round."] = -right
-        known["it is in per cent; give a share from 0 to 1."] = 100 * right
-        if right.ndim == 1:
-            known["the numbers are right, in the opposite order."] = right[::-1]
-        found = (hint for hint, wrong in known.items() if _close(given, _array(wrong), tol))
-        return next(found, None) or _difference(given, right, tol)
+        known = {**(mistakes or {}), **_common_mistakes(right, batch)}
+        for hint, wrong in known.items():
+            if _close(given, _array(wrong), tol):
+                return hint
+        return _difference(given, right, tol)
 
     return test
+
+
+def _common_mistakes(right: np.ndarray, batch: int | None) -> dict[str, np.ndarray]:
+    """{hint: what that mistake gives}."""
+    known = {}
+    if batch:
+        too_large = (
+            "it is too large by the size of the batch: the mean over the batch is missing."
+        )
+        too_small = "it is too small by the size of the batch: the mean was taken twice."
+        known = {too_large: right * batch, too_small: right / batch}
+    known["the sign is the other way round."] = -right
+    known["it is in per cent; give a share from 0 to 1."] = 100 * right
+    if right.ndim == 1:
+        known["the numbers are right, in the opposite order."] = right[::-1]
+    return known
 
 
 def _array(x: Any) -> np.ndarray:
@@ -120,13 +129,11 @@ def _array(x: Any) -> np.ndarray:
 
 
 def _kind(right: np.ndarray) -> str:
-    return (
-        f"an array of shape {right.shape}"
-        if right.ndim > 1
-        else f"a list of {right.size} numbers"
-        if right.ndim
-        else "a number"
-    )
+    if right.ndim > 1:
+        return f"an array of shape {right.shape}"
+    if right.ndim == 1:
+        return f"a list of {right.size} numbers"
+    return "a number"
 
 
 def _wrong(given: np.ndarray, right: np.ndarray, tol: float) -> np.ndarray:

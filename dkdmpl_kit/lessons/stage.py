@@ -19,9 +19,11 @@ from dkdmpl_kit.experiment import (
     open_dataset,
     pick_device,
     preset,
+    read_json,
     write_atomic,
     write_json,
 )
+from dkdmpl_kit.studies.files import portable
 from dkdmpl_kit.training import (
     FitResult,
     cluster_epoch,
@@ -31,6 +33,7 @@ from dkdmpl_kit.training import (
     new_state,
     reference_labels,
 )
+from dkdmpl_kit.training.checkpoint import load_epoch
 
 
 class Stage:
@@ -102,9 +105,11 @@ class Stage:
         """What made each rendered training picture (clothes, view, occluder ...); None
         for photographs.
         """
-        found = load_factors(self.dataset.root) if self.config.data == "synthetic" else {}
         root = self.dataset.root
-        return [found[p.relative_to(root).as_posix()] for p in self.paths] if found else None
+        found = load_factors(root) if self.config.data == "synthetic" else None
+        if not found:
+            return None
+        return [found[path.relative_to(root).as_posix()] for path in self.paths]
 
     def encoder(self, run: str | None = None):
         """The encoder of a run (a method's name or a run's), or the untrained one."""
@@ -181,39 +186,31 @@ class Stage:
         Where clustering finds fewer than 2 clusters a line says so, and k-means stands
         in so that the lesson can go on.
         """
-        run = (
-            self.warm_run().run_dir.name
-            if self.cluster(self.features()).n_clusters >= 2
-            else None
-        )
+        run = None
+        if self.cluster(self.features()).n_clusters >= 2:
+            run = self.warm_run().run_dir.name
         features = self.features(run)
         pseudo = self.cluster(features)
         if pseudo.n_clusters < 2:
             from sklearn.cluster import KMeans
 
             print(
-                f"The clustering finds {pseudo.n_clusters} cluster(s), and a lesson on "
-                "losses needs 2: raise eps or lower "
-                "min_samples. Until then k-means stands in, so that the lesson can go "
-                "on."
+                f"The clustering finds {pseudo.n_clusters} cluster(s), and a lesson on losses "
+                "needs 2: raise eps or lower min_samples. Until then k-means stands in, so "
+                "that the lesson can go on."
             )
-            groups = KMeans(
-                max(2, len(features) // 8), random_state=self.config.seed, n_init=1
-            ).fit_predict(features)
+            n_groups = max(2, len(features) // 8)
+            kmeans = KMeans(n_groups, random_state=self.config.seed, n_init=1)
+            groups = kmeans.fit_predict(features)
             groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
             pseudo = PseudoLabels(groups, int(groups.max()) + 1, 0.0, method="kmeans")
         return self.encoder(run), features, pseudo
 
     def epoch_labels(self, run: str) -> list[np.ndarray]:
         """The pseudo labels (N,) of every epoch of a run, in order."""
-        files = sorted(
-            (self.out_dir / "runs" / self._run_name(run) / "epochs").glob("epoch_*.npz")
-        )
-        labels = []
-        for path in files:
-            with np.load(path) as kept:
-                labels.append(kept["labels"])
-        return labels
+        folder = self.out_dir / "runs" / self._run_name(run) / "epochs"
+        files = sorted(folder.glob("epoch_*.npz"))
+        return [load_epoch(path, with_features=False)[0] for path in files]
 
     def save_figure(self, figure, name: str, **metadata) -> Path:
         """Write out_dir/figures/<name>.png and, beside it, the JSON of what made it."""
@@ -240,15 +237,10 @@ class Stage:
         return write_json(self.out_dir / "metrics" / self.notebook / "metrics.json", content)
 
     def _provenance(self) -> dict:
-        settings = {
-            k: v
-            for k, v in dataclasses.asdict(self.config).items()
-            if k not in ("out_dir", "data_root")
-        }
         return {
             "notebook": self.notebook,
             "seed": self.config.seed,
-            "settings": settings,  # no folders of this machine
+            "settings": portable(dataclasses.asdict(self.config)),
             "data_fingerprint": self.dataset.fingerprint(),
             "environment": environment(),
         }
@@ -265,10 +257,5 @@ class Stage:
     def _config_of(self, run: str | None) -> Config:
         if run is None:
             return self.config.replace(method="cluster_contrast")
-        from dkdmpl_kit.experiment import read_json
-
-        return Config().replace(
-            **read_json(self.out_dir / "runs" / self._run_name(run) / "config.json")[
-                "settings"
-            ]
-        )
+        record = read_json(self.out_dir / "runs" / self._run_name(run) / "config.json")
+        return Config().replace(**record["settings"])

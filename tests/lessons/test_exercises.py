@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import ast
 import builtins
-import dataclasses
-import importlib.util
 import inspect
 import json
+import pkgutil
 import re
 import shutil
 from pathlib import Path
@@ -420,32 +419,28 @@ def test_glossary_terms_are_sorted_in_lower_case_and_linked_from_notebooks():
         )
 
 
+def resolved(name: str):
+    """The object `dkdmpl_kit.<name>`, or None."""
+    try:
+        return pkgutil.resolve_name(f"dkdmpl_kit.{name}")
+    except (ImportError, AttributeError):
+        return None
+
+
 def exists(name: str) -> bool:
-    """Whether `dkdmpl_kit.<name>` is there: an object, or an attribute that a class
-    sets in its methods.
+    """Whether `dkdmpl_kit.<name>` is there: an object, or an attribute that a class has
+    as a field or sets in its methods.
     """
-    room, *parts = name.split(".")
-    if importlib.util.find_spec(f"dkdmpl_kit.{room}") is None:
+    if resolved(name) is not None:
+        return True
+    owner, _, attribute = name.rpartition(".")
+    place = resolved(owner) if owner else None
+    if not inspect.isclass(place):
         return False
-    place = importlib.import_module(f"dkdmpl_kit.{room}")
-    for part in parts:
-        fields = (
-            {f.name for f in dataclasses.fields(place)}
-            if dataclasses.is_dataclass(place)
-            else set()
-        )
-        if inspect.isclass(place) and not hasattr(place, part):
-            return part in fields or bool(
-                re.search(
-                    rf"self\.(\w+, "
-                    rf"self\.)?{part}\b[^=\n]*=",
-                    inspect.getsource(place),
-                )
-            )
-        if not hasattr(place, part):
-            return False
-        place = getattr(place, part)
-    return True
+    if attribute in getattr(place, "__dataclass_fields__", {}):
+        return True
+    sets = rf"self\.(\w+, self\.)?{attribute}\b[^=\n]*="
+    return re.search(sets, inspect.getsource(place)) is not None
 
 
 def test_every_code_name_of_symbols_and_glossary_exists():

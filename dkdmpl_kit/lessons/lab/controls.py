@@ -83,9 +83,8 @@ class FigureControl(Panel):
         self.attempt(self._draw)
 
     def _draw(self) -> None:
-        drawn = self.figure_of(
-            **{name: slider.value for name, slider in self.sliders.items()}
-        )
+        values = {name: slider.value for name, slider in self.sliders.items()}
+        drawn = self.figure_of(**values)
         figure, sentence = drawn if isinstance(drawn, tuple) else (drawn, "")
         self.image.show(figure)
         self.say(sentence)
@@ -100,11 +99,8 @@ def _slider(name: str, spec: Any) -> Any:
             "high, step, value)."
         )
     low, high, step, value = spec
-    kind = (
-        ipywidgets.IntSlider
-        if all(isinstance(part, int) for part in spec)
-        else ipywidgets.FloatSlider
-    )
+    whole = all(isinstance(part, int) for part in spec)
+    kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
     return kind(
         value=value,
         min=low,
@@ -121,13 +117,9 @@ def _sentence(summary: Mapping[str, Any]) -> str:
     """
 
     def text(value: Any) -> str:
-        return (
-            "unknown"
-            if value is None
-            else f"{value:.3f}"
-            if isinstance(value, float)
-            else str(value)
-        )
+        if value is None:
+            return "unknown"
+        return f"{value:.3f}" if isinstance(value, float) else str(value)
 
     return " · ".join(
         f"{name.replace('_', ' ')} {text(value)}" for name, value in summary.items()

@@ -126,9 +126,8 @@ class ClusterExplorer(Panel):
         graph = features if isinstance(features, NeighborGraph) else None
         if self.xy.ndim != 2 or self.xy.shape[1:] != (2,) or not np.isfinite(self.xy).all():
             raise KitError(
-                f"ClusterExplorer: xy must be finite positions (N, 2), not "
-                f"{self.xy.shape} or NaN; "
-                "make them with neighbors.umap_layout."
+                f"ClusterExplorer: xy must be finite positions (N, 2), not {self.xy.shape} "
+                "or NaN; make them with neighbors.umap_layout."
             )
         same_length(
             xy=self.xy,
@@ -143,10 +142,10 @@ class ClusterExplorer(Panel):
         self.pids = known(pids)
         self.camids = known(camids)
         self.changed = last_change(epoch_labels) if len(epoch_labels) > 1 else None
-        self.shown = thinned(len(self.xy), max_points)
-        self.map = point_map(self.xy[self.shown])
+        self.map_images = thinned(len(self.xy), max_points)
+        self.map = point_map(self.xy[self.map_images])
         self._place = np.full(len(self.xy), -1)
-        self._place[self.shown] = np.arange(len(self.shown))
+        self._place[self.map_images] = np.arange(len(self.map_images))
         self._make_controls(start)
         panel = self._lay_out()
         self._measure()
@@ -157,17 +156,14 @@ class ClusterExplorer(Panel):
 
     def _make_controls(self, start: dict) -> None:
         def slider(name: str, low: float, high: float, live: bool) -> Any:
-            kind, step = (
-                (ipywidgets.FloatSlider, 0.01) if name == "eps" else (ipywidgets.IntSlider, 1)
-            )
-            layout = Layout(
-                width="20em" if name == "min_samples" else "15em", margin="2px 0.8em 2px 2px"
-            )  # room for its name
+            kind = ipywidgets.FloatSlider if name == "eps" else ipywidgets.IntSlider
+            width = "20em" if name == "min_samples" else "15em"  # room for its name
+            layout = Layout(width=width, margin="2px 0.8em 2px 2px")
             made = kind(
                 value=min(start[name], high),
                 min=low,
                 max=high,
-                step=step,
+                step=0.01 if name == "eps" else 1,
                 description=name,
                 continuous_update=live,
                 style={"description_width": "initial"},
@@ -222,24 +218,23 @@ class ClusterExplorer(Panel):
         self.legend = HTML()
         self.gallery = FigureView()
         self.twin = FigureView()
-        self.gallery.layout.display, self.gallery.layout.align_self = (
-            "none",
-            "flex-start",
-        )  # never larger than it is
+        self.gallery.layout.display = "none"
+        self.gallery.layout.align_self = "flex-start"  # never larger than it is
         self.views = (self.twin,)
         side = ipywidgets.VBox(
             [self.hover_picture, self.hover_text],
             layout=Layout(width="15em", flex="0 0 auto"),
         )
         canvas = ipywidgets.VBox([self.map], layout=Layout(flex="1 1 auto", width="30em"))
-        for widget, name in (
-            (canvas, "map"),
-            (side, "side"),
-            (self.hover_picture, "hover"),
-            (self.gallery, "gallery"),
-            (self.legend, "legend"),
-            (self.status, "status"),
-        ):
+        parts = {
+            "map": canvas,
+            "side": side,
+            "hover": self.hover_picture,
+            "gallery": self.gallery,
+            "legend": self.legend,
+            "status": self.status,
+        }
+        for name, widget in parts.items():
             widget.add_class(f"dkdmpl-explorer-{name}")
         wrap = Layout(flex_flow="row wrap")
         self.notes = HTML(" ".join([f"<b>{MAP_SENTENCE}</b>", *self._unknown()]))
@@ -255,16 +250,19 @@ class ClusterExplorer(Panel):
 
     def _unknown(self) -> list[str]:
         """What the panel cannot show, in sentences."""
-        total = len(self.xy)
-        said = {
-            "Identities are unknown: no ARI, no purity, no kinds of error.": self.pids
-            is None,
-            "Cameras are unknown.": self.camids is None,
-            "There are no pictures to look at.": self.pictures is None,
-            f"The map shows {len(self.shown):,} of {total:,} pictures; all are "
-            "clustered.": len(self.shown) < total,
-        }
-        return [sentence for sentence, true in said.items() if true]
+        sentences = []
+        if self.pids is None:
+            sentences.append("Identities are unknown: no ARI, no purity, no kinds of error.")
+        if self.camids is None:
+            sentences.append("Cameras are unknown.")
+        if self.pictures is None:
+            sentences.append("There are no pictures to look at.")
+        drawn = len(self.map_images)
+        if drawn < len(self.xy):
+            sentences.append(
+                f"The map shows {drawn:,} of {len(self.xy):,} pictures; all are clustered."
+            )
+        return sentences
 
     def _listen(self) -> None:
         self.on(self.eps, self._recluster)
@@ -295,26 +293,23 @@ class ClusterExplorer(Panel):
             eps=min(self.eps.value, self.max_distance),
             min_samples=self.min_samples.value,
         )
-        before = self.labels
-        labels = found.labels if before is None else kept_names(self._names, found.labels)
-        self.summary = clustering_summary(labels, self.pids, before)
+        labels = found.labels
+        if self.labels is None:
+            self._names = labels.copy()
+        else:
+            labels = kept_names(self._names, labels)
+            # an outlier remembers its last cluster, so that the way back finds the old
+            # numbers, and colours
+            self._names = np.where(labels >= 0, labels, self._names)
+        self.summary = clustering_summary(labels, self.pids, self.labels)
         self.kinds = None if self.pids is None else error_kinds(labels, self.pids)
-        # an outlier remembers its last cluster, so that the way back finds the old
-        # numbers, and colours
-        self._names = (
-            labels.copy() if before is None else np.where(labels >= 0, labels, self._names)
-        )
         self.labels = labels
-        self._sentence = str(self.summary)
+        hint = ""
         if self.summary.n_clusters == 0:
-            self._sentence = (
-                "Every picture is an outlier: raise eps or lower min_samples. "
-                + self._sentence
-            )
+            hint = "Every picture is an outlier: raise eps or lower min_samples. "
         elif self.summary.n_clusters == 1:
-            self._sentence = (
-                "Everything clustered is one cluster: lower eps. " + self._sentence
-            )
+            hint = "Everything clustered is one cluster: lower eps. "
+        self._sentence = f"{hint}{self.summary}"
         self.say(self._sentence)
         self._recolour()
         self._refresh()
@@ -329,7 +324,7 @@ class ClusterExplorer(Panel):
             "change": self.changed,
         }[self.colour.value]
         self._codes, legend = viz.map_colours(self.colour.value, values)
-        recolour(self.map, self._codes[self.shown])
+        recolour(self.map, self._codes[self.map_images])
         self.legend.value = " &nbsp; ".join(
             f'<span style="color:{colour}">●</span> {text}' for colour, text in legend
         )
@@ -338,9 +333,9 @@ class ClusterExplorer(Panel):
 
     def _hover(self) -> None:
         place = self.map.hovering
-        if place is None or not 0 <= place < len(self.shown):
+        if place is None or not 0 <= place < len(self.map_images):
             return
-        self._hovered = int(self.shown[place])
+        self._hovered = int(self.map_images[place])
         self._show_hovered()
 
     def _show_hovered(self) -> None:
@@ -353,44 +348,29 @@ class ClusterExplorer(Panel):
         shown = picture[0] is not None
         if shown:
             self.hover_picture.value = viz.picture_png(picture[0])
-            self.hover_picture.layout.border = (
-                f"4px solid {MAP_COLOURS[self._codes[i]]}"  # as its point on the map
-            )
+            colour = MAP_COLOURS[self._codes[i]]  # as its point on the map
+            self.hover_picture.layout.border = f"4px solid {colour}"
         self.hover_picture.layout.display = "" if shown else "none"
         self.hover_text.value = "<br>".join([*lines, html.escape(problem)])
 
     def _facts(self, i: int) -> list[str]:
         label = int(self.labels[i])
-        facts = [
-            "outlier"
-            if label < 0
-            else f"cluster {label}, {count(int((self.labels == label).sum()), 'picture')}"
-        ]
-        facts += (
-            []
-            if self.pids is None
-            else [f"identity {self.pids[i]}" if self.pids[i] >= 0 else "identity unknown"]
-        )
-        facts += (
-            []
-            if self.camids is None
-            else [f"camera {self.camids[i] + 1}" if self.camids[i] >= 0 else "camera unknown"]
-        )
-        facts += (
-            []
-            if self.kinds is None or label < 0 or self.pids[i] < 0
-            else [ERROR_LABELS[str(self.kinds[i])]]
-        )
-        return (
-            facts
-            if self.changed is None
-            else [
-                *facts,
-                f"last change: epoch {self.changed[i]}"
-                if self.changed[i]
-                else "never changed",
-            ]
-        )
+        facts = ["outlier"]
+        if label >= 0:
+            size = int((self.labels == label).sum())
+            facts = [f"cluster {label}, {count(size, 'picture')}"]
+        if self.pids is not None:
+            pid = self.pids[i]
+            facts.append("identity unknown" if pid < 0 else f"identity {pid}")
+        if self.camids is not None:
+            camid = self.camids[i]
+            facts.append("camera unknown" if camid < 0 else f"camera {camid + 1}")
+        if self.kinds is not None and label >= 0 and self.pids[i] >= 0:
+            facts.append(ERROR_LABELS[str(self.kinds[i])])
+        if self.changed is not None:
+            epoch = self.changed[i]
+            facts.append(f"last change: epoch {epoch}" if epoch else "never changed")
+        return facts
 
     def _read(self, indices: Any) -> tuple[list, str]:
         """The pictures (None where one cannot be read) and a sentence about those."""
@@ -401,11 +381,9 @@ class ClusterExplorer(Panel):
         except (KitError, OSError) as error:
             if len(indices) == 1:
                 return [None], f"This picture cannot be read: {error}"
-        each = [self._read([i])[0][0] for i in indices]
-        return (
-            each,
-            f"{sum(p is None for p in each)} of these pictures cannot be read (gone).",
-        )
+        pictures = [self._read([i])[0][0] for i in indices]
+        gone = sum(picture is None for picture in pictures)
+        return pictures, f"{gone} of these pictures cannot be read (gone)."
 
     def _select(self) -> None:
         """A lasso opens a gallery, a click on one picture its cluster, nothing closes
@@ -413,10 +391,9 @@ class ClusterExplorer(Panel):
         """
         if self._quiet:
             return
-        places = np.asarray(
-            [] if self.map.selection is None else self.map.selection, np.int64
-        )
-        self.selected = self.shown[places[places < len(self.shown)]]
+        selection = self.map.selection
+        places = np.asarray([] if selection is None else selection, np.int64)
+        self.selected = self.map_images[places[places < len(self.map_images)]]
         one = int(self.labels[self.selected[0]]) if len(self.selected) == 1 else -1
         self._look_at(one)
 
@@ -464,55 +441,43 @@ class ClusterExplorer(Panel):
 
     def _open(self, figure: Figure | None) -> None:
         if figure is None:
-            self.gallery.figure, self.gallery.value = None, b""
+            self.gallery.figure = None
+            self.gallery.value = b""
+            self.gallery.layout.display = "none"
         else:
             self.gallery.show(figure)
-        self.gallery.layout.display = "none" if figure is None else ""
+            self.gallery.layout.display = ""
 
     def _selection_gallery(self) -> Figure:
         rows, note = label_rows(self.selected, self.labels, self.kinds)
-        return self._gallery(
-            rows, f"{count(len(self.selected), 'selected picture')}, by pseudo label", note
-        )
+        selected = count(len(self.selected), "selected picture")
+        return self._gallery(rows, f"{selected}, by pseudo label", note)
 
     def _cluster_gallery(self, view: ClusterView) -> Figure:
-        groups = [
-            view.members,
-            *(np.flatnonzero(self.labels == name) for name in view.nearest),
-        ]
-        names = [
-            f"cluster {view.cluster}\nnearest to its\ncentroid first",
-            *(
-                f"cluster {name}\nsimilarity {s:.2f}"
-                for name, s in zip(view.nearest, view.similarities)
-            ),
-        ]
-        groups = [group[:12] for group in groups]
-        rows = [
-            {
-                "name": f"{name}\n{count(int((self.labels == c).sum()), 'picture')}",
-                "indices": group,
+        members = [view.members]
+        texts = ["nearest to its\ncentroid first"]
+        for name, similarity in zip(view.nearest, view.similarities):
+            members.append(np.flatnonzero(self.labels == name))
+            texts.append(f"similarity {similarity:.2f}")
+        groups = [group[:12] for group in members]
+        marks = identity_marks(groups, self.pids)
+        rows = []
+        for k, name in enumerate([view.cluster, *view.nearest]):
+            size = count(len(members[k]), "picture")
+            colours, letters = marks[k]
+            row = {
+                "name": f"cluster {name}\n{texts[k]}\n{size}",
+                "indices": groups[k],
                 "colours": colours,
-                "marks": marks,
+                "marks": letters,
             }
-            for name, c, group, (colours, marks) in zip(
-                names,
-                [view.cluster, *view.nearest],
-                groups,
-                identity_marks(groups, self.pids),
-            )
-        ]
-        note = (
-            "Below it the clusters with the most similar centroids, in feature space."
-            if len(view.nearest)
-            else "There is no other cluster to compare it with."
-        )
-        letters = (
-            " Letters: true identities, A the most frequent; not the map's colours."
-            if self.pids is not None
-            else ""
-        )
-        return self._gallery(rows, str(view), note + letters)
+            rows.append(row)
+        note = "There is no other cluster to compare it with."
+        if len(view.nearest):
+            note = "Below it the clusters with the most similar centroids, in feature space."
+        if self.pids is not None:
+            note += " Letters: true identities, A the most frequent; not the map's colours."
+        return self._gallery(rows, str(view), note)
 
     def _gallery(self, rows: list[dict], title: str, note: str) -> Figure:
         read, problem = self._read(np.concatenate([row["indices"] for row in rows]))

@@ -17,11 +17,8 @@ from dkdmpl_kit.losses.theory import LabelCase, label_case
 from dkdmpl_kit.viz.losslab import loss_lab
 from dkdmpl_kit.viz.style import VIEW_LABELS, sentence_figure
 
-_HAND = {
-    "e": (0.2, 0.7, 0.1, 0.0),
-    "q": (0.6, 0.2, 0.1, 0.1),
-    "a": (0.4, 0.2, 0.4, 0.0),
-}  # where dragging begins
+# where dragging begins
+_HAND = {"e": (0.2, 0.7, 0.1, 0.0), "q": (0.6, 0.2, 0.1, 0.1), "a": (0.4, 0.2, 0.4, 0.0)}
 _BEGIN = {
     "picture": 0,
     "tau": 0.05,
@@ -64,23 +61,12 @@ class LossLab(Panel):
     ) -> None:
         super().__init__()
         self.add_class("dkdmpl-losslab")
+        given = {"e": teacher, "q": query, "a": anchor}
         self.similarities = {
-            name: np.asarray(x, float)
-            for name, x in (("e", teacher), ("q", query), ("a", anchor))
-            if x is not None
+            name: np.asarray(rows, float) for name, rows in given.items() if rows is not None
         }
         self.labels = np.asarray(labels)
-        shapes = {x.shape for x in self.similarities.values()}
-        if (
-            len(shapes) > 1
-            or len(next(iter(shapes))) != 2
-            or next(iter(shapes))[:1] != self.labels.shape
-        ):
-            raise KitError(
-                f"LossLab: query, teacher and anchor must be (B, K) with a label for "
-                "each of the B rows, got "
-                f"{', '.join(map(str, sorted(shapes)))} and {len(self.labels)} labels."
-            )
+        _check_shapes([rows.shape for rows in self.similarities.values()], self.labels)
         for name in set(begin) - set(_BEGIN):
             raise KitError(f"LossLab: no control {name!r}; there are: {', '.join(_BEGIN)}.")
         begin = _BEGIN | begin
@@ -93,37 +79,25 @@ class LossLab(Panel):
             view: [_upright(p, k) for k, p in enumerate(_HAND[view])]
             for view in self.similarities
         }
-        self.by_hand = ipywidgets.VBox(
-            [
-                self.controls["hard"],
-                ipywidgets.HBox(
-                    [
-                        ipywidgets.VBox(
-                            [ipywidgets.Label(VIEW_LABELS[view]), ipywidgets.HBox(row)]
-                        )
-                        for view, row in self.hand.items()
-                    ]
-                ),
-            ]
-        )
+        columns = [
+            ipywidgets.VBox([ipywidgets.Label(VIEW_LABELS[view]), ipywidgets.HBox(row)])
+            for view, row in self.hand.items()
+        ]
+        self.by_hand = ipywidgets.VBox([self.controls["hard"], ipywidgets.HBox(columns)])
         self.view = FigureView()
         self.views = (self.view,)
-        for control in [
-            *self.controls.values(),
-            *(slider for row in self.hand.values() for slider in row),
-        ]:
+        sliders = [slider for row in self.hand.values() for slider in row]
+        for control in [*self.controls.values(), *sliders]:
             self.on(control, self.redraw)
         if anchor is None:
-            self.controls["lambda_s"].layout.display = self.controls[
-                "divergence"
-            ].layout.display = "none"
-        source, picture, *turned = (
-            control for name, control in self.controls.items() if name != "hard"
-        )
+            self.controls["lambda_s"].layout.display = "none"
+            self.controls["divergence"].layout.display = "none"
+        temperatures = [self.controls[name] for name in ("tau", "tau_t", "T")]
+        weights = [self.controls[name] for name in ("lambda_g", "lambda_s", "divergence")]
         self.children = [
-            ipywidgets.HBox([source, picture]),
+            ipywidgets.HBox([self.controls["source"], self.controls["picture"]]),
             self.by_hand,
-            ipywidgets.HBox([ipywidgets.VBox(turned[:3]), ipywidgets.VBox(turned[3:])]),
+            ipywidgets.HBox([ipywidgets.VBox(temperatures), ipywidgets.VBox(weights)]),
             self.status,
             self.view,
         ]
@@ -138,14 +112,14 @@ class LossLab(Panel):
         """Compute the case at the controls' values and draw it."""
         set_to = {name: control.value for name, control in self.controls.items()}
         by_hand = set_to["source"] == "by hand"
-        self.by_hand.layout.display, self.controls["picture"].layout.display = (
-            ("", "none") if by_hand else ("none", "")
-        )
-        rows, label, unfit = (
-            self._rows_by_hand(set_to["hard"])
-            if by_hand
-            else self._rows_of(set_to["picture"])
-        )
+        self.by_hand.layout.display = "" if by_hand else "none"
+        self.controls["picture"].layout.display = "none" if by_hand else ""
+        unfit = ""
+        if by_hand:
+            rows = self._rows_by_hand()
+            label = set_to["hard"]
+        else:
+            rows, label, unfit = self._rows_of(set_to["picture"])
         if unfit:
             self.case = None
             self.view.show(sentence_figure(unfit))
@@ -164,7 +138,9 @@ class LossLab(Panel):
             temperature=set_to["T"],
             divergence=set_to["divergence"],
         )
-        shown, lost = ({}, "") if by_hand else self._pictures_of(set_to["picture"])
+        pictures, lost = {}, ""
+        if not by_hand:
+            pictures, lost = self._pictures_of(set_to["picture"])
         self.view.show(
             loss_lab(
                 case.hard,
@@ -173,24 +149,20 @@ class LossLab(Panel):
                 case.total,
                 case.gradient,
                 note=case.verdict,
-                **shown,
+                **pictures,
             )
         )
         self.say(f"{loss_sentence(case)} {lost}".strip())
 
-    def _rows_by_hand(self, hard: int) -> tuple[dict[str, np.ndarray], int, str]:
+    def _rows_by_hand(self) -> dict[str, np.ndarray]:
         """Similarities whose softmax at the first temperatures is what the sliders say,
         renormalised.
         """
-        weights = {
-            view: np.maximum([slider.value for slider in row], _LEAST)
-            for view, row in self.hand.items()
-        }
-        return (
-            {view: self.scale[view] * np.log(w / w.sum()) for view, w in weights.items()},
-            hard,
-            "",
-        )
+        rows = {}
+        for view, sliders in self.hand.items():
+            weights = np.maximum([slider.value for slider in sliders], _LEAST)
+            rows[view] = self.scale[view] * np.log(weights / weights.sum())
+        return rows
 
     def _rows_of(self, i: int) -> tuple[dict[str, np.ndarray], int, str]:
         """The rows of picture i and its label; or a sentence on why there is nothing to
@@ -200,11 +172,8 @@ class LossLab(Panel):
         if i < 0 or clusters < 2:
             what = "no picture" if i < 0 else f"{clusters} cluster, and a contrast needs two"
             return {}, -1, f'There is {what}: choose "by hand" and drag a small case.'
-        return (
-            {name: rows[i] for name, rows in self.similarities.items()},
-            int(self.labels[i]),
-            "",
-        )
+        found = {name: rows[i] for name, rows in self.similarities.items()}
+        return found, int(self.labels[i]), ""
 
     def _pictures_of(self, i: int) -> tuple[dict[str, Any], str]:
         """{"picture", "anchor_picture"} as far as they are given, and a sentence where
@@ -217,10 +186,10 @@ class LossLab(Panel):
             del given["anchor_picture"]
         for name, store in given.items():
             try:
-                if store is not None:
-                    found[name] = np.asarray(
-                        store.batch([i])[0] if hasattr(store, "batch") else store[i]
-                    )
+                if hasattr(store, "batch"):
+                    found[name] = np.asarray(store.batch([i])[0])
+                elif store is not None:
+                    found[name] = np.asarray(store[i])
             except (KitError, OSError) as error:
                 lost = f"A picture could not be read and is left out: {error}"
         return found, lost
@@ -229,21 +198,33 @@ class LossLab(Panel):
 def loss_sentence(case: LabelCase) -> str:
     """The sum of a case's losses in numbers, or why there is none."""
     if case.total is None:
-        return "An outlier: it has no hard label and is left out of training, so it has no loss and no gradient."
+        return (
+            "An outlier: it has no hard label and is left out of training, so it has no loss "
+            "and no gradient."
+        )
     terms = " + ".join(
         f"{name} {value:.4f}" if name == "L_CC" else f"{weight:g} × {name} {value:.4f}"
         for name, (value, weight) in case.losses.items()
     )
-    return f"{terms} = {case.total:.4f} nats." + (
-        "" if "a" in case.views else " No anchor: L_SKD is left out."
+    sentence = f"{terms} = {case.total:.4f} nats."
+    return sentence if "a" in case.views else f"{sentence} No anchor: L_SKD is left out."
+
+
+def _check_shapes(shapes: list[tuple[int, ...]], labels: np.ndarray) -> None:
+    first = shapes[0]
+    if set(shapes) == {first} and len(first) == 2 and labels.shape == first[:1]:
+        return
+    found = ", ".join(str(shape) for shape in sorted(set(shapes)))
+    raise KitError(
+        "LossLab: query, teacher and anchor must be (B, K) with a label for each of the B "
+        f"rows, got {found} and {len(labels)} labels."
     )
 
 
 def _controls(labels: np.ndarray, begin: dict[str, Any]) -> dict[str, Any]:
     """Every control by name, in the order in which they stand."""
-    names = [
-        f"{i} (out)" if y < 0 else f"{i}" for i, y in enumerate(labels.tolist())
-    ]  # there is no room for more
+    # there is no room for longer names
+    names = [f"{i} (out)" if y < 0 else f"{i}" for i, y in enumerate(labels.tolist())]
     options = list(zip(names, range(len(names)))) or [("no picture", -1)]
     return {
         "source": ipywidgets.ToggleButtons(options=["a picture", "by hand"]),

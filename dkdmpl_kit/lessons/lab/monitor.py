@@ -82,9 +82,8 @@ class TrainingMonitor(Panel):
         self.thread = None
         self._ended = "not started"
         self._written = 0.0
-        self._threads = (
-            torch.get_num_threads()
-        )  # each thread has its own: the run shall compute as one in the notebook does
+        # each thread has its own number: the run shall compute as one in the notebook does
+        self._threads = torch.get_num_threads()
         self.line = ipywidgets.HTML()
         self.curves = FigureView()
         self.hardest = FigureView()
@@ -106,9 +105,10 @@ class TrainingMonitor(Panel):
     @property
     def phase(self) -> str:
         """One of the keys of `ENABLED`."""
-        return self._ended or {"stopped": "stopping"}.get(
-            self.control.state, self.control.state
-        )
+        if self._ended:
+            return self._ended
+        state = self.control.state
+        return "stopping" if state == "stopped" else state
 
     def attempt(self, action: Callable[[], Any]) -> bool:
         """As any panel's, but an error stays until the next start: a later good epoch
@@ -125,7 +125,8 @@ class TrainingMonitor(Panel):
         if self._ended in ("", "finished"):
             return
         self.error = self._first_error = None
-        self._ended, self.control = "", RunControl(self._tick)
+        self._ended = ""
+        self.control = RunControl(self._tick)
         self.status.value = ""
         self.thread = threading.Thread(
             target=self._train, name=f"train {self.config.name}", daemon=True
@@ -182,13 +183,10 @@ class TrainingMonitor(Panel):
 
     def _after_epoch(self, record: dict) -> None:
         self.attempt(self._catch_up)
+        if self.on_epoch is None:
+            return
         try:
-            if self.on_epoch is not None:
-                self.on_epoch(
-                    record
-                    # outside of the lock: it may take long, and the buttons must not
-                    # wait
-                )
+            self.on_epoch(record)  # outside of the lock: the buttons must not wait for it
         except Exception as error:  # the training goes on
             self.show_error(error)
 
@@ -204,20 +202,21 @@ class TrainingMonitor(Panel):
         """
         history = load_history(Path(self.config.run_dir))
         for record in history[len(self.records) :]:
-            self.records.append(
-                {**record, **self._measure(record["epoch"], record is history[-1])}
-            )
-        why = {
-            "margin": f"{UNKNOWN}: the break-even of P2 cannot be measured."
-            if self.pids is None
-            else NO_FEATURES
-        }
-        identities = None if self.pids is None else len(np.unique(self.pids))
-        self.curves.show(
-            live_curves(
-                self.records, identities=identities, epochs=self.config.epochs, why=why
-            )
+            measured = self._measure(record["epoch"], record is history[-1])
+            self.records.append({**record, **measured})
+        identities = None
+        why = NO_FEATURES
+        if self.pids is None:
+            why = f"{UNKNOWN}: the break-even of P2 cannot be measured."
+        else:
+            identities = len(np.unique(self.pids))
+        curves = live_curves(
+            self.records,
+            identities=identities,
+            epochs=self.config.epochs,
+            why={"margin": why},
         )
+        self.curves.show(curves)
 
     def _measure(self, epoch: int, newest: bool) -> dict[str, float]:
         """The teacher's line of an epoch; the newest one's hardest pictures are drawn.
@@ -242,11 +241,9 @@ class TrainingMonitor(Panel):
                     "cluster",
                 )
             )
-        return (
-            {}
-            if self.pids is None
-            else teacher_line(labels, features, self.pids, self.config.teacher_temperature)
-        )
+        if self.pids is None:
+            return {}
+        return teacher_line(labels, features, self.pids, self.config.teacher_temperature)
 
     def _tick(self) -> None:
         """Called by the loop before each batch: the state line, not more often than a
@@ -261,13 +258,11 @@ class TrainingMonitor(Panel):
         at = self.control.progress
         where = f"{len(self.records)} of {self.config.epochs} epochs done"
         if not self._ended:
-            epoch = max(at.epoch + (at.batch is None and at.batches > 0), len(self.records))
+            between = at.batch is None
+            epoch = at.epoch + 1 if between and at.batches > 0 else at.epoch
+            epoch = max(epoch, len(self.records))
             where = f"epoch {epoch} (0 to {self.config.epochs - 1}), "
-            where += (
-                "between batches"
-                if at.batch is None
-                else f"batch {at.batch + 1} of {at.batches}"
-            )
+            where += "between batches" if between else f"batch {at.batch + 1} of {at.batches}"
         if phase == "paused" and not self.control.waiting:
             phase = "pausing at the next batch"
         if phase == "stopping":

@@ -5,6 +5,7 @@ the same for noise put in on purpose.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import ipywidgets
@@ -16,6 +17,7 @@ from dkdmpl_kit.lessons.lab.panel import FigureView, Panel
 from dkdmpl_kit.noise import (
     NO_CAUSE,
     NOISE_KINDS,
+    NoiseCauses,
     PairCauses,
     camera_pair_errors,
     inject_noise,
@@ -50,7 +52,7 @@ class NoiseLens(Panel):
     Injected noise is put into the true labels of all images of known identity; kinds
     that need what is not known are not offered. Where no identity is known the panel is
     one sentence. KitError where lengths differ. `.controls` {name: control}; `.causes`
-    the `PairCauses` shown, or None; `.labels_shown` (N,); `.shown` (n, 2) examples.
+    the `PairCauses` shown, or None; `.labels_shown` (N,); `.example_pairs` (n, 2).
     """
 
     def __init__(
@@ -70,12 +72,13 @@ class NoiseLens(Panel):
         self.labels = np.asarray(labels, dtype=np.int64)
         self.pids = known(pids)
         self.camids = known(camids)
-        for name, given in (
-            ("pids", self.pids),
-            ("camids", self.camids),
-            ("factors", factors),
-            ("features", features),
-        ):
+        arrays = {
+            "pids": self.pids,
+            "camids": self.camids,
+            "factors": factors,
+            "features": features,
+        }
+        for name, given in arrays.items():
             if given is not None and len(given) != len(self.labels):
                 raise KitError(
                     f"NoiseLens: {name} are of {len(given)} images and labels of "
@@ -88,7 +91,7 @@ class NoiseLens(Panel):
         self.per_page = per_page
         self.causes: PairCauses | None = None
         self.labels_shown = self.labels
-        self.shown = np.zeros((0, 2), int)
+        self.example_pairs = np.zeros((0, 2), int)
         self.page = 0
         self._kept: dict[tuple, Any] = {}
         self._filling = False
@@ -121,18 +124,19 @@ class NoiseLens(Panel):
 
     def _controls(self) -> dict[str, Any]:
         """Every control by name; what cannot be shown or injected here is not offered."""
-        cameras = self.camids is not None and (self.camids[self.pids >= 0] >= 0).all()
-        able = {"look_alike": self.features is not None, "camera_split": cameras}
-        noises = [
-            (_OWN, None),
-            *((kind.replace("_", " "), kind) for kind in NOISE_KINDS if able.get(kind, True)),
-        ]
-        charts = [
-            "causes",
-            *["cameras"] * (self.camids is not None),
-            *["factors"] * (self.camids is not None or self.factors is not None),
-            "agreement",
-        ]
+        has_cameras = self.camids is not None
+        every_camera = has_cameras and (self.camids[self.pids >= 0] >= 0).all()
+        able = {"look_alike": self.features is not None, "camera_split": every_camera}
+        noises = [(_OWN, None)]
+        for kind in NOISE_KINDS:
+            if able.get(kind, True):
+                noises.append((kind.replace("_", " "), kind))
+        charts = ["causes"]
+        if has_cameras:
+            charts.append("cameras")
+        if has_cameras or self.factors is not None:
+            charts.append("factors")
+        charts.append("agreement")
         return {
             "kind": ipywidgets.ToggleButtons(
                 options=["merged", "split"], description="pairs"
@@ -150,34 +154,35 @@ class NoiseLens(Panel):
         """Labels at the controls' values, their wrong pairs, the chart and the
         examples.
         """
-        noise, rate, kind = (self.controls[name].value for name in ("noise", "rate", "kind"))
+        noise = self.controls["noise"].value
+        rate = self.controls["rate"].value
+        kind = self.controls["kind"].value
         self.controls["rate"].disabled = noise is None
         try:
-            self.labels_shown = self._once(
-                ("labels", noise, rate), lambda: self._labels_at(noise, rate)
-            )
+            key = ("labels", noise, rate)
+            self.labels_shown = self._once(key, lambda: self._labels_at(noise, rate))
         # more noise than this kind can make: said, not an error
         except KitError as error:
             self.causes = None
-            self.shown = np.zeros((0, 2), int)
+            self.example_pairs = np.zeros((0, 2), int)
             for view in self.views:
                 view.show(sentence_figure(str(error)))
             return self.say(str(error))
-        self.causes = self._once(
-            ("causes", noise, rate, kind),
-            lambda: pair_causes(
-                self.labels_shown,
-                self.pids,
-                camids=self.camids,
-                factors=self.factors,
-                kind=kind,
-                **self.options,
-            ),
-        )
+        self.causes = self._once(("causes", noise, rate, kind), lambda: self._causes(kind))
         self._offer_causes()
         self._draw_examples(0)
         self._draw_chart()
         self.say(self._sentence())
+
+    def _causes(self, kind: str) -> PairCauses:
+        return pair_causes(
+            self.labels_shown,
+            self.pids,
+            camids=self.camids,
+            factors=self.factors,
+            kind=kind,
+            **self.options,
+        )
 
     def _offer_causes(self) -> None:
         """The causes that some pair has; the chosen one stays, if it is still among
@@ -212,27 +217,27 @@ class NoiseLens(Panel):
 
     def _of(self, images: np.ndarray, *names: str) -> dict[str, Any]:
         """What is given by these names, of these images."""
-        given = {
-            name: getattr(self, name) for name in names if getattr(self, name) is not None
-        }
-        return {
-            name: x[images] if isinstance(x, np.ndarray) else [x[i] for i in images]
-            for name, x in given.items()
-        }
+        found = {}
+        for name in names:
+            given = getattr(self, name)
+            if isinstance(given, np.ndarray):
+                found[name] = given[images]
+            elif given is not None:
+                found[name] = [given[i] for i in images]
+        return found
 
     def _draw_chart(self) -> None:
-        noise, rate, kind, show = (
-            self.controls[name].value for name in ("noise", "rate", "kind", "show")
-        )
-        if self.causes is not None:
-            self.chart.show(
-                {
-                    "causes": self._bars,
-                    "cameras": self._cameras,
-                    "factors": self._factors,
-                    "agreement": self._agreement,
-                }[show](noise, rate, kind)
-            )
+        if self.causes is None:
+            return
+        charts = {
+            "causes": self._bars,
+            "cameras": self._cameras,
+            "factors": self._factors,
+            "agreement": self._agreement,
+        }
+        draw = charts[self.controls["show"].value]
+        noise = self.controls["noise"].value
+        self.chart.show(draw(noise, self.controls["rate"].value, self.controls["kind"].value))
 
     def _bars(self, noise: str | None, rate: float, kind: str) -> Figure:
         return pair_cause_bars(self.causes.table(), kind=kind, note=self.causes.note)
@@ -244,27 +249,23 @@ class NoiseLens(Panel):
         )
 
     def _factors(self, noise: str | None, rate: float, kind: str) -> Figure:
-        found = [
-            self._once(
-                ("odds", noise, rate, one),
-                lambda one=one: noise_causes(
-                    self.labels_shown,
-                    self.pids,
-                    camids=self.camids,
-                    factors=self.factors,
-                    kind=one,
-                    **self.options | {"resamples": 0},
-                ),
+        def odds_of(which: str) -> NoiseCauses:
+            return noise_causes(
+                self.labels_shown,
+                self.pids,
+                camids=self.camids,
+                factors=self.factors,
+                kind=which,
+                **self.options | {"resamples": 0},
             )
-            for one in ("merged", "split")
-        ]
-        return factor_map(
-            {
-                c.kind: (c.names, c.odds_ratio, c.share_wrong, c.share_right)
-                for c in found
-                if c.names
-            }
-        )
+
+        effects = {}
+        for which in ("merged", "split"):
+            found = self._once(("odds", noise, rate, which), partial(odds_of, which))
+            if found.names:
+                shares = (found.share_wrong, found.share_right)
+                effects[which] = (found.names, found.odds_ratio, *shares)
+        return factor_map(effects)
 
     def _agreement(self, noise: str | None, rate: float, kind: str) -> Figure:
         if noise is None:
@@ -272,18 +273,17 @@ class NoiseLens(Panel):
                 "Choose a kind of noise: then this shows agreement and causes at every rate."
             )
         named = np.flatnonzero(self.pids >= 0)
-        table = self._once(
-            ("response", noise, kind),
-            lambda: noise_response(
-                self.pids[named],
-                _RATES,
-                noise=noise,
-                kind=kind,
-                max_pairs=2000,
-                seed=self.options["seed"],
-                **self._of(named, "camids", "features", "factors"),
-            ),
+        respond = partial(
+            noise_response,
+            self.pids[named],
+            _RATES,
+            noise=noise,
+            kind=kind,
+            max_pairs=2000,
+            seed=self.options["seed"],
+            **self._of(named, "camids", "features", "factors"),
         )
+        table = self._once(("response", noise, kind), respond)
         return noise_response_curves(table, noise=noise, kind=kind, mark=rate)
 
     def _draw_examples(self, page: int) -> None:
@@ -294,23 +294,20 @@ class NoiseLens(Panel):
             return
         chosen = self.controls["cause"].value
         causes = self.causes
-        place = (
-            -1
-            if chosen == NO_CAUSE
-            else causes.names.index(chosen)
-            if chosen in causes.names
-            else None
-        )
-        members = np.flatnonzero(
-            np.ones(len(causes.pairs), bool) if place is None else causes.cause == place
-        )
+        if chosen == NO_CAUSE:
+            members = np.flatnonzero(causes.cause == -1)
+        elif chosen in causes.names:
+            members = np.flatnonzero(causes.cause == causes.names.index(chosen))
+        else:
+            members = np.arange(len(causes.pairs))
         members = np.random.default_rng(self.options["seed"]).permutation(members)
         self.page = page if page * self.per_page < len(members) else 0
         few = members[self.page * self.per_page :][: self.per_page]
-        self.shown = causes.pairs[few]
+        self.example_pairs = causes.pairs[few]
         title = f"Wrongly {causes.kind}, {chosen}: {len(few)} of {len(members):,} pairs"
         try:
-            first, second = (self._pictures_of(side) for side in self.shown.T)
+            first = self._pictures_of(self.example_pairs[:, 0])
+            second = self._pictures_of(self.example_pairs[:, 1])
         except (KitError, OSError) as error:
             return self.examples.show(
                 sentence_figure(f"The pictures cannot be shown: {error}")
@@ -323,7 +320,7 @@ class NoiseLens(Panel):
             pair_pictures(
                 first,
                 second,
-                [self._caption(i, j) for i, j in self.shown],
+                [self._caption(i, j) for i, j in self.example_pairs],
                 kind=causes.kind,
                 per_row=self.per_page,
                 title=title,
@@ -331,21 +328,20 @@ class NoiseLens(Panel):
         )
 
     def _pictures_of(self, indices: np.ndarray) -> Any:
-        if self.pictures is None or not len(indices):
-            return None if self.pictures is None else indices
-        return np.asarray(
-            self.pictures.batch(indices)
-            if hasattr(self.pictures, "batch")
-            else self.pictures[indices]
-        )
+        if self.pictures is None:
+            return None
+        if not len(indices):
+            return indices
+        if hasattr(self.pictures, "batch"):
+            return np.asarray(self.pictures.batch(indices))
+        return np.asarray(self.pictures[indices])
 
     def _caption(self, i: int, j: int) -> str:
         """Who, and by which camera (they count from 1 in file names)."""
         text = f"id {self.pids[i]} | {self.pids[j]}"
         if self.camids is not None:
-            text += "\ncamera " + " | ".join(
-                "?" if self.camids[k] < 0 else str(self.camids[k] + 1) for k in (i, j)
-            )
+            cameras = ["?" if self.camids[k] < 0 else f"{self.camids[k] + 1}" for k in (i, j)]
+            text += f"\ncamera {' | '.join(cameras)}"
         return text
 
     def _sentence(self) -> str:
@@ -355,14 +351,13 @@ class NoiseLens(Panel):
             f"{causes.n_wrong:,} pairs wrongly {causes.kind}",
             f"outliers {(self.labels_shown < 0).mean():.0%}",
         ]
-        parts += [
-            f"{name} {'unknown' if value is None else f'{value:.3f}'}"
-            for name, value in (
-                ("ARI", report.ari),
-                ("pair precision", report.pair_precision),
-                ("pair recall", report.pair_recall),
-            )
-        ]
+        measures = {
+            "ARI": report.ari,
+            "pair precision": report.pair_precision,
+            "pair recall": report.pair_recall,
+        }
+        for name, value in measures.items():
+            parts.append(f"{name} unknown" if value is None else f"{name} {value:.3f}")
         return " · ".join(parts)
 
     def _once(self, key: tuple, make: Any) -> Any:

@@ -35,12 +35,10 @@ class FigureView(ipywidgets.Image):
         self.figure: Figure | None = None
 
     def show(self, figure: Figure) -> None:
-        """Draw `figure`; KitError where it is none."""
+        """Draw `figure`; KitError where it is not a Figure."""
         if not isinstance(figure, Figure):
             raise KitError(f"the function returned {type(figure).__name__}; return a Figure.")
-        png = figure_png(
-            figure
-        )  # both or none: a figure that cannot be drawn leaves the old picture
+        png = figure_png(figure)  # first: a figure that cannot be drawn leaves the old one
         self.figure = figure
         self.value = png
 
@@ -59,11 +57,8 @@ class Panel(ipywidgets.VBox):
         super().__init__(**options)
         self.status = ipywidgets.HTML()
         self.error: Exception | None = None
-        self._lock = (
-            threading.RLock()
-            # callbacks come in the kernel's own thread for widgets, and from one that
-            # trains
-        )
+        # callbacks come from the kernel's thread for widgets, and from one that trains
+        self._lock = threading.RLock()
 
     def say(self, sentence: str) -> None:
         """Show a sentence in the status line."""
@@ -76,10 +71,8 @@ class Panel(ipywidgets.VBox):
         try:
             with self._lock:
                 action()
-        except (
-            Exception
-            # a callback may raise anything: shown, kept, raised again by check()
-        ) as error:
+        # a callback may raise anything: shown, kept, raised again by check()
+        except Exception as error:
             self.show_error(error)
             return False
         self.error = None
@@ -117,8 +110,6 @@ class Panel(ipywidgets.VBox):
         """
         bundle = super()._repr_mimebundle_(**kwargs)
         picture = next((view.value for view in self.views if view.value), None)
-        return (
-            {**bundle, "image/png": b64encode(picture).decode()}
-            if bundle and picture
-            else bundle
-        )
+        if bundle and picture:
+            return {**bundle, "image/png": b64encode(picture).decode()}
+        return bundle

@@ -130,6 +130,8 @@ class EpochPlayer(Panel):
             self._frames[key] = figure, fixed_png(figure)
             if len(self._frames) > KEPT_FRAMES:
                 self._frames.pop(next(iter(self._frames)))
-        self.view.figure, self.view.value = self._frames[key]
+        figure, png = self._frames[key]
+        self.view.figure = figure
+        self.view.value = png
         self.table.value = self.replay.table(epoch)
         self.say(self.replay.title(epoch) + self.replay.remark())

@@ -55,7 +55,9 @@ class RankingBrowser(Panel):
         self.pictures = (query_pictures, gallery_pictures)
         self.look = look
         self.top = top
-        n_queries, n_gallery = (len(part) for part in next(iter(views.values())))
+        query_features, gallery_features = next(iter(views.values()))
+        n_queries = len(query_features)
+        n_gallery = len(gallery_features)
         self.query_ids = _ids(n_queries, query_pids), _ids(n_queries, query_camids)
         self.gallery_ids = _ids(n_gallery, gallery_pids), _ids(n_gallery, gallery_camids)
         self.has_truth = bool(
@@ -86,19 +88,15 @@ class RankingBrowser(Panel):
         self.maps = ipywidgets.ToggleButton(
             False, description="where does it look?", disabled=self.look is None
         )
-        self.ranking, self.distances, self.activation = self.views = (
-            FigureView(),
-            FigureView(),
-            FigureView(),
-        )
+        self.ranking = FigureView()
+        self.distances = FigureView()
+        self.activation = FigureView()
+        self.views = (self.ranking, self.distances, self.activation)
         self.note = ipywidgets.HTML()
-        for control, action in (
-            (self.order, self._choose_order),
-            (self.place, self.draw),
-            (self.other, self._draw_maps),
-            (self.maps, self._draw_maps),
-        ):
-            self.on(control, action)
+        self.on(self.order, self._choose_order)
+        self.on(self.place, self.draw)
+        self.on(self.other, self._draw_maps)
+        self.on(self.maps, self._draw_maps)
         self.children = [
             ipywidgets.HBox([self.order, self.place]),
             self.status,
@@ -117,8 +115,8 @@ class RankingBrowser(Panel):
 
     def _choose_order(self) -> None:
         """Arrange the queries; those that cannot be scored come last."""
-        first = list(self.precision.values())[0]
-        last = list(self.precision.values())[-1]
+        first, *_ = self.precision.values()
+        *_, last = self.precision.values()
         keys = {
             "as listed": np.arange(len(first)),
             "lowest AP first": last,
@@ -148,15 +146,10 @@ class RankingBrowser(Panel):
         width = min(len(indices) for indices, _ in self.lists.values())
         kinds = np.stack([kinds[:width] for _, kinds in self.lists.values()])
         known = bool((kinds != "unknown").all())
-        titles = [
-            name
-            + (
-                f"\nAP {self.precision[name][j]:.2f}"
-                if np.isfinite(self.precision[name][j])
-                else ""
-            )
-            for name in self.lists
-        ]
+        titles = []
+        for name in self.lists:
+            score = self.precision[name][j]
+            titles.append(f"{name}\nAP {score:.2f}" if np.isfinite(score) else name)
         self.ranking.show(
             viz.ranking_grid(
                 self.pictures[0].batch([j] * len(self.lists)),
@@ -167,35 +160,30 @@ class RankingBrowser(Panel):
                 title=f"Query {j}: its {width} nearest gallery pictures",
             )
         )
-        self.distances.show(
-            viz.query_distances(
-                {
-                    name: (
-                        self._groups[name],
-                        1 - self.rankings[name][1][indices] @ self.rankings[name][0][j],
-                        kind,
-                    )
-                    for name, (indices, kind) in self.lists.items()
-                }
-            )
-        )
+        distances = {}
+        for name, (indices, kind) in self.lists.items():
+            queries, gallery = self.rankings[name]
+            distances[name] = (self._groups[name], 1 - gallery[indices] @ queries[j], kind)
+        self.distances.show(viz.query_distances(distances))
         self.say(self._sentence(j))
         self._draw_maps()
 
     def _sentence(self, j: int) -> str:
         if not self.has_truth:
-            return f"Query {j}. The identities are unknown: nothing is marked right or wrong, and AP cannot be computed."
+            return (
+                f"Query {j}. The identities are unknown: nothing is marked right or wrong, and "
+                "AP cannot be computed."
+            )
         scores = [
             f"{name} {self.precision[name][j]:.2f}"
             for name in self.lists
             if np.isfinite(self.precision[name][j])
         ]
-        camera = (
-            ""
-            if (self.query_ids[1] >= 0).any()
-            else " The cameras are unknown: nothing is left out as junk."
-        )
-        return f"Query {j}: AP {', '.join(scores) or 'not defined, as nothing can be matched'}.{camera}"
+        found = ", ".join(scores) or "not defined, as nothing can be matched"
+        sentence = f"Query {j}: AP {found}."
+        if not (self.query_ids[1] >= 0).any():
+            sentence += " The cameras are unknown: nothing is left out as junk."
+        return sentence
 
     def _draw_maps(self) -> None:
         """Activation maps of the query and the picture at the chosen rank of the last
@@ -208,7 +196,8 @@ class RankingBrowser(Panel):
             return
         if not self.maps.value:
             return
-        j, (indices, kinds) = self.query, list(self.lists.values())[-1]
+        j = self.query
+        *_, (indices, kinds) = self.lists.values()
         rank = min(self.other.value, len(indices))
         k = int(indices[rank - 1])
         query = self.pictures[0].batch([j])[0]

@@ -28,9 +28,8 @@ def point_map(xy: np.ndarray, *, height: int = 460) -> Any:
             "The cluster explorer needs jupyter-scatter: pip install jupyter-scatter."
         ) from error
     middle = (xy.max(axis=0) + xy.min(axis=0)) / 2
-    reach = max(
-        float(np.abs(xy - middle).max()), 1e-9
-    )  # one scale for both axes: a circle stays round
+    # one scale for both axes: a circle stays round
+    reach = max(float(np.abs(xy - middle).max()), 1e-9)
     unit = ((xy - middle) / reach).astype(np.float32)
     plot = jscatter.Scatter(
         x=unit[:, 0],

@@ -417,18 +417,18 @@ def test_a_map_of_too_many_points_is_thinned_and_indices_still_name_the_right_pi
         and len(lab.labels) == N
         and "shows 60 of 160 pictures" in lab.notes.value
     )
-    assert not np.array_equal(lab.shown, np.arange(60))
+    assert not np.array_equal(lab.map_images, np.arange(60))
     np.testing.assert_array_equal(
-        codes(lab), np.where(lab.labels < 0, 0, 1 + lab.labels % 7)[lab.shown]
+        codes(lab), np.where(lab.labels < 0, 0, 1 + lab.labels % 7)[lab.map_images]
     )
     lab.map.hovering = 50
-    assert f"picture {lab.shown[50]}<" in lab.hover_text.value
-    place = int(np.flatnonzero(lab.labels[lab.shown] >= 0)[-1])
+    assert f"picture {lab.map_images[50]}<" in lab.hover_text.value
+    place = int(np.flatnonzero(lab.labels[lab.map_images] >= 0)[-1])
     lab.map.selection = np.array([place], np.uint32)
     lab.check()
-    name = lab.labels[lab.shown[place]]
+    name = lab.labels[lab.map_images[place]]
     np.testing.assert_array_equal(
-        lab.map.selection, np.flatnonzero(lab.labels[lab.shown] == name)
+        lab.map.selection, np.flatnonzero(lab.labels[lab.map_images] == name)
     )
     assert len(lab.view.members) == (lab.labels == name).sum()
 

@@ -176,11 +176,11 @@ def test_more_noise_than_a_kind_can_make_is_said_and_the_slider_goes_on():
 def test_examples_are_pairs_of_the_chosen_cause_side_by_side_with_who_and_where():
     panel = move(lens(SPLIT), kind="split", cause="another camera")
     assert (
-        len(panel.shown) == 6
-        and (CAMIDS[panel.shown[:, 0]] != CAMIDS[panel.shown[:, 1]]).all()
+        len(panel.example_pairs) == 6
+        and (CAMIDS[panel.example_pairs[:, 0]] != CAMIDS[panel.example_pairs[:, 1]]).all()
     )
     ax = panel.examples.figure.axes[0]
-    i, j = panel.shown[0]
+    i, j = panel.example_pairs[0]
     canvas = ax.images[0].get_array()
     assert (canvas[2, 2] == i % 256).all() and (canvas[2, 2 + 4] == j % 256).all(), (
         "4 pixels wide each"
@@ -190,10 +190,10 @@ def test_examples_are_pairs_of_the_chosen_cause_side_by_side_with_who_and_where(
         == f"id {PIDS[i]} | {PIDS[j]}\ncamera {CAMIDS[i] + 1} | {CAMIDS[j] + 1}"
     )
     assert "another camera" in panel.examples.figure.get_suptitle()
-    before = panel.shown
+    before = panel.example_pairs
     panel.controls["more"].click()
     panel.check()
-    assert panel.page == 1 and not {tuple(p) for p in panel.shown} & {
+    assert panel.page == 1 and not {tuple(p) for p in panel.example_pairs} & {
         tuple(p) for p in before
     }
 
@@ -206,10 +206,10 @@ def test_other_examples_begin_again_after_the_last_and_pairs_without_cause_can_b
     assert NO_CAUSE in dict(panel.controls["cause"].options).values()
     move(panel, cause=NO_CAUSE)
     members = panel.causes.pairs[panel.causes.cause < 0]
-    seen = {tuple(p) for p in panel.shown}
+    seen = {tuple(p) for p in panel.example_pairs}
     for _ in range(-(-len(members) // 50) - 1):
         panel.controls["more"].click()
-        seen |= {tuple(p) for p in panel.shown}
+        seen |= {tuple(p) for p in panel.example_pairs}
     assert seen == {tuple(p) for p in members}
     panel.controls["more"].click()
     assert panel.page == 0
