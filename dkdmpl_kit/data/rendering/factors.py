@@ -1,5 +1,4 @@
-"""What makes each rendered picture: factors of the identity, of the camera and of the
-picture, drawn from seeds.
+"""What makes each rendered picture: factors of identity, camera and picture, from seeds.
 
 Every draw has its own generator, named by what it belongs to, so that identity 17 looks
 the same in a render of 20 identities and in one of 2,000, and in whatever order the
@@ -63,6 +62,7 @@ HAIRS = {
     "red": (142, 72, 40),
     "grey": (152, 150, 148),
 }
+GIRTHS = {"slim": 0.87, "average": 1.0, "heavy": 1.17}
 TOP_PATTERNS = ("plain", "stripes", "pinstripes", "checks", "colour block", "dots")
 TOP_PATTERN_SHARES = (0.38, 0.18, 0.09, 0.12, 0.16, 0.07)
 BAGS = ("none", "backpack", "handbag", "shoulder bag", "trolley")
@@ -100,8 +100,9 @@ DIFFICULTIES = {
 
 
 def generator(seed: int, domain: str, *keys: int) -> np.random.Generator:
-    """A generator of its own for each (seed, domain, keys): draws never depend on what
-    was drawn before.
+    """A generator of its own for each (seed, domain, keys).
+
+    So draws never depend on what was drawn before.
     """
     return np.random.default_rng([seed, zlib.crc32(domain.encode()), *keys])
 
@@ -131,8 +132,7 @@ def _colour(rng: np.random.Generator, prefix: str, palette: dict) -> dict:
 
 
 def identity_factors(seed: int, kind: str, number: int, difficulty: str) -> dict:
-    """Factors of identity `number` (its pid; numbers above 9999 are passers-by, who are
-    nobody's match).
+    """Factors of identity `number`: its pid, or above 9999 a passer-by without a match.
 
     A look-alike takes the clothes (a vehicle: model and paint) of an earlier identity
     of its split, but for one thing.
@@ -145,9 +145,8 @@ def identity_factors(seed: int, kind: str, number: int, difficulty: str) -> dict
     if borrows and distance < number <= 9999:
         model = identity_factors(seed, kind, number - distance, difficulty)
         same = _WARDROBE[kind]
-        kept = _choice(
-            rng, same
-        )  # the one small difference: this group of factors stays its own
+        # the one small difference: this group of factors stays its own
+        kept = _choice(rng, same)
         for group in same:
             if group != kept:
                 own.update({key: model[key] for key in own if key.startswith(group)})
@@ -164,7 +163,7 @@ _WARDROBE = {
 def _person_identity(rng: np.random.Generator) -> dict:
     skin = _choice(rng, SKINS, (0.2, 0.3, 0.22, 0.16, 0.12))
     hair = _choice(rng, HAIRS, (0.32, 0.2, 0.18, 0.14, 0.07, 0.09))
-    build = _choice(rng, ("slim", "average", "heavy"), (0.35, 0.42, 0.23))
+    build = _choice(rng, GIRTHS, (0.35, 0.42, 0.23))
     factors = {
         "skin": skin,
         "skin_rgb": _dyed(rng, SKINS[skin], 4),
@@ -175,24 +174,19 @@ def _person_identity(rng: np.random.Generator) -> dict:
         ),
         "hat": _choice(rng, ("none", "cap", "beanie"), (0.82, 0.1, 0.08)),
         "build": build,
-        "girth": _number(
-            {"slim": 0.87, "average": 1.0, "heavy": 1.17}[build] + rng.normal(0, 0.025)
-        ),
+        "girth": _number(GIRTHS[build] + rng.normal(0, 0.025)),
         "height": _number(np.clip(rng.normal(1.0, 0.035), 0.92, 1.06)),
         "shoulders": _number(rng.uniform(0.9, 1.1)),
         "hips": _number(rng.uniform(0.92, 1.12)),
     }
-    factors |= {
-        "hat_" + key: value for key, value in _colour(rng, "", PERSON_COLOURS).items()
-    }
+    factors |= _colour(rng, "hat_", PERSON_COLOURS)
     factors |= {
         "top_kind": _choice(
             rng, ("T-shirt", "pullover", "open jacket", "coat"), (0.36, 0.3, 0.22, 0.12)
         )
     }
-    factors |= _colour(rng, "top_", PERSON_COLOURS) | _colour(
-        rng, "top_second_", PERSON_COLOURS
-    )
+    factors |= _colour(rng, "top_", PERSON_COLOURS)
+    factors |= _colour(rng, "top_second_", PERSON_COLOURS)
     factors |= {
         "top_pattern": _choice(rng, TOP_PATTERNS, TOP_PATTERN_SHARES),
         "top_pattern_scale": _number(rng.uniform(0.7, 1.4)),
@@ -204,9 +198,8 @@ def _person_identity(rng: np.random.Generator) -> dict:
             rng, ("trousers", "wide trousers", "shorts", "skirt"), (0.52, 0.16, 0.18, 0.14)
         )
     }
-    factors |= _colour(rng, "bottom_", PERSON_COLOURS) | _colour(
-        rng, "shoes_", PERSON_COLOURS
-    )
+    factors |= _colour(rng, "bottom_", PERSON_COLOURS)
+    factors |= _colour(rng, "shoes_", PERSON_COLOURS)
     factors |= {
         "bag_kind": _choice(rng, BAGS, (0.4, 0.24, 0.13, 0.15, 0.08)),
         "bag_side": int(rng.choice((-1, 1))),
@@ -220,9 +213,8 @@ def _vehicle_identity(rng: np.random.Generator) -> dict:
         "body_length": _number(rng.uniform(0.94, 1.06)),
         "body_height": _number(rng.uniform(0.95, 1.06)),
     }
-    factors |= _colour(rng, "paint_", VEHICLE_COLOURS) | _colour(
-        rng, "paint_second_", VEHICLE_COLOURS
-    )
+    factors |= _colour(rng, "paint_", VEHICLE_COLOURS)
+    factors |= _colour(rng, "paint_second_", VEHICLE_COLOURS)
     schemes = ("plain", "two tone", "side stripe", "dark roof")
     loads = ("none", "rack", "box", "taxi sign")
     factors |= {"paint_scheme": _choice(rng, schemes, (0.58, 0.12, 0.15, 0.15))}
@@ -245,27 +237,24 @@ def _vehicle_identity(rng: np.random.Generator) -> dict:
 
 
 def camera_factors(seed: int, kind: str, camera: int, difficulty: str) -> dict:
-    """Factors of camera `camera` (from 1): optics, colour, scene, usual viewpoint,
-    light. Shift grows with difficulty.
+    """Factors of camera `camera` (from 1): optics, colour, scene, usual view, light.
 
-    The directions in which cameras differ are the same at every difficulty: only how
-    far they go changes.
+    The directions in which cameras differ are the same at every difficulty; how far they
+    go grows with it.
     """
     rng = generator(seed, f"{kind} camera", camera)
     first = int(generator(seed, f"{kind} scenes").integers(len(WALLS)))
     # A car fills less of its box, and turns it more, than a person: the same shift
     # would drown it.
-    strength, contrast = (
-        DIFFICULTIES[difficulty][name] * (1.0 if kind == "person" else 0.6)
-        for name in ("camera_shift", "scene_contrast")
-    )
+    share = 1.0 if kind == "person" else 0.6
+    strength = share * DIFFICULTIES[difficulty]["camera_shift"]
+    contrast = share * DIFFICULTIES[difficulty]["scene_contrast"]
     scene = (first + camera) % len(WALLS)
     # Golden-angle steps keep the casts of neighbouring camera numbers far apart,
     # whatever their count.
     hue = 2 * math.pi * (camera * 0.618034 + rng.uniform(-0.06, 0.06))
-    cast = 1.0 + strength * 0.2 * np.cos(
-        hue - np.array([0.0, 2 * math.pi / 3, 4 * math.pi / 3])
-    )
+    thirds = np.array([0.0, 2 * math.pi / 3, 4 * math.pi / 3])
+    cast = 1.0 + strength * 0.2 * np.cos(hue - thirds)
     gain = math.exp(strength * 0.32 * math.cos(2.4 * camera + rng.uniform(-0.3, 0.3)))
     side = float(rng.choice((-1.0, 1.0)))
     return {
@@ -299,8 +288,9 @@ def camera_factors(seed: int, kind: str, camera: int, difficulty: str) -> dict:
 
 
 def view_name(yaw: float) -> str:
-    """front | right | back | left: the nearest to a yaw in degrees (0: facing the
-    camera; 90: facing right).
+    """front | right | back | left: the nearest to a yaw in degrees.
+
+    0 faces the camera, 90 to the right.
     """
     return tuple(VIEWS)[int(((yaw % 360) + 45) // 90) % 4]
 
@@ -314,8 +304,9 @@ def picture_factors(
     difficulty: str,
     camera_yaw: float,
 ) -> dict:
-    """Factors of one picture of identity `number` by `camera`: pose, view, place,
-    occluder, light.
+    """Factors of one picture of identity `number` by `camera`.
+
+    They are pose, view, place, occluder and light.
     """
     rng = generator(seed, f"{kind} picture", number, camera, index)
     usual = rng.random() < 0.6  # most passers-by take the camera's usual direction
@@ -341,9 +332,7 @@ def picture_factors(
 
 
 def spoil_frame(seed: int, factors: dict, number: int) -> dict:
-    """A detector's bad box (Market-1501's junk, pid -1): the same picture, cut far off
-    or much too wide.
-    """
+    """A detector's bad box, Market-1501's junk: cut far off, or much too wide."""
     rng = generator(seed, "junk", number)
     if rng.random() < 0.5:
         aside = rng.choice((-1, 1)) * rng.uniform(0.3, 0.45)

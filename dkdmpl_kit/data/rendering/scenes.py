@@ -1,6 +1,4 @@
-"""What stands behind and in front of the figures: a wide scene for each camera,
-occluders; and the camera itself.
-"""
+"""What stands behind and in front of the figures, and what the camera does to a picture."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ from dkdmpl_kit.data.rendering.canvas import (
 
 
 def scene(rng: np.random.Generator, camera: dict, height: int, width: int) -> np.ndarray:
-    """(height, width, 3) float32 in 0..1: a wall down to the horizon's line and a floor
-    in perspective below it.
-    """
+    """(height, width, 3) float32 in 0..1: a wall, and below it a floor in perspective."""
     base = rgb(camera["scene_rgb"])
     foot = int(height * camera["horizon"])
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -34,9 +30,8 @@ def scene(rng: np.random.Generator, camera: dict, height: int, width: int) -> np
     depth = 1.0 / nearness
     across = (x[foot:] - width / 2) / height / nearness
     picture[foot:] = _FLOORS[camera["floor"]](rng, base, across, depth)
-    shade = (
-        np.exp(-np.abs(y - foot) / (0.04 * height)) * 0.3
-    )  # the dark joint of wall and floor
+    # the dark joint of wall and floor
+    shade = np.exp(-np.abs(y - foot) / (0.04 * height)) * 0.3
     picture *= (1 - shade)[..., None]
     picture *= (1 + 0.05 * smooth_noise(rng, height, width, (4, 9)))[..., None]
     picture *= (1 + 0.025 * rng.standard_normal((height, width), np.float32))[..., None]
@@ -44,16 +39,13 @@ def scene(rng: np.random.Generator, camera: dict, height: int, width: int) -> np
     # Out of focus, as behind a near subject. Sharp scenes drown the people in an
     # ImageNet encoder's eyes.
     sharp = Image.fromarray((np.clip(picture, 0, 1) * 255).astype(np.uint8))
-    return (
-        np.asarray(sharp.filter(ImageFilter.GaussianBlur(camera["scene_blur"])), np.float32)
-        / 255
-    )
+    soft = sharp.filter(ImageFilter.GaussianBlur(camera["scene_blur"]))
+    return np.asarray(soft, np.float32) / 255
 
 
 def _mix(base: np.ndarray, other, weight: np.ndarray) -> np.ndarray:
-    return base + weight[..., None].astype(np.float32) * (
-        np.asarray(other, np.float32) - base
-    )
+    difference = np.asarray(other, np.float32) - base
+    return base + weight[..., None].astype(np.float32) * difference
 
 
 def _lines(coordinate: np.ndarray, period: float, thickness: float) -> np.ndarray:
@@ -66,10 +58,11 @@ def _lines(coordinate: np.ndarray, period: float, thickness: float) -> np.ndarra
 def _brick(rng, base, x, y, height):
     course = np.floor(y / 13)
     size = 30
-    column = np.floor((x + 15 * np.remainder(course, 2)) / size)
+    shifted = x + 15 * np.remainder(course, 2)
+    column = np.floor(shifted / size)
     tone = rng.uniform(0.82, 1.14, (64, 64))[course.astype(int) % 64, column.astype(int) % 64]
     colour = (base * (1.1, 0.78, 0.66)) * tone[..., None]
-    joint = np.maximum(_lines(y, 13, 2), _lines(x + 15 * np.remainder(course, 2), size, 2))
+    joint = np.maximum(_lines(y, 13, 2), _lines(shifted, size, 2))
     return _mix(colour, base * 1.12, joint * 0.7)
 
 
@@ -106,9 +99,8 @@ def _corridor(rng, base, x, y, height):
     frame = (place > 25) & (place < 97) & (y > -155)
     wood = np.array([0.5, 0.37, 0.26]) * rng.uniform(0.75, 1.2)
     colour = _mix(_mix(colour, base * 0.65, frame * 1.0), wood, door * 1.0)
-    colour = _mix(
-        colour, (0.8, 0.8, 0.76), ((place > 80) & (place < 87) & (np.abs(y + 66) < 3)) * 1.0
-    )
+    handle = (place > 80) & (place < 87) & (np.abs(y + 66) < 3)
+    colour = _mix(colour, (0.8, 0.8, 0.76), handle * 1.0)
     return _mix(colour, base * 0.6, (y > -10) * 1.0)
 
 
@@ -118,20 +110,16 @@ def _plaster(rng, base, x, y, height):
     place = np.remainder(x + 40, 190)
     window = (place < 62) & (y < -58) & (y > -130)
     frame = (place < 66) & (place > -4) & (y < -54) & (y > -134)
-    colour = _mix(
-        _mix(colour, (0.86, 0.85, 0.8), frame * 0.8), (0.3, 0.36, 0.42), window * 0.9
-    )
+    colour = _mix(colour, (0.86, 0.85, 0.8), frame * 0.8)
+    colour = _mix(colour, (0.3, 0.36, 0.42), window * 0.9)
     return _mix(colour, base * 0.72, (y > -34) * 0.8)
 
 
 def _planks(rng, base, x, y, height):
     tone = rng.uniform(0.78, 1.1, 97)[np.floor(x / 21).astype(int) % 97]
     grain = smooth_noise(rng, *x.shape, (3, x.shape[1] // 3))
-    colour = (
-        np.array([0.56, 0.43, 0.3])
-        * (tone * (1 + 0.07 * grain))[..., None]
-        * (0.7 + 0.5 * base.mean())
-    )
+    wood = np.array([0.56, 0.43, 0.3]) * (tone * (1 + 0.07 * grain))[..., None]
+    colour = wood * (0.7 + 0.5 * base.mean())
     return _mix(colour, (0.16, 0.13, 0.1), np.maximum(_lines(x, 21, 2), 0))
 
 
@@ -139,16 +127,13 @@ def _kerb(rng, base, x, y, height):
     road = np.ones((*x.shape, 3)) * np.array([0.42, 0.43, 0.45]) * (0.7 + 0.4 * base.mean())
     road = road * (1 + 0.04 * smooth_noise(rng, *x.shape, (12, 60)))[..., None]
     road = _mix(road, (0.86, 0.85, 0.8), ((y > -60) & (y < -53)) * _lines(x, 120, 74))
-    grass = (
-        np.array([0.4, 0.47, 0.32])
-        * (1 + 0.1 * smooth_noise(rng, *x.shape, (20, 90)))[..., None]
-    )
+    tufts = 1 + 0.1 * smooth_noise(rng, *x.shape, (20, 90))
+    grass = np.array([0.4, 0.47, 0.32]) * tufts[..., None]
     road = np.where((y < -110)[..., None], grass, road)
     return _mix(road, base * 1.2, (y > -13) * 1.0)
 
 
-# ---- floors: across and depth in picture heights at a distance, growing with
-# perspective ------------------------
+# ---- floors: across and depth in picture heights, growing with the distance
 
 
 def _slabs(rng, base, across, depth):
@@ -156,30 +141,23 @@ def _slabs(rng, base, across, depth):
     column = np.floor(across * 2.2).astype(int) % 64
     tone = rng.uniform(0.92, 1.07, (64, 64))[row, column]
     colour = (base * 0.5 + 0.3) * tone[..., None]
-    return _mix(
-        colour,
-        base * 0.5,
-        np.maximum(_lines(across * 2.2, 1, 0.045), _lines(depth * 1.6, 1, 0.045)) * 0.7,
-    )
+    joint = np.maximum(_lines(across * 2.2, 1, 0.045), _lines(depth * 1.6, 1, 0.045))
+    return _mix(colour, base * 0.5, joint * 0.7)
 
 
 def _asphalt(rng, base, across, depth):
-    grain = rng.standard_normal(across.shape) * 0.06 + 0.05 * smooth_noise(
-        rng, *across.shape, (8, 30)
-    )
-    colour = (np.array([0.38, 0.385, 0.4]) * (0.75 + 0.45 * base.mean())) * (1 + grain)[
-        ..., None
-    ]
+    grain = rng.standard_normal(across.shape) * 0.06
+    grain = grain + 0.05 * smooth_noise(rng, *across.shape, (8, 30))
+    grey = np.array([0.38, 0.385, 0.4]) * (0.75 + 0.45 * base.mean())
+    colour = grey * (1 + grain)[..., None]
     return _mix(colour, (0.8, 0.78, 0.7), (np.abs(depth - 2.6) < 0.12) * 0.75)
 
 
 def _lawn(rng, base, across, depth):
-    blades = rng.standard_normal(across.shape) * 0.12 + 0.12 * smooth_noise(
-        rng, *across.shape, (24, 90)
-    )
-    colour = (
-        np.array([0.42, 0.5, 0.29]) * (0.75 + 0.4 * base.mean()) * (1 + blades)[..., None]
-    )
+    blades = rng.standard_normal(across.shape) * 0.12
+    blades = blades + 0.12 * smooth_noise(rng, *across.shape, (24, 90))
+    green = np.array([0.42, 0.5, 0.29]) * (0.75 + 0.4 * base.mean())
+    colour = green * (1 + blades)[..., None]
     return _mix(colour, base * 0.8 + 0.12, np.clip((1.95 - depth + 0.1 * blades) * 6, 0, 1))
 
 
@@ -190,9 +168,8 @@ def _tiles(rng, base, across, depth):
 
 
 def _gravel(rng, base, across, depth):
-    grain = rng.standard_normal(across.shape) * 0.15 + 0.06 * smooth_noise(
-        rng, *across.shape, (10, 40)
-    )
+    grain = rng.standard_normal(across.shape) * 0.15
+    grain = grain + 0.06 * smooth_noise(rng, *across.shape, (10, 40))
     return np.array([0.62, 0.56, 0.47]) * (0.7 + 0.45 * base.mean()) * (1 + grain)[..., None]
 
 
@@ -241,44 +218,24 @@ def occlude(canvas: Canvas, picture: dict, rng: np.random.Generator) -> None:
             y = rng.uniform(top, height * 1.02)
             size = 0.085 * height * rng.uniform(0.5, 1.0)
             tone = rng.uniform(0.7, 1.15)
-            blob(
-                canvas,
-                (x, y),
-                (size, size * 0.8),
-                np.array([0.25, 0.38, 0.2]) * tone,
-                angle=rng.uniform(0, 3),
-            )
+            leaves = np.array([0.25, 0.38, 0.2]) * tone
+            blob(canvas, (x, y), (size, size * 0.8), leaves, angle=rng.uniform(0, 3))
     elif kind == "bin":
         x = width * (0.5 + side * (0.52 - 0.5 * reach))
         y = height * 0.9
-        blob(
-            canvas, (x, y), (0.2 * width, 0.17 * height), np.array([0.3, 0.38, 0.36]), power=6
-        )
-        blob(
-            canvas,
-            (x, y - 0.165 * height),
-            (0.22 * width, 0.03 * height),
-            np.array([0.2, 0.25, 0.24]),
-            power=5,
-        )
+        body = np.array([0.3, 0.38, 0.36])
+        blob(canvas, (x, y), (0.2 * width, 0.17 * height), body, power=6)
+        lid = np.array([0.2, 0.25, 0.24])
+        lid_place = (x, y - 0.165 * height)
+        blob(canvas, lid_place, (0.22 * width, 0.03 * height), lid, power=5)
     elif kind == "rail":
         top = height * (0.82 - 0.4 * reach)
         for x in np.arange(-0.1, 1.2, 0.22) * width + rng.uniform(0, 0.2) * width:
-            limb(
-                canvas,
-                (x, top),
-                (x, height + 9),
-                [0.013 * height] * 2,
-                np.array([0.5, 0.52, 0.54]),
-            )
+            post = np.array([0.5, 0.52, 0.54])
+            limb(canvas, (x, top), (x, height + 9), [0.013 * height] * 2, post)
         for y in (top, top + 0.16 * height):
-            limb(
-                canvas,
-                (-9, y),
-                (width + 9, y),
-                [0.015 * height] * 2,
-                np.array([0.56, 0.58, 0.6]),
-            )
+            bar = np.array([0.56, 0.58, 0.6])
+            limb(canvas, (-9, y), (width + 9, y), [0.015 * height] * 2, bar)
     canvas.mask[:] = 0
 
 
@@ -294,19 +251,18 @@ def folds(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def through_camera(
     pixels: np.ndarray, camera: dict, picture: dict, rng: np.random.Generator
 ) -> np.ndarray:
-    """Average down, then light, blur, saturation, contrast, gain, cast and noise: (H,
-    W, 3) uint8.
+    """What the camera makes of a canvas (2 H, 2 W, 3): a picture (H, W, 3) uint8.
+
+    Averaged down, then light, blur, saturation, contrast, gain, cast, haze and noise.
     """
     height = pixels.shape[0] // OVERSAMPLING
     width = pixels.shape[1] // OVERSAMPLING
     small = pixels.reshape(height, OVERSAMPLING, width, OVERSAMPLING, 3).mean(axis=(1, 3))
-    slope = picture["light"] * (
-        1 + picture["light_slope"] * np.linspace(-1, 1, width, dtype=np.float32)
-    )
+    across = np.linspace(-1, 1, width, dtype=np.float32)
+    slope = picture["light"] * (1 + picture["light_slope"] * across)
     small = np.clip(small * slope[None, :, None], 0, 1)
-    soft = Image.fromarray((small * 255).astype(np.uint8)).filter(
-        ImageFilter.GaussianBlur(camera["blur"])
-    )
+    sharp = Image.fromarray((small * 255).astype(np.uint8))
+    soft = sharp.filter(ImageFilter.GaussianBlur(camera["blur"]))
     small = np.asarray(soft, np.float32) / 255
     grey = small @ np.array([0.299, 0.587, 0.114], np.float32)
     small = grey[..., None] + camera["saturation"] * (small - grey[..., None])
