@@ -40,9 +40,8 @@ def test_every_epoch_is_a_line_and_a_start_says_where_it_goes_on(
         for line in (config.run_dir / "train.log").read_text().splitlines()
     ]
     assert lines[1] == "epoch   0  loss 2.5  clusters 7  outliers 0.25  mAP 0.125"
-    assert lines[0].startswith("r: from epoch 0 to 2, process ") and lines[2].startswith(
-        "r: from epoch 1 to 2, process "
-    )
+    assert lines[0].startswith("r: from epoch 0 to 2, process ")
+    assert lines[2].startswith("r: from epoch 1 to 2, process ")
     assert capsys.readouterr().out.splitlines() == lines
 
 
@@ -61,9 +60,8 @@ def test_the_log_feeds_tensorboard_and_does_without_it(tmp_path, monkeypatch):
 
     monkeypatch.setattr("dkdmpl_kit.training.tensorboard.tensorboard_writer", missing)
     cells.epoch_log(config)(RECORD)
-    assert (config.run_dir / "train.log").read_text().count("epoch   0  loss") == 2 and len(
-        written
-    ) == 1
+    assert (config.run_dir / "train.log").read_text().count("epoch   0  loss") == 2
+    assert len(written) == 1
 
 
 def test_a_lock_is_held_once_waited_for_and_given_back(tmp_path):

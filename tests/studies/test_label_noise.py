@@ -39,7 +39,8 @@ def frozen() -> FrozenFeatures:
         x = centres[pids] + 0.4 * draws.normal(size=(len(pids), 16))
         return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
-    pids, camids = np.repeat(np.arange(6), 6), np.tile(np.repeat(np.arange(3), 2), 6)
+    pids = np.repeat(np.arange(6), 6)
+    camids = np.tile(np.repeat(np.arange(3), 2), 6)
     return FrozenFeatures(
         points(pids),
         np.stack([points(pids), points(pids)]),
@@ -87,9 +88,8 @@ def pair(kind, rate, base, gained, **margins):
 def test_without_noise_all_kinds_are_one_condition_and_every_other_is_crossed():
     found = cells()
     assert len(found) == len(set(found)) == 3 * 4 * (1 + 3 * 4)
-    assert {c[0] for c in found if c[1] == 0} == {"none"} and "none" not in {
-        c[0] for c in found if c[1]
-    }
+    assert {c[0] for c in found if c[1] == 0} == {"none"}
+    assert "none" not in {c[0] for c in found if c[1]}
     assert [c[3] for c in found] == sorted(c[3] for c in found)
 
 
@@ -98,24 +98,22 @@ def test_the_truth_is_the_label_of_the_own_identity_and_minus_one_where_no_pictu
 ):
     true = np.repeat(np.arange(6), 6)
     labels, truth = robustness.noisy_labels(frozen, "none", 0.0, 0)
-    assert (labels == true).all() and (truth == true).all()
+    assert (labels == true).all()
+    assert (truth == true).all()
     labels, truth = robustness.noisy_labels(frozen, "symmetric", 0.5, 0)
-    assert (truth == true).all() and (labels != truth).sum() == 18
+    assert (truth == true).all()
+    assert (labels != truth).sum() == 18
     labels, truth = robustness.noisy_labels(frozen, "camera_split", 0.25, 0)
-    assert (
-        (truth == true).all()
-        and (labels != truth).sum() == 9
-        and (labels[labels != truth] >= 6).all()
-    )
-    labels, truth = robustness.noisy_labels(
-        frozen, "look_alike", 1.0, 0
-    )  # everybody carries the nearest one's name
-    assert (
-        set(labels) == set(range(labels.max() + 1))
-        and labels.max() < 5
-        and (labels != truth).all()
-    )
-    assert (truth < 0).any() and len(set(truth[truth >= 0])) == labels.max() + 1
+    assert (truth == true).all()
+    assert (labels != truth).sum() == 9
+    assert (labels[labels != truth] >= 6).all()
+    # everybody carries the nearest one's name
+    labels, truth = robustness.noisy_labels(frozen, "look_alike", 1.0, 0)
+    assert set(labels) == set(range(labels.max() + 1))
+    assert labels.max() < 5
+    assert (labels != truth).all()
+    assert (truth < 0).any()
+    assert len(set(truth[truth >= 0])) == labels.max() + 1
 
 
 def test_a_cell_repeats_itself_and_its_share_of_wrong_labels_is_the_rate(frozen, config):
@@ -126,7 +124,8 @@ def test_a_cell_repeats_itself_and_its_share_of_wrong_labels_is_the_rate(frozen,
     assert {k: v for k, v in one.items() if k != "seconds"} == {
         k: v for k, v in two.items() if k != "seconds"
     }
-    assert one["first"]["eta"] == one["last"]["eta"] == 0.5 and 0 < one["mAP"] <= 1
+    assert one["first"]["eta"] == one["last"]["eta"] == 0.5
+    assert 0 < one["mAP"] <= 1
     for when in ("first", "last"):
         x = one[when]
         assert x["break_even"] == pytest.approx(0.5 * x["e_w"] - 0.5 * (1 - x["e_c"]))
@@ -141,7 +140,8 @@ def test_training_on_right_labels_beats_wrong_ones_and_an_untrained_head(frozen,
         train_cell(frozen, many, kind, rate)["last"]["e_c"]
         for kind, rate in (("none", 0.0), ("symmetric", 0.7))
     )
-    assert right > wrong and right > train_cell(frozen, few, "none", 0.0)["last"]["e_c"]
+    assert right > wrong
+    assert right > train_cell(frozen, few, "none", 0.0)["last"]["e_c"]
 
 
 def test_each_method_uses_its_own_distillations(frozen, config):
@@ -151,9 +151,8 @@ def test_each_method_uses_its_own_distillations(frozen, config):
     plain = mass(method="cluster_contrast")
     assert mass(method="dkdmpl", gkd_weight=0, skd_weight=0) == plain
     assert len({plain, mass(method="gkd"), mass(method="skd"), mass(method="dkdmpl")}) == 4
-    assert mass(method="gkd", skd_weight=9.0) == mass(method="gkd") and mass(
-        method="skd", gkd_weight=9.0
-    ) == mass(method="skd")
+    assert mass(method="gkd", skd_weight=9.0) == mass(method="gkd")
+    assert mass(method="skd", gkd_weight=9.0) == mass(method="skd")
 
 
 def test_identities_reach_the_head_through_the_noisy_labels_alone(
@@ -162,7 +161,8 @@ def test_identities_reach_the_head_through_the_noisy_labels_alone(
     """Labels held still, shuffled identities change what is measured and nothing of the
     trained head.
     """
-    heads, labels = [], robustness.noisy_labels(frozen, "symmetric", 0.3, 0)[0]
+    heads = []
+    labels = robustness.noisy_labels(frozen, "symmetric", 0.3, 0)[0]
     made = robustness.Head
     module = "dkdmpl_kit.studies.label_noise.training"
     monkeypatch.setattr(f"{module}.Head", lambda *a: heads.append(made(*a)) or heads[-1])
@@ -182,14 +182,11 @@ def test_features_are_kept_for_the_same_data_and_settings_only(
 ):
     path = tmp_path / "features.npz"
     made = robustness.frozen_features(tiny_config, tiny_dataset, path=path)
-    assert made.views.shape == (robustness.VIEWS, *made.plain.shape) and len(
-        made.plain
-    ) == len(tiny_dataset.train)
+    assert made.views.shape == (robustness.VIEWS, *made.plain.shape)
+    assert len(made.plain) == len(tiny_dataset.train)
     np.testing.assert_allclose(np.linalg.norm(made.views, axis=2), 1, atol=1e-5)
-    assert (
-        np.abs(made.views[0] - made.views[1]).max() > 0.01
-        and np.abs(made.views[0] - made.plain).max() > 0.01
-    )
+    assert np.abs(made.views[0] - made.views[1]).max() > 0.01
+    assert np.abs(made.views[0] - made.plain).max() > 0.01
     with np.load(path) as kept:
         changed = dict(kept) | {"train": kept["train"][::-1]}
     np.savez(path, **changed)
@@ -245,14 +242,13 @@ def test_the_experiment_goes_on_where_it_stopped_and_refuses_other_settings(
     assert [r["mAP"] for r in again] == [
         -1.0 if r == read_json(kept) | {"mAP": r["mAP"]} else r["mAP"] for r in records
     ]
-    assert marked in again and gone.exists()
+    assert marked in again
+    assert gone.exists()
     with pytest.raises(KitError, match="other settings or data: choose another --out"):
         robustness.run(tmp_path, seeds=(0,), progress=False, **small | {"iterations": 2})
     about = read_json(tmp_path / "robustness.json")
-    assert (
-        about["data_fingerprint"] == tiny_dataset.fingerprint()
-        and "data_root" not in about["settings"]
-    )
+    assert about["data_fingerprint"] == tiny_dataset.fingerprint()
+    assert "data_root" not in about["settings"]
 
 
 def test_gains_are_paired_by_seed_with_a_t_interval_worked_by_hand():
@@ -262,26 +258,22 @@ def test_gains_are_paired_by_seed_with_a_t_interval_worked_by_hand():
     records += pair("none", 0.0, 0.9, (-0.020, -0.021, -0.022)) + pair(
         "look_alike", 0.3, 0.5, (0.1,)
     )
-    records.append(
-        record("symmetric", 0.3, "gkd", 7, 0.9)
-    )  # a seed without its partner does not count
+    # a seed without its partner does not count
+    records.append(record("symmetric", 0.3, "gkd", 7, 0.9))
     rows = {(r["kind"], r["rate"]): r for r in gains(records[::-1])}
-    wide, narrow = rows["symmetric", 0.3], rows["symmetric", 0.6]
-    assert wide["values"] == pytest.approx([0.02, 0.04]) and wide["mean"] == pytest.approx(
-        0.03
-    )
+    wide = rows["symmetric", 0.3]
+    narrow = rows["symmetric", 0.6]
+    assert wide["values"] == pytest.approx([0.02, 0.04])
+    assert wide["mean"] == pytest.approx(0.03)
     assert wide["half"] == pytest.approx(
         12.7062 * np.std([0.02, 0.04], ddof=1) / np.sqrt(2), rel=1e-4
     )
     assert narrow["half"] == pytest.approx(t.ppf(0.975, 2) * 0.001 / np.sqrt(3))
     verdicts = {kind: row["verdict"] for (kind, rate), row in rows.items() if rate != 0.6}
-    assert (
-        verdicts == {"symmetric": "unclear", "none": "hurts", "look_alike": "unclear"}
-        and narrow["verdict"] == "helps"
-    )
-    assert rows["look_alike", 0.3]["half"] is None and {
-        r["method"] for r in rows.values()
-    } == {"gkd"}
+    assert verdicts == {"symmetric": "unclear", "none": "hurts", "look_alike": "unclear"}
+    assert narrow["verdict"] == "helps"
+    assert rows["look_alike", 0.3]["half"] is None
+    assert {r["method"] for r in rows.values()} == {"gkd"}
 
 
 def test_the_margin_is_that_of_the_run_without_gkd_and_the_gain_that_of_gkd():
@@ -305,22 +297,24 @@ def test_agreement_tells_signs_from_order_and_the_whole_from_its_kinds():
         ("b", -0.1, -0.3),
     ]
     found = agreement(points)
-    assert found["n"] == 6 and found["same_sign"] == 6 and found["above"] == 3
-    assert found["rho"] == pytest.approx(1 - 6 * 16 / (6 * 35)) and found["rho_by_kind"] == {
+    assert found["n"] == 6
+    assert found["same_sign"] == 6
+    assert found["above"] == 3
+    assert found["rho"] == pytest.approx(1 - 6 * 16 / (6 * 35))
+    assert found["rho_by_kind"] == {
         "a": pytest.approx(-1),
         "b": pytest.approx(-1),
     }
     assert (
         agreement([("a", 0.1, -0.1), ("a", -0.1, 0.1), ("a", -0.2, -0.3)])["same_sign"] == 1
     )
-    assert (
-        agreement(points[:2])["rho"] is None
-        and agreement([("a", 0.1, x) for x in (1, 2, 3)])["rho"] is None
-    )
+    assert agreement(points[:2])["rho"] is None
+    assert agreement([("a", 0.1, x) for x in (1, 2, 3)])["rho"] is None
 
 
 def test_the_sentences_turn_round_with_the_numbers():
-    clear, open_ = (0.020, 0.021, 0.022), (-0.02, 0.0, 0.03)
+    clear = (0.020, 0.021, 0.022)
+    open_ = (-0.02, 0.0, 0.03)
 
     def told(sign):
         return findings(
@@ -338,9 +332,8 @@ def test_the_sentences_turn_round_with_the_numbers():
     )
     assert "Mean gain in mAP points: symmetric +2.10, no noise +0.33." in told(1)
     assert "Above break-even: 3; margin and gain of one sign: 5 of 6." in told(1)
-    assert "margin and gain of one sign: 2 of 6." in told(
-        -1
-    ) and "Of 2 intervals about 0" in told(1)
+    assert "margin and gain of one sign: 2 of 6." in told(-1)
+    assert "Of 2 intervals about 0" in told(1)
     assert "One seed has no interval" in findings(pair("symmetric", 0.3, 0.5, (0.1,)))
 
 
@@ -366,7 +359,8 @@ def test_one_command_publishes_records_figures_and_what_they_say(
     records = pair("none", 0.0, 0.6, (0.01, 0.02)) + pair(
         "symmetric", 0.3, 0.5, (0.01, 0.02), first=0.1, last=-0.1
     )
-    out, folder = tmp_path / "out", tmp_path / "published"
+    out = tmp_path / "out"
+    folder = tmp_path / "exhibits"
     write_json(
         out / "robustness.json", {"data_fingerprint": "f", "settings": {"n_train_ids": 9}}
     )
@@ -389,17 +383,12 @@ def test_one_command_publishes_records_figures_and_what_they_say(
         "robustness.json",
         "robustness.png",
     ]
-    kept, beside = read_json(folder / "records.json"), read_json(folder / "robustness.json")
-    assert (
-        kept["records"] == records
-        and beside["data_fingerprint"] == "f"
-        and beside["seeds"] == [0, 1]
-    )
-    assert (
-        "not a training of the whole encoder" in beside["caption"]
-        and "GKD helps in" in beside["caption"]
-    )
-    assert (
-        "GKD helps in" in capsys.readouterr().out
-        and str(tmp_path) not in (folder / "robustness.json").read_text()
-    )
+    kept = read_json(folder / "records.json")
+    beside = read_json(folder / "robustness.json")
+    assert kept["records"] == records
+    assert beside["data_fingerprint"] == "f"
+    assert beside["seeds"] == [0, 1]
+    assert "not a training of the whole encoder" in beside["caption"]
+    assert "GKD helps in" in beside["caption"]
+    assert "GKD helps in" in capsys.readouterr().out
+    assert str(tmp_path) not in (folder / "robustness.json").read_text()

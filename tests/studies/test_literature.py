@@ -84,7 +84,8 @@ def statistics(train: int, query: int) -> dict:
 
 
 def test_only_the_official_numbers_of_pictures_make_a_folder_the_data_set():
-    assert published_on("synthetic").empty and published_on("folder").empty
+    assert published_on("synthetic").empty
+    assert published_on("folder").empty
     assert why_not_comparable("market1501", statistics(12_936, 3_368)) is None
     assert "800" in why_not_comparable("market1501", statistics(800, 48))
     assert "12,936" in why_not_comparable("market1501", statistics(12_936, 3_367))

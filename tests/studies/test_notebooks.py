@@ -88,7 +88,8 @@ def test_the_generated_notebooks_of_the_repository_are_in_step_with_their_source
 def test_building_twice_gives_the_same_bytes_and_reports_nothing_the_second_time(tmp_path):
     folder = folder_with(tmp_path, _01_good=GOOD)
     first = (folder / "01_good.ipynb").read_bytes()
-    assert build_notebooks(folder) == [] and build_notebooks(folder, check=True) == []
+    assert build_notebooks(folder) == []
+    assert build_notebooks(folder, check=True) == []
     (folder / "01_good.ipynb").unlink()
     assert build_notebooks(folder) == ["01_good.ipynb"]
     assert (folder / "01_good.ipynb").read_bytes() == first
@@ -112,10 +113,8 @@ def test_a_built_notebook_has_language_tags_no_outputs_and_ids_that_survive_an_i
     folder = folder_with(tmp_path, _01_good=GOOD + "\n# %%\nprint(1)\n\n# %%\nprint(1)\n")
     built = nbformat.read(folder / "01_good.ipynb", as_version=4)
     nbformat.validate(built)
-    assert (
-        built.metadata.kernelspec == notebooks.KERNELSPEC
-        and notebooks.KERNELSPEC["language"] == "python"
-    )
+    assert built.metadata.kernelspec == notebooks.KERNELSPEC
+    assert notebooks.KERNELSPEC["language"] == "python"
     assert [cell.metadata.get("tags") for cell in built.cells[:2]] == [None, ["parameters"]]
     assert all(
         not cell.outputs and cell.execution_count is None
@@ -139,7 +138,8 @@ def test_the_learners_copy_has_exercises_for_solutions_runs_and_leaves_the_origi
     tmp_path,
 ):
     path = folder_with(tmp_path, _01_good=GOOD) / "01_good.ipynb"
-    before, space = path.read_bytes(), {}
+    before = path.read_bytes()
+    space = {}
     original = nbformat.read(path, as_version=4)
     copy = learner_copy(original)
     assert [
@@ -147,17 +147,15 @@ def test_the_learners_copy_has_exercises_for_solutions_runs_and_leaves_the_origi
         for cell in copy.cells
         if "exercise" in cell.metadata.get("tags", [])
     ] == [["exercise"]]
-    assert "answer = 42" not in nbformat.writes(copy) and "answer = 42" in nbformat.writes(
-        original
-    )
-    assert (
-        nbformat.writes(learner_copy(path)) == nbformat.writes(copy)
-        and path.read_bytes() == before
-    )
+    assert "answer = 42" not in nbformat.writes(copy)
+    assert "answer = 42" in nbformat.writes(original)
+    assert nbformat.writes(learner_copy(path)) == nbformat.writes(copy)
+    assert path.read_bytes() == before
     for cell in copy.cells:
         if cell.cell_type == "code" and "plt" not in cell.source:
             exec(cell.source, space)
-    assert space["seed"] == 0 and "answer" not in space
+    assert space["seed"] == 0
+    assert "answer" not in space
 
 
 # --- running ---
@@ -211,7 +209,9 @@ def test_an_inherited_matplotlib_backend_does_not_lose_the_pictures(ran):
 
 def test_the_page_beside_the_executed_notebook_requests_nothing(ran):
     html = (ran[0] / "out" / "notebooks" / "01_good.html").read_text(encoding="utf-8")
-    assert loads(html) == [] and "<math" in html and "data:image/png;base64," in html
+    assert loads(html) == []
+    assert "<math" in html
+    assert "data:image/png;base64," in html
 
 
 def test_a_run_records_seconds_and_parameters_and_leaves_only_its_results(ran):
@@ -238,7 +238,8 @@ def test_resume_skips_what_is_done_and_runs_what_changed(ran, monkeypatch):
     monkeypatch.setattr("dkdmpl_kit.studies.notebooks.batch.run_notebook", fake)
     where = {"notebooks_dir": base / "notebooks", "out_dir": base / "out", "progress": False}
     given = {key: value for key, value in runs[0].parameters.items() if key != "out_dir"}
-    assert run_notebooks("01", resume=True, parameters=given, **where) == runs and calls == []
+    assert run_notebooks("01", resume=True, parameters=given, **where) == runs
+    assert calls == []
     run_notebooks("01", resume=True, parameters={**given, "seed": 8}, **where)
     assert calls == [8]
 
@@ -249,10 +250,11 @@ def test_a_failing_cell_names_notebook_cell_and_error_and_ends_the_rest(tmp_path
     expected = r"01_bad, cell \[4\] `def fail\(\):`: ValueError: the last line"
     with pytest.raises(NotebookFailed, match=expected) as caught:
         run_notebooks(notebooks_dir=folder, out_dir=out, progress=False, timeout_s=300)
+    # after the injected parameters
     assert (caught.value.notebook, caught.value.cell) == (
         "01_bad",
         4,
-    )  # after the injected parameters
+    )
     assert left(out / "notebooks") == ["01_bad.failed.ipynb", "notebooks.json"]
     failed = nbformat.read(out / "notebooks" / "01_bad.failed.ipynb", as_version=4)
     assert (
@@ -297,10 +299,8 @@ def test_a_kernel_that_dies_is_reported_as_such(tmp_path):
 def test_an_interruption_and_a_stop_leave_the_failed_copy_only_and_drop_older_results(
     tmp_path,
 ):
-    folder, out = (
-        folder_with(tmp_path, _01_slow="# %%\nimport time\ntime.sleep(600)\n"),
-        tmp_path / "out",
-    )
+    folder = folder_with(tmp_path, _01_slow="# %%\nimport time\ntime.sleep(600)\n")
+    out = tmp_path / "out"
     stop = threading.Event()
     out.mkdir()
     (out / "01_slow.ipynb").write_text("an older result")

@@ -31,7 +31,8 @@ def test_a_preset_differs_from_the_published_settings_in_what_has_a_reason_and_n
         if setting in known and theirs != ours
     }
     assert set(differing) == {"method", "precision", "seed"}
-    assert "changed" not in differing.values() and all(differing.values())
+    assert "changed" not in differing.values()
+    assert all(differing.values())
 
 
 def test_differences_that_are_no_setting_are_told_with_both_sides_and_a_reason():
@@ -66,7 +67,8 @@ def test_a_setting_that_somebody_changed_shows_as_changed():
             "paper-msmt17", preset("paper-msmt17", eps=0.5, iterations=200)
         )
     }
-    assert rows["eps"][1:] == ("0.6", "0.5", "changed") and rows["iterations"][1:] == (
+    assert rows["eps"][1:] == ("0.6", "0.5", "changed")
+    assert rows["iterations"][1:] == (
         "400",
         "200",
         "changed",
@@ -75,12 +77,13 @@ def test_a_setting_that_somebody_changed_shows_as_changed():
 
 def test_the_table_is_markdown_with_the_sampler_the_source_and_four_cells_a_row():
     text = recipe_table("paper-veri776", preset("paper-veri776", sampler="random"))
-    assert "data veri776, sampler random" in text.splitlines()[0] and text.endswith(SOURCE)
+    assert "data veri776, sampler random" in text.splitlines()[0]
+    assert text.endswith(SOURCE)
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(rows) == len(recipe_rows("paper-veri776")) + 2 and all(
-        row.count("|") == 5 for row in rows
-    )
-    assert "| weight_decay | 0.0005 | 0.0005 |" in text and "| height | 224 | 224 |" in text
+    assert len(rows) == len(recipe_rows("paper-veri776")) + 2
+    assert all(row.count("|") == 5 for row in rows)
+    assert "| weight_decay | 0.0005 | 0.0005 |" in text
+    assert "| height | 224 | 224 |" in text
 
 
 def test_other_presets_have_no_published_side():
@@ -94,12 +97,10 @@ def resnet50_flops(height, width):
     """2 x multiply-adds of ResNet-50's convolutions with last stride 1, from its
     published table of layers.
     """
-    total, channels, h, w = (
-        2 * 64 * 3 * 49 * (height // 2) * (width // 2),
-        64,
-        height // 4,
-        width // 4,
-    )
+    total = 2 * 64 * 3 * 49 * (height // 2) * (width // 2)
+    channels = 64
+    h = height // 4
+    w = width // 4
     for planes, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 1)):
         for block in range(blocks):
             step = stride if block == 0 else 1
@@ -118,13 +119,13 @@ def resnet50_flops(height, width):
 def test_a_picture_costs_what_the_layers_of_resnet50_add_up_to(height, width):
     forward, both = picture_flops("resnet50", height, width)
     assert forward == resnet50_flops(height, width)
-    assert both == 3 * forward - 2 * 64 * 3 * 49 * (height // 2) * (
-        width // 2
-    )  # no gradient for the pixels
+    # no gradient for the pixels
+    assert both == 3 * forward - 2 * 64 * 3 * 49 * (height // 2) * (width // 2)
+    # norms have no products to count
     assert picture_flops("resnet50_ibn_a", height, width) == (
         forward,
         both,
-    )  # norms have no products to count
+    )
 
 
 def test_the_pictures_of_a_run_worked_by_hand():
@@ -133,9 +134,8 @@ def test_the_pictures_of_a_run_worked_by_hand():
     )
     cost, (forward, both) = run_cost(config, (100, 10, 20)), picture_flops("resnet50", 64, 32)
     assert cost["trained"] == 3 * 5 * 256
-    assert cost["extracted"] == 100 * (3 + 1) + (10 + 20) * (
-        2 + 1
-    )  # after epochs 2 and 3, and the last measure
+    # after epochs 2 and 3, and the last measure
+    assert cost["extracted"] == 100 * (3 + 1) + (10 + 20) * (2 + 1)
     assert cost["flops"] == cost["trained"] * both + cost["extracted"] * forward
 
 
@@ -143,8 +143,6 @@ def test_the_table_has_a_row_for_each_preset_and_backbone():
     text = cost_table(("paper-market1501", "paper-msmt17"))
     rows = text.splitlines()[2:]
     assert [row.split("|")[2].strip() for row in rows] == ["resnet50", "resnet50_ibn_a"] * 2
-    assert (
-        "2,560,000" in rows[0]
-        and "5,120,000" in rows[2]
-        and text.splitlines()[0].count("|") == rows[0].count("|")
-    )
+    assert "2,560,000" in rows[0]
+    assert "5,120,000" in rows[2]
+    assert text.splitlines()[0].count("|") == rows[0].count("|")

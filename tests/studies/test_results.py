@@ -46,12 +46,13 @@ def record(
 
 def test_mean_deviation_and_interval_by_hand():
     found = spread([1, 2, 6])
-    assert found.mean == 3 and found.deviation == pytest.approx(math.sqrt(7))
-    assert found.interval == pytest.approx(
-        4.302653 * math.sqrt(7 / 3), rel=1e-5
-    )  # Student's t, 2 degrees of freedom
+    assert found.mean == 3
+    assert found.deviation == pytest.approx(math.sqrt(7))
+    # Student's t, 2 degrees of freedom
+    assert found.interval == pytest.approx(4.302653 * math.sqrt(7 / 3), rel=1e-5)
     assert spread([1, 2]).interval == pytest.approx(12.7062 * 0.5, rel=1e-4)
-    assert spread([5]).deviation is None and spread([5]).interval is None
+    assert spread([5]).deviation is None
+    assert spread([5]).interval is None
     with pytest.raises(KitError, match="no values"):
         spread([])
 
@@ -148,9 +149,8 @@ def test_a_row_and_seed_that_was_run_twice_is_told_unless_the_results_agree():
     twice = [record() | {"where": "a/r"}, record() | {"where": "b/r"}]
     assert contradiction(twice) is None
     twice[1]["final"] = {"mAP": 0.4}
-    assert "DKD-MPL with seed 0" in contradiction(twice) and "a/r, b/r" in contradiction(
-        twice
-    )
+    assert "DKD-MPL with seed 0" in contradiction(twice)
+    assert "a/r, b/r" in contradiction(twice)
     assert contradiction([record(), record(eps=0.3, mean=0.1)]) is None
     unfinished = record() | {"final": None}
     assert contradiction([record(), unfinished]) is None
@@ -169,11 +169,9 @@ def test_runs_on_other_pictures_never_share_a_table():
         "rendered people, hard, uvw",
     ]
     text = markdown_tables(records)
-    assert (
-        text.count("| method |") == 3
-        and "| DKD-MPL | 2 | 30.0 ± 14.1 |" in text
-        and "| DKD-MPL | 1 | 90.0 |" in text
-    )
+    assert text.count("| method |") == 3
+    assert "| DKD-MPL | 2 | 30.0 ± 14.1 |" in text
+    assert "| DKD-MPL | 1 | 90.0 |" in text
     assert markdown_tables(records[:2]) == markdown_table(records[:2])
     photos = record(data="market1501") | {
         "settings": record()["settings"] | {"data": "market1501", "data_root": "/x/photos"}
@@ -225,7 +223,8 @@ def test_runs_are_collected_from_any_depth_without_warm_ups_and_equal_untrained_
         "a/deep/er/runs/gkd-seed1",
         "a/runs/gkd-seed0",
     ]
-    assert found[3]["statistics"] == {"train": {"images": 3}} and "statistics" not in found[2]
+    assert found[3]["statistics"] == {"train": {"images": 3}}
+    assert "statistics" not in found[2]
     assert [r["run"] for r in collect_runs(tmp_path / "a" / "runs" / "gkd-seed0")] == [
         "gkd-seed0"
     ], "a run's own folder"
