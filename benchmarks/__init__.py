@@ -1,3 +1,1 @@
-"""Speed and memory of the kit, measured as ratios within one run: `python -m
-benchmarks`.
-"""
+"""Speed and memory of the kit, as ratios within one run: `python -m benchmarks`."""

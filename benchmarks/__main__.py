@@ -1,8 +1,8 @@
-"""`python -m benchmarks [--size small|full] [--only
-clustering,ranking,training,reading,lab,scale]`: speed and memory.
+"""Speed and memory of the kit: `python -m benchmarks [--size small|full] [--only ...]`.
 
-Each row sets the kit against something else within one run, for ratios travel between
-machines better than seconds do: naive references of ours, and the published codes where
+The groups are clustering, ranking, training, reading, lab and scale. Each row sets the
+kit against something else within one run, for ratios travel between machines better
+than seconds do: naive references of ours, and the published codes where
 DKDMPL_CLUSTER_CONTRAST and DKDMPL_TORCHREID name checkouts of them (see peers.py).
 Small takes under a minute, full about half an hour. Writes figures/benchmarks-SIZE.md,
 .json and, with the curve of time and memory against the number of images, .png.
@@ -29,15 +29,23 @@ GROUPS = {
     "reading": reading.rows,
     "lab": lab.rows,
 }
-HEAD = (
-    "| what | seconds | peak MB | against | its seconds | its peak MB | times faster | "
-    "found |\n" + 8 * "|---" + "|"
+COLUMNS = (
+    "what",
+    "seconds",
+    "peak MB",
+    "against",
+    "its seconds",
+    "its peak MB",
+    "times faster",
+    "found",
 )
+HEAD = f"| {' | '.join(COLUMNS)} |\n|{'|'.join('---' for _ in COLUMNS)}|"
 
 
 def line(row: dict) -> str:
     """A measurement as a line of the table."""
-    kit, other = row["kit"], row.get("other") or {}
+    kit = row["kit"]
+    other = row.get("other") or {}
     times = f"{other['seconds'] / kit['seconds']:.3g}" if other else "–"
     cells = [
         row["what"],
@@ -53,7 +61,9 @@ def line(row: dict) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def main() -> None:
@@ -69,16 +79,19 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=ROOT / "figures")
     args = parser.parse_args()
-    chosen = args.only.split(",") if args.only else [*GROUPS, "scale"]
-    if unknown := set(chosen) - {*GROUPS, "scale"}:
+    names = [*GROUPS, "scale"]
+    chosen = args.only.split(",") if args.only else names
+    unknown = sorted(set(chosen) - set(names))
+    if unknown:
         parser.error(
-            f"--only: there is no {', '.join(sorted(unknown))}; choose of "
-            f"{', '.join([*GROUPS, 'scale'])}"
+            f"--only: there is no group {', '.join(unknown)}; choose from {', '.join(names)}"
         )
     path = args.out / f"benchmarks-{args.size}.json"
     found = read_json(path) if args.only and path.exists() else {"groups": {}}
     print(HEAD, flush=True)
-    for name in (n for n in GROUPS if n in chosen):
+    for name in GROUPS:
+        if name not in chosen:
+            continue
         found["groups"][name] = []
         for row in GROUPS[name](args.size):
             found["groups"][name].append(row)
@@ -88,8 +101,9 @@ def main() -> None:
         found["groups"]["scale"] = [scale.largest_row(found["scale"])]
         print(line(found["groups"]["scale"][0]))
     found["environment"] = environment()
-    rows = [row for name in [*GROUPS, "scale"] for row in found["groups"].get(name, [])]
-    write_atomic(path.with_suffix(".md"), "\n".join([HEAD, *map(line, rows)]) + "\n")
+    rows = [row for name in names for row in found["groups"].get(name, [])]
+    table = "\n".join([HEAD, *map(line, rows)])
+    write_atomic(path.with_suffix(".md"), table + "\n")
     write_json(path, found)
     if "scale" in chosen:
         save_figure(

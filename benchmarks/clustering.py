@@ -1,6 +1,4 @@
-"""Rows on pseudo labels: the k-NN graph, the Jaccard distance, the clustering, at the
-data sets' sizes and beyond.
-"""
+"""Rows on pseudo labels, at the data sets' sizes and beyond."""
 
 from __future__ import annotations
 
@@ -19,15 +17,17 @@ from benchmarks.peers import checkout, cluster_contrast_labels
 from dkdmpl_kit.clustering import jaccard_distances, pseudo_labels
 from dkdmpl_kit.neighbors import knn_graph, recall
 
-FIRST_CLUSTERING = (
-    "import time; start = time.perf_counter(); import numpy as np; rng = "
-    "np.random.default_rng(0);"
-    "from dkdmpl_kit.neighbors import knn_graph; from dkdmpl_kit.clustering import *;"
-    "x = rng.standard_normal((1200, 64), np.float32); x /= np.linalg.norm(x, axis=1, "
-    "keepdims=True);"
-    "imported = time.perf_counter(); pseudo_labels(jaccard_distances(x));"
-    "print(imported - start, time.perf_counter() - imported)"
-)
+FIRST_CLUSTERING = """
+import time
+start = time.perf_counter()
+import numpy as np
+from dkdmpl_kit.clustering import jaccard_distances, pseudo_labels
+x = np.random.default_rng(0).standard_normal((1200, 64), np.float32)
+x /= np.linalg.norm(x, axis=1, keepdims=True)
+imported = time.perf_counter()
+pseudo_labels(jaccard_distances(x))
+print(imported - start, time.perf_counter() - imported)
+"""
 
 
 def kit_labels(features: np.ndarray, exact: bool = True) -> np.ndarray:
@@ -77,9 +77,7 @@ def labels_row(
     other,
     pids: np.ndarray | None = None,
 ) -> dict:
-    """Pseudo labels by the kit and by another, with the agreement of the two
-    partitions.
-    """
+    """Pseudo labels by the kit and by another, and how far the two agree."""
     kit, labels = measured(lambda: kit_labels(features))
     said = f"{labels.max() + 1:,} clusters, {np.mean(labels < 0):.1%} outliers"
     if pids is not None:
@@ -87,14 +85,10 @@ def labels_row(
     if other is None:
         return row(what, kit, agreement=said)
     theirs, found = measured(other, 1)
-    return row(
-        what,
-        kit,
-        against,
-        theirs,
-        f"ARI {adjusted_rand_score(found, labels):.6f}, "
-        f"{int(((found < 0) != (labels < 0)).sum())} outliers differ; {said}",
-    )
+    agreement = adjusted_rand_score(found, labels)
+    differ = int(((found < 0) != (labels < 0)).sum())
+    said = f"ARI {agreement:.6f}, {differ} outliers differ; {said}"
+    return row(what, kit, against, theirs, said)
 
 
 def eps_row(n: int) -> dict:
@@ -108,8 +102,9 @@ def eps_row(n: int) -> dict:
 
 
 def large_rows():
-    """Beyond the data sets: the approximate graph against the exact one at 200,000 (a
-    million: scale.py).
+    """Beyond the data sets: the approximate graph against the exact one at 200,000.
+
+    A million is in scale.py.
     """
     features, pids = features_like(200_000, 512, per_identity=20)
     exact_figures, exact = measured(lambda: knn_graph(features, 30), 1)
@@ -127,9 +122,7 @@ def large_rows():
 
 
 def first_rows():
-    """The first clustering of a new process: with nothing compiled yet, and with the
-    compiled code on disk.
-    """
+    """The first clustering of a new process: with and without compiled code on disk."""
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
         for name in ("nothing compiled yet", "compiled code on disk"):

@@ -1,5 +1,6 @@
-"""Rows on the live lab: from a control's move to the new picture, on the kernel's side
-(the browser's drawing comes on top).
+"""Rows on the live lab: from a control's move to the new picture, in the kernel.
+
+The browser's drawing comes on top.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from benchmarks.measure import features_like, row
 
 
 class Thumbnails:
-    """A store of n pictures in memory, 256 different ones: what a hovered or selected
-    point shows.
-    """
+    """A store of n pictures in memory, 256 different ones, for points to show."""
 
     def __init__(self, n: int) -> None:
-        self.n, draws = n, torch.Generator().manual_seed(0)
+        self.n = n
+        draws = torch.Generator().manual_seed(0)
         self.pixels = torch.randint(
             256, (256, 3, 128, 64), generator=draws, dtype=torch.uint8
         )
@@ -38,9 +38,8 @@ def rows(size: str):
 
     n, d = (1_000, 64) if size == "small" else (12_936, 2_048)
     features, pids = features_like(n, d, noise=0.9)
-    xy = np.random.default_rng(0).standard_normal(
-        (n, 2)
-    )  # where a point lies changes nothing about the time
+    # where a point lies changes nothing about the time
+    xy = np.random.default_rng(0).standard_normal((n, 2))
     lab = ClusterExplorer(xy, features, pids=pids, camids=pids % 6, pictures=Thumbnails(n))
     lab.check()
 
@@ -73,15 +72,13 @@ def rows(size: str):
 
 
 def moves_row(what: str, moves: list[Callable[[], None]], goal: float | None = None) -> dict:
-    """The median seconds of some moves, the slowest beside it; `goal`: the seconds that
-    a user should wait at most.
-    """
+    """The median seconds of some moves, and the slowest; goal: the longest fair wait."""
     seconds = []
     for move in moves:
         start = time.perf_counter()
         move()
         seconds.append(time.perf_counter() - start)
-    said = f"median of {len(moves)} moves, the slowest {max(seconds):.3f} s" + (
-        f"; wanted: at most {goal} s" if goal else ""
-    )
+    said = f"median of {len(moves)} moves, the slowest {max(seconds):.3f} s"
+    if goal:
+        said += f"; wanted: at most {goal} s"
     return row(what, {"seconds": float(np.median(seconds)), "peak_mb": None}, agreement=said)

@@ -1,6 +1,4 @@
-"""Seconds and peak memory of a piece of work, in this process, beside features like
-those of a data set.
-"""
+"""Seconds and peak memory of a piece of work, and features like those of a data set."""
 
 from __future__ import annotations
 
@@ -26,18 +24,13 @@ def features_like(
     """
     rng = np.random.default_rng(seed)
     pids = rng.integers(0, max(1, n // per_identity), n)
-    view, centres = (
-        rng.standard_normal((32, d), np.float32),
-        rng.standard_normal((max(1, n // per_identity), 32), np.float32),
-    )
+    view = rng.standard_normal((32, d), np.float32)
+    centres = rng.standard_normal((max(1, n // per_identity), 32), np.float32)
     features = np.empty((n, d), np.float32)
     for start in range(0, n, 16384):
         own = centres[pids[start : start + 16384]]
-        rows = (
-            (own + noise * rng.standard_normal(own.shape, np.float32))
-            @ view
-            / np.float32(32**0.5)
-        )
+        around = own + noise * rng.standard_normal(own.shape, np.float32)
+        rows = around @ view / np.float32(32**0.5)
         rows += 0.5 * noise * rng.standard_normal(rows.shape, np.float32)
         features[start : start + 16384] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return features, pids
@@ -46,13 +39,13 @@ def features_like(
 def measured(
     work: Callable[[], object], repeats: int = 3
 ) -> tuple[dict[str, float | None], object]:
-    """({"seconds": the best of `repeats` calls, "peak_mb": of the last one}, its
-    result).
+    """({"seconds": the best of `repeats` calls, "peak_mb": of the last}, its result).
 
     peak_mb is the rise of the resident memory's peak above what was resident before the
     call, everything included that any library allocates (Linux; None elsewhere).
     """
-    seconds, result = [], None
+    seconds = []
+    result = None
     for _ in range(repeats):
         result = None
         before = _reset_peak()
@@ -64,8 +57,9 @@ def measured(
 
 
 def peak_of_process_mb() -> float | None:
-    """The peak since the last measurement began, everything resident included (Linux;
-    None elsewhere).
+    """The peak since the last measurement began, everything resident included.
+
+    None where the system is not Linux.
     """
     return _status("VmHWM") if sys.platform == "linux" else None
 
@@ -77,8 +71,9 @@ def row(
     other: dict | None = None,
     agreement: str = "",
 ) -> dict:
-    """One line of the table; `against` names what `other` measured, `agreement` says
-    how the results compare.
+    """One line of the table.
+
+    `against` names what `other` measured, `agreement` says how the results compare.
     """
     return {
         "what": what,
@@ -94,9 +89,8 @@ def _reset_peak() -> float | None:
     gc.collect()
     if sys.platform != "linux":
         return None
-    with contextlib.suppress(
-        AttributeError, OSError
-    ):  # a C library without malloc_trim only keeps more
+    # a C library without malloc_trim only keeps more
+    with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
@@ -104,5 +98,7 @@ def _reset_peak() -> float | None:
 
 
 def _status(name: str) -> float:
+    """A line of /proc/self/status, in MB."""
     with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith(name)) / 1024
+        kilobytes = next(int(line.split()[1]) for line in file if line.startswith(name))
+    return kilobytes / 1024

@@ -1,5 +1,6 @@
-"""The published codes to measure against, from checkouts of yours; nothing of them is
-part of the kit.
+"""The published codes to measure against, from checkouts of yours.
+
+Nothing of them is part of the kit.
 
 DKDMPL_CLUSTER_CONTRAST  a checkout of github.com/alibaba/cluster-contrast-reid
 DKDMPL_TORCHREID         a checkout of github.com/KaiyangZhou/deep-person-reid
@@ -22,8 +23,9 @@ from dkdmpl_kit.errors import KitError
 
 
 def checkout(variable: str, file: str) -> Path | None:
-    """The folder that an environment variable names, None where it is not set; KitError
-    if `file` is not in it.
+    """The folder that an environment variable names, None where it is not set.
+
+    KitError where `file` is not in it.
     """
     if not os.environ.get(variable):
         return None
@@ -37,7 +39,8 @@ def checkout(variable: str, file: str) -> Path | None:
 
 
 def cluster_contrast_labels(features: np.ndarray, eps: float = 0.6) -> np.ndarray | None:
-    """Pseudo labels as cluster-contrast-reid's training script makes them on a CPU;
+    """Pseudo labels as cluster-contrast-reid's training script makes them on a CPU.
+
     None without a checkout.
     """
     folder = checkout("DKDMPL_CLUSTER_CONTRAST", "clustercontrast/utils/faiss_rerank.py")
@@ -50,28 +53,27 @@ def cluster_contrast_labels(features: np.ndarray, eps: float = 0.6) -> np.ndarra
         distances = rerank.compute_jaccard_distance(
             torch.from_numpy(features), k1=30, k2=6, search_option=3
         )
-    return DBSCAN(eps=eps, min_samples=4, metric="precomputed", n_jobs=-1).fit_predict(
-        distances
-    )
+    dbscan = DBSCAN(eps=eps, min_samples=4, metric="precomputed", n_jobs=-1)
+    return dbscan.fit_predict(distances)
 
 
 def cluster_contrast_ranking(
     query, gallery, query_pids, gallery_pids, query_cams, gallery_cams
 ) -> tuple[float, float] | None:
-    """(mAP, Rank-1) by cluster-contrast-reid's evaluator, distances included; None
-    without a checkout.
+    """(mAP, Rank-1) by cluster-contrast-reid's evaluator, distances included.
+
+    None without a checkout.
     """
     folder = checkout("DKDMPL_CLUSTER_CONTRAST", "clustercontrast/evaluators.py")
     if folder is None:
         return None
     evaluators = _module(folder, "clustercontrast.evaluators")
-    names = [
-        [(i, None, None) for i in range(first, first + len(x))]
-        for first, x in ((0, query), (len(query), gallery))
-    ]
+    names = [(i, None, None) for i in range(len(query) + len(gallery))]
+    query_names = names[: len(query)]
+    gallery_names = names[len(query) :]
     features = dict(enumerate(torch.from_numpy(np.concatenate([query, gallery]))))
     with contextlib.redirect_stdout(io.StringIO()):
-        distances, _, _ = evaluators.pairwise_distance(features, *names)
+        distances, _, _ = evaluators.pairwise_distance(features, query_names, gallery_names)
         cmc, mean_ap = evaluators.evaluate_all(
             None,
             None,
@@ -88,8 +90,9 @@ def cluster_contrast_ranking(
 def torchreid_ranking(
     query, gallery, query_pids, gallery_pids, query_cams, gallery_cams
 ) -> tuple[float, float] | None:
-    """(mAP, Rank-1) by torchreid's Python evaluator, distances included; None without a
-    checkout.
+    """(mAP, Rank-1) by torchreid's Python evaluator, distances included.
+
+    None without a checkout.
     """
     folder = checkout("DKDMPL_TORCHREID", "torchreid/metrics/rank.py")
     if folder is None:

@@ -55,8 +55,12 @@ def rows(size: str):
             torchreid_ranking,
         ),
     )
-    found = [p for p in published if checkout(p[1], p[2])]
-    for name, _, _, evaluate in found:
+    found = [
+        (name, evaluate)
+        for name, variable, file, evaluate in published
+        if checkout(variable, file)
+    ]
+    for name, evaluate in found:
         other, (mean_ap, first) = measured(lambda evaluate=evaluate: evaluate(*arguments), 1)
         yield row(
             "ranking, 3,368 x 15,913 x 2,048",

@@ -1,10 +1,7 @@
-"""Rows on the readers: MSMT17 by name, at its size, as empty files: the official layout
-and the re-organised copy.
-"""
+"""Rows on the readers: empty files under the names of both layouts of MSMT17."""
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -27,19 +24,24 @@ FOLDERS = {
 
 
 def official(root: Path, share: float) -> int:
-    """Empty files named as MSMT17 V1's, with the four lists, `share` of each; returns
-    their number.
+    """Make empty files named as MSMT17 V1's, and its lists, `share` of each.
+
+    Returns the number of files.
     """
     made = 0
     for part, (ids, pictures) in SPLITS.items():
-        folder, lines = root / ("train" if part in ("train", "val") else "test"), []
-        ids, pictures = max(1, int(ids * share)), int(pictures * share)
+        folder = root / ("train" if part in ("train", "val") else "test")
+        lines = []
+        ids = max(1, int(ids * share))
+        pictures = int(pictures * share)
         for pid in range(ids):
             (folder / f"{pid:04d}").mkdir(parents=True, exist_ok=True)
         for i in range(pictures):
             pid = i % ids
-            name = f"{pid:04d}/{pid:04d}_{i // ids:03d}_{1 + i % 15:02d}_0303morning_{i % 9999:04d}_{part[0]}.jpg"
-            os.close(os.open(folder / name, os.O_CREAT | os.O_WRONLY))
+            camera = 1 + i % 15
+            shot = f"{pid:04d}_{i // ids:03d}_{camera:02d}_0303morning_{i % 9999:04d}"
+            name = f"{pid:04d}/{shot}_{part[0]}.jpg"
+            (folder / name).touch()
             lines.append(f"{name} {pid}\n")
         (root / f"list_{part}.txt").write_text("".join(lines))
         made += pictures
@@ -50,19 +52,18 @@ def reorganised(root: Path, share: float) -> int:
     """The same numbers of empty files in the three folders of the re-organised copy."""
     made = 0
     for part, (ids, pictures) in SPLITS.items():
-        ids, folder = max(1, int(ids * share)), root / FOLDERS[part]
+        ids = max(1, int(ids * share))
+        folder = root / FOLDERS[part]
         folder.mkdir(parents=True, exist_ok=True)
         for i in range(int(pictures * share)):
             name = f"{i % ids:04d}_c{1 + i % 15}_{i:06d}{part[0]}.jpg"
-            os.close(os.open(folder / name, os.O_CREAT | os.O_WRONLY))
+            (folder / name).touch()
             made += 1
     return made
 
 
 def rows(size: str):
-    """Yield the rows: names that the file system has just written, so it knows them by
-    heart.
-    """
+    """Yield the rows; the file system has just written these names, so it has them cached."""
     for label, build in (("official layout", official), ("re-organised copy", reorganised)):
         with tempfile.TemporaryDirectory() as root:
             made = build(Path(root), 0.02 if size == "small" else 1.0)

@@ -18,11 +18,11 @@ D = 128
 
 
 def curve(size: str) -> dict:
-    """{"d", "exact" and "approximate": {"n", "seconds", "peak_mb", "exponent_seconds",
-    "exponent_mb"}}.
+    """Time and memory at each size: {"d", "exact": series, "approximate": series}.
 
-    The exponents are slopes of straight lines through the logarithms of the three
-    largest sizes.
+    A series has lists "n", "seconds", "peak_mb", "process_mb", "ari", and the numbers
+    "exponent_seconds" and "exponent_peak_mb". The exponents are slopes of straight
+    lines through the logarithms of the three largest sizes.
     """
     found = {"d": D}
     for name, sizes in zip(("exact", "approximate"), SIZES[size]):
@@ -33,25 +33,16 @@ def curve(size: str) -> dict:
                 lambda features=features, name=name: kit_labels(features, name == "exact"),
                 3 if n < 20_000 else 1,
             )
-            figures.append(
-                figure
-                | {
-                    "process_mb": peak_of_process_mb(),
-                    "ari": adjusted_rand_score(pids, labels),
-                }
-            )
+            figure["process_mb"] = peak_of_process_mb()
+            figure["ari"] = adjusted_rand_score(pids, labels)
+            figures.append(figure)
         series = {
             key: [f[key] for f in figures]
             for key in ("seconds", "peak_mb", "process_mb", "ari")
         }
-        found[name] = {
-            "n": list(sizes),
-            **series,
-            **{
-                f"exponent_{key}": exponent(sizes, series[key])
-                for key in ("seconds", "peak_mb")
-            },
-        }
+        found[name] = {"n": list(sizes), **series}
+        for key in ("seconds", "peak_mb"):
+            found[name][f"exponent_{key}"] = exponent(sizes, series[key])
     return found
 
 
@@ -61,22 +52,18 @@ def largest_row(found: dict) -> dict:
     n, seconds, peak, process, ari = (
         found[name][key][-1] for key in ("n", "seconds", "peak_mb", "process_mb", "ari")
     )
-    whole = (
-        ""
-        if process is None
-        else f"; the whole process, features included, {process:,.0f} MB"
-    )
+    said = f"ARI to the identities {ari:.3f}"
+    if process is not None:
+        said += f"; the whole process, features included, {process:,.0f} MB"
     return row(
         f"features -> pseudo labels, {n:,} x {found['d']}, {name}",
         {"seconds": seconds, "peak_mb": peak},
-        agreement=f"ARI to the identities {ari:.3f}{whole}",
+        agreement=said,
     )
 
 
 def exponent(sizes, values) -> float | None:
-    """Slope in log-log of the three largest sizes; None where there are fewer, or
-    nothing was measured.
-    """
+    """Slope in log-log of the three largest sizes, None where there are fewer."""
     if len(sizes) < 3 or any(v is None or v <= 0 for v in values[-3:]):
         return None
     return float(np.polyfit(np.log(sizes[-3:]), np.log(values[-3:]), 1)[0])

@@ -1,5 +1,4 @@
-"""Training: whole steps of the kit's own loop, the memory's update, and what loading
-takes of a step.
+"""Rows on training: whole steps of the kit's own loop, the memory's update, loading.
 
 Variants take turns within one run and the best of each counts, so that the ratio, not
 the machine's mood, is what is left. The pictures are noise and the encoders' weights
@@ -24,7 +23,8 @@ from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.training import Run, new_state, resolve_auto, train_epoch
 from dkdmpl_kit.training.precision import StageClock
 
-IMAGES_PER_CLUSTER, UPDATES = 4, 20
+IMAGES_PER_CLUSTER = 4
+UPDATES = 20
 
 
 class Noise:
@@ -42,7 +42,8 @@ def stepper(config: Config, n_clusters: int) -> Callable[[], dict[str, float]]:
     """A function that trains one epoch of `config.iterations` batches and returns its
     seconds {"load", "train"}.
     """
-    state, store = new_state(config, "cpu"), Noise(config.height, config.width)
+    state = new_state(config, "cpu")
+    store = Noise(config.height, config.width)
     labels = np.arange(n_clusters).repeat(IMAGES_PER_CLUSTER)
     images = TrainingImages(
         (Path("noise"),) * len(labels), np.arange(len(labels)) % IMAGES_PER_CLUSTER
@@ -64,8 +65,9 @@ def stepper(config: Config, n_clusters: int) -> Callable[[], dict[str, float]]:
 def in_turn(
     works: dict[str, Callable], rounds: int, repeats: int = 1
 ) -> dict[str, tuple[dict, object]]:
-    """{name: (measures, result)} of the fastest of `rounds` after a warm-up; the works
-    take turns, each `repeats` times.
+    """{name: (measures, result)} of the fastest of `rounds` after a warm-up.
+
+    The works take turns, each `repeats` times.
     """
     for work in works.values():
         work()
@@ -87,9 +89,7 @@ def sequential_update(
 
 
 def step_rows(config: Config, n_clusters: int, rounds: int) -> Iterator[dict]:
-    """Precision and memory format as measured against plain fp32; DKD-MPL against
-    cluster contrast; loading's share.
-    """
+    """The probed precision against plain fp32, DKD-MPL against cluster contrast, loading."""
     chosen, _ = resolve_auto(config.replace(precision="auto", memory_format="auto"))
     plain = chosen.replace(precision="fp32", memory_format="contiguous")
     (kit, _), (other, _) = in_turn(
@@ -136,14 +136,13 @@ def step_rows(config: Config, n_clusters: int, rounds: int) -> Iterator[dict]:
 def losses_alone(
     config: Config, batch: int, n_clusters: int, d: int = 2048
 ) -> Callable[[], None]:
-    """A step's losses, forward and backward to z, without the encoder: their difference
-    is steadier than that of steps.
+    """A step's losses, forward and backward to z, without the encoder.
+
+    Their difference is steadier than that of whole steps.
     """
     z, v, rows = (F.normalize(torch.randn(n, d), dim=1) for n in (batch, batch, n_clusters))
-    memory, labels = (
-        ClusterMemory(rows, torch.arange(n_clusters)),
-        torch.arange(batch) // IMAGES_PER_CLUSTER,
-    )
+    memory = ClusterMemory(rows, torch.arange(n_clusters))
+    labels = torch.arange(batch) // IMAGES_PER_CLUSTER
     gkd, skd = config.loss_weights(0)
 
     def step() -> None:
@@ -174,9 +173,7 @@ def losses_alone(
 
 
 def load_row(size: str, seconds: dict[str, float]) -> dict:
-    """What loading (gather, augment, to float) takes of a training step, from the
-    loop's own clock.
-    """
+    """What loading (gather, augment, to float) takes of a step, by the loop's own clock."""
     step = seconds["load"] + seconds["train"]
     return row(
         f"loading, {size}",
@@ -192,13 +189,13 @@ def memory_row() -> dict:
     draws = torch.Generator().manual_seed(0)
     rows, z = (F.normalize(torch.randn(n, 2048, generator=draws), dim=1) for n in (2000, 256))
     labels = torch.randperm(2000, generator=draws)[:16].repeat_interleave(16)
-    memory, plain = ClusterMemory(rows, torch.arange(2000)), rows.clone()
+    memory = ClusterMemory(rows, torch.arange(2000))
+    plain = rows.clone()
 
     def many(update: Callable[[], None]) -> Callable[[], None]:
         def work() -> None:
-            for _ in range(
-                UPDATES
-            ):  # one after the other: measured() gives memory back before each call
+            # one after the other: measured() gives memory back before each call
+            for _ in range(UPDATES):
                 update()
 
         return work
@@ -211,7 +208,8 @@ def memory_row() -> dict:
         {**found, "seconds": found["seconds"] / UPDATES}
         for found, _ in in_turn(works, 5).values()
     )
-    fresh, expected = ClusterMemory(rows, torch.arange(2000)), rows.clone()
+    fresh = ClusterMemory(rows, torch.arange(2000))
+    expected = rows.clone()
     fresh.update(z, labels)
     sequential_update(expected, z, labels, fresh.momentum)
     return row(
@@ -224,8 +222,9 @@ def memory_row() -> dict:
 
 
 def rows(size: str) -> Iterator[dict]:
-    """Yield the rows, one measurement after the other. Small takes seconds, full about
-    two minutes.
+    """Yield the rows, one measurement after the other.
+
+    Small takes seconds, full about two minutes.
     """
     torch.manual_seed(0)
     full = size == "full"

@@ -179,7 +179,7 @@ def _count(number: int | None) -> str:
 
 
 def _counts(dataset: ReIDDataset) -> list[str]:
-    """Notes: pictures that belong to no split, and counts that are not the official ones."""
+    """Notes on pictures in no split, and on counts that are not the official ones."""
     notes = _ignored(dataset)
     known = OFFICIAL_COUNTS.get(dataset.name)
     if known is None:

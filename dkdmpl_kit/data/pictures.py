@@ -1,4 +1,4 @@
-"""The store of pictures: each is decoded once, into memory or into a file mapped to it."""
+"""The store of pictures: each is decoded once, into memory or a mapped file."""
 
 from __future__ import annotations
 

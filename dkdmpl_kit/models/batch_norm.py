@@ -181,7 +181,7 @@ def set_samples_per_bn(encoder: nn.Module, samples: int) -> nn.Module:
 
 @torch.no_grad()
 def update_running_statistics(encoder: nn.Module) -> None:
-    """One step of all running statistics, by the mean over the groups since the last call.
+    """Move all running statistics by the mean over the groups since the last call.
 
     The groups are those of all processes; without any, nothing happens. Every process
     must call it equally often. The order of groups and who computed them does not

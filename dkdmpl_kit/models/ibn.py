@@ -1,7 +1,8 @@
-"""IBN-a on timm's ResNets: half of the channels instance-normalised, half batch-normalised.
+"""IBN-a on timm's ResNets (Pan et al., ECCV 2018).
 
-Source: Pan et al., ECCV 2018. Instance norm takes a picture's own contrast and tint
-out, which cameras differ in; batch norm keeps what tells apart.
+Half of the channels are instance-normalised, half batch-normalised. Instance norm takes
+a picture's own contrast and tint out, which cameras differ in; batch norm keeps what
+tells apart.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ CLUSTER_CONTRAST_NAMES = {
 
 
 def load_bundled(net: nn.Module, backbone: str) -> None:
-    """Load ImageNet weights from the installed package into a headless EfficientNet-Lite0.
+    """Load the package's ImageNet weights into an EfficientNet-Lite0 without its head.
 
     The package's names differ from timm's; its order and shapes do not, so the tensors
     are copied in order. KitError for another backbone, without the package, and where a

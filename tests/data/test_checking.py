@@ -283,7 +283,8 @@ def test_the_check_prints_the_fingerprint_of_results_and_one_of_every_byte(marke
 
 
 def test_every_picture_is_read_once(market, monkeypatch):
-    reads, read = [], Path.read_bytes
+    reads = []
+    read = Path.read_bytes
     monkeypatch.setattr(
         Path, "read_bytes", lambda path: reads.append(path.name) or read(path)
     )

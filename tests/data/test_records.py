@@ -89,7 +89,8 @@ def test_training_images_hold_paths_and_cameras_and_nothing_else(tmp_path):
 
 def test_no_reference_leads_from_training_images_to_an_identity(tmp_path):
     images = made(tmp_path).unlabelled()
-    seen, waiting = set(), [images]
+    seen = set()
+    waiting = [images]
     while waiting:
         here = waiting.pop()
         if id(here) in seen or isinstance(here, type):
@@ -108,7 +109,8 @@ def test_shuffled_identities_give_the_same_training_images(tmp_path):
         dataset,
         train=tuple(replace(image, pid=99 - i) for i, image in enumerate(dataset.train)),
     )
-    one, other = dataset.unlabelled(), shuffled.unlabelled()
+    one = dataset.unlabelled()
+    other = shuffled.unlabelled()
     assert one.paths == other.paths and np.array_equal(one.camids, other.camids)
     assert isinstance(one, TrainingImages)
 

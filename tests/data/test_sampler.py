@@ -128,7 +128,9 @@ def test_the_order_of_clusters_is_fresh_each_time_round():
 
 def test_batches_depend_on_the_generator_and_draw_from_it_once_at_the_call():
     labels = np.repeat(np.arange(8), 5)
-    one, two, other = batches(labels), batches(labels), batches(labels, seed=1)
+    one = batches(labels)
+    two = batches(labels)
+    other = batches(labels, seed=1)
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
     generator = seeded()

@@ -39,7 +39,8 @@ def test_the_places_of_a_picture_sum_to_its_inner_product_without_the_batch_norm
 def test_what_lies_where_the_other_picture_has_nothing_is_not_where_the_map_is_high(encoder):
     grey = torch.full((1, 3, 128, 64), 0.5)
     patch = torch.rand(3, 48, 64, generator=torch.Generator().manual_seed(1))
-    upper, other = grey.clone(), grey.clone()
+    upper = grey.clone()
+    other = grey.clone()
     upper[0, :, :48] = patch
     other[0, :, :48] = patch
     with torch.no_grad():

@@ -122,7 +122,9 @@ def naive_groups(module, x, samples):
     """Each group's own normalisation, one channel after the other, and the running
     statistics after one step.
     """
-    out, means, variances = torch.empty_like(x), [], []
+    out = torch.empty_like(x)
+    means = []
+    variances = []
     for start in range(0, len(x), samples):
         group = x[start : start + samples]
         columns = group.transpose(0, 1).flatten(1)  # (C, n h w)
@@ -170,7 +172,8 @@ def test_groups_are_normalised_one_by_one_and_a_step_moves_the_statistics_by_the
 
 
 def test_a_group_as_large_as_the_batch_is_a_plain_batch_norm_in_value_gradient_and_statistics():
-    plain, grouped = net(), set_samples_per_bn(net(), 16)
+    plain = net()
+    grouped = set_samples_per_bn(net(), 16)
     assert_equal_steps([step(grouped, [inputs()])], step(plain, [inputs()]))
 
 

@@ -71,7 +71,8 @@ def test_gem_learns_its_exponent_and_average_pooling_is_the_plain_mean():
 def test_the_picture_is_normalised_inside_by_the_backbones_own_mean_and_deviation():
     encoder = small().eval()
     x = pictures()
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    mean = torch.tensor([0.485, 0.456, 0.406])
+    std = torch.tensor([0.229, 0.224, 0.225])
     expected = encoder.backbone.forward_features((x - mean.view(3, 1, 1)) / std.view(3, 1, 1))
     torch.testing.assert_close(encoder.feature_map(x), expected)
 
@@ -161,7 +162,8 @@ def test_a_training_step_moves_neither_weights_nor_statistics_of_frozen_stages_a
 
 
 def test_freezing_changes_no_feature_in_eval_mode_and_is_kept_through_train_and_eval():
-    free, frozen = small().eval(), small(freeze_stages=3).eval()
+    free = small().eval()
+    frozen = small(freeze_stages=3).eval()
     frozen.load_state_dict(free.state_dict())
     torch.testing.assert_close(frozen(pictures()), free(pictures()))
     frozen.train()

@@ -19,7 +19,8 @@ def published_state(seed=0):
     """A state dict as the authors' file has it: torchvision's ResNet-50, its bn1 of
     layers 1-3 split into IN and BN.
     """
-    generator, state = torch.Generator().manual_seed(seed), {}
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
     for name, tensor in resnet50().state_dict().items():
         ibn = name.startswith(("layer1", "layer2", "layer3")) and ".bn1." in name
         for part in ("IN", "BN") if ibn else ("",):
@@ -44,10 +45,8 @@ def naive_map(state, x, *, training):
     """
 
     def norm(name, y):
-        mean, var = (
-            state[f"{name}.running_mean"].clone(),
-            state[f"{name}.running_var"].clone(),
-        )
+        mean = state[f"{name}.running_mean"].clone()
+        var = state[f"{name}.running_var"].clone()
         return F.batch_norm(
             y, mean, var, state[f"{name}.weight"], state[f"{name}.bias"], training
         )
@@ -78,7 +77,8 @@ def naive_map(state, x, *, training):
     )
     for layer, blocks, stride in ((1, 3, 1), (2, 4, 2), (3, 6, 2), (4, 3, 1)):
         for block in range(blocks):
-            at, step = f"layer{layer}.{block}", stride if block == 0 else 1
+            at = f"layer{layer}.{block}"
+            step = stride if block == 0 else 1
             y = F.conv2d(x, state[f"{at}.conv1.weight"])
             if layer < 4:
                 half = y.shape[1] // 2
@@ -108,10 +108,8 @@ def naive_map(state, x, *, training):
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """(state, file, encoder) of the published format."""
-    state, path = (
-        published_state(),
-        tmp_path_factory.mktemp("ibn") / "resnet50_ibn_a-d9d0bb7b.pth",
-    )
+    state = published_state()
+    path = tmp_path_factory.mktemp("ibn") / "resnet50_ibn_a-d9d0bb7b.pth"
     torch.save(state, path)
     return state, path, build_encoder("resnet50_ibn_a", weights=path)
 
@@ -172,8 +170,10 @@ def test_half_of_the_channels_ignore_brightness_and_contrast_of_a_picture_and_ha
 
 def test_value_and_gradient_are_those_of_the_two_norms_side_by_side():
     torch.manual_seed(0)
-    norm, x = InstanceBatchNorm(5), torch.rand(3, 5, 4, 2, requires_grad=True)
-    instance, batch = nn.InstanceNorm2d(2, affine=True), nn.BatchNorm2d(3)
+    norm = InstanceBatchNorm(5)
+    x = torch.rand(3, 5, 4, 2, requires_grad=True)
+    instance = nn.InstanceNorm2d(2, affine=True)
+    batch = nn.BatchNorm2d(3)
     nn.init.uniform_(norm.IN.weight), nn.init.uniform_(norm.BN.weight)
     (
         instance.load_state_dict(norm.IN.state_dict()),

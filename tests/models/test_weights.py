@@ -1,4 +1,4 @@
-"""Weights: the bundled ones in their places, files of every family, and a sentence for the rest."""
+"""Weights: the bundled ones in their places, and files of every family."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def test_imagenet_weights_without_a_network_fail_at_once_and_say_what_to_give(mo
     import timm
     from huggingface_hub import constants
 
-    create, seen = timm.create_model, []
+    create = timm.create_model
+    seen = []
 
     def no_network(*args, **options):
         raise OSError("no network")

@@ -25,7 +25,7 @@ def rgb(colour) -> np.ndarray:
 
 
 class Canvas:
-    """A float picture (H, W, 3) in 0..1, one light, and the mask (H, W) of what is drawn."""
+    """A float picture (H, W, 3) in 0..1, a light, and the mask (H, W) of the figure."""
 
     def __init__(self, background: np.ndarray, light, folds: np.ndarray):
         self.pixels = background

@@ -1,4 +1,4 @@
-"""What stands behind and in front of the figures, and what the camera does to a picture."""
+"""What stands behind and before the figures, and what the camera does."""
 
 from __future__ import annotations
 

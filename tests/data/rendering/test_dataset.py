@@ -1,4 +1,4 @@
-"""The rendered data set: pictures that depend on their seed alone, and folders left whole."""
+"""The rendered data set: pictures depend on their seed alone, folders stay whole."""
 
 from __future__ import annotations
 
@@ -186,7 +186,9 @@ def test_a_finished_render_is_read_and_not_drawn_again(rendered, monkeypatch):
 def test_an_interrupted_render_goes_on_and_ends_like_an_uninterrupted_one(
     rendered, tmp_path, monkeypatch
 ):
-    root, drawn, draw = tmp_path / "broken", [], module.draw_shot
+    root = tmp_path / "broken"
+    drawn = []
+    draw = module.draw_shot
 
     def stop_after_five(chosen, shot):
         if len(drawn) == 5:

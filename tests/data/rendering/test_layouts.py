@@ -173,7 +173,8 @@ def test_what_is_there_is_read_and_not_rendered_again(rendered, monkeypatch):
 
 
 def test_an_interrupted_render_leaves_nothing_that_could_be_read(tmp_path, monkeypatch):
-    drawn, draw = [], module.draw_shot
+    drawn = []
+    draw = module.draw_shot
 
     def interrupted(settings, shot):
         drawn.append(shot)
@@ -221,7 +222,8 @@ def test_a_foreign_folder_another_render_and_a_damaged_one_are_left_as_they_are(
     with pytest.raises(KitError, match="empty or a new folder"):
         render_layout(tmp_path / "own" / "holiday.jpg", "market1501", **SMALL)
     assert contents(tmp_path / "own") == {"holiday.jpg": b"mine"}
-    root, before = rendered["msmt17"].root, contents(rendered["msmt17"].root)
+    root = rendered["msmt17"].root
+    before = contents(rendered["msmt17"].root)
     for layout, more in (
         ("msmt17", {"seed": 1}),
         ("msmt17_v2", {}),

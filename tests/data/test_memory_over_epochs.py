@@ -1,5 +1,6 @@
-"""Memory of the loader over many epochs, as the system sees it: torch's tensors are
-invisible to tracemalloc.
+"""Memory of store, sampler and augmentation over many epochs, as the system sees it.
+
+tracemalloc does not see torch's tensors.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ import sys
 
 import pytest
 
-EPOCHS, BATCH_MB = (
-    20,
-    16 * 4 * 3 * 64 * 32 * 4 / 2**20,
-)  # P x K pictures of 64 x 32 as float32: 1.5 MB
+EPOCHS = 20
+BATCH_MB = 16 * 4 * 3 * 64 * 32 * 4 / 2**20  # P x K pictures of 64 x 32 as float32: 1.5
 LOOP = """
 import ctypes, gc, json, sys
 import numpy as np, torch
@@ -22,11 +21,13 @@ from pathlib import Path
 from dkdmpl_kit.data import ImageStore, augment, pk_batches
 
 torch.set_num_threads(1)
-folder, rng = Path(sys.argv[1]), np.random.default_rng(0)
+folder = Path(sys.argv[1])
+rng = np.random.default_rng(0)
 paths = [folder / f"{i}.png" for i in range(96)]
 for path in paths:
     Image.fromarray(rng.integers(0, 256, (64, 32, 3), dtype=np.uint8)).save(path)
-labels, camids = np.arange(96) // 6, np.arange(96) % 3
+labels = np.arange(96) // 6
+camids = np.arange(96) % 3
 
 def resident():
     gc.collect()
@@ -34,12 +35,14 @@ def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
 
 def growth(store, leak):
-    generator, kept = torch.Generator().manual_seed(0), []
+    generator = torch.Generator().manual_seed(0)
+    kept = []
     for epoch in range(int(sys.argv[2]) + 5):
         if epoch == 5:  # what is claimed once is claimed by now
             before = resident()
-        for indices in pk_batches(labels, camids, clusters_per_batch=16, images_per_cluster=4, iterations=3,
-                                  generator=generator):
+        batches = pk_batches(labels, camids, clusters_per_batch=16, images_per_cluster=4,
+                             iterations=3, generator=generator)
+        for indices in batches:
             batch = augment(store.batch(indices), generator)
         if leak:
             kept.append(batch)
