@@ -7,11 +7,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dkdmpl_kit.data import read_dataset, render_layout
 from dkdmpl_kit.data.checking import OFFICIAL_COUNTS
 from dkdmpl_kit.data.layouts import LAYOUTS, MSMT17, ignored_pictures
+from dkdmpl_kit.data.rendering import layouts
 from dkdmpl_kit.errors import KitError
 
 OF_FOLDERS = ("market1501", "dukemtmcreid", "msmt17_reorganised", "veri776")
@@ -21,18 +23,24 @@ LISTS = ("train", "val", "query", "gallery")
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
-    """{layout: folder} of two identities a split, two cameras, two pictures each."""
+    """{layout: folder} of two identities a split, two cameras, two pictures each.
+
+    The pictures are single pixels: names and folders are all that is read here.
+    """
     root = tmp_path_factory.mktemp("layouts")
-    for layout in OFFICIAL_COUNTS:
-        render_layout(
-            root / layout,
-            layout,
-            n_train_ids=2,
-            n_test_ids=2,
-            n_cameras=2,
-            images_per_camera=2,
-            progress=False,
-        )
+    pixel = np.zeros((1, 1, 3), np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layouts, "draw_shot", lambda settings, shot: pixel)
+        for layout in OFFICIAL_COUNTS:
+            render_layout(
+                root / layout,
+                layout,
+                n_train_ids=2,
+                n_test_ids=2,
+                n_cameras=2,
+                images_per_camera=2,
+                progress=False,
+            )
     return {layout: root / layout for layout in OFFICIAL_COUNTS}
 
 
