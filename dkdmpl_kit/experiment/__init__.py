@@ -6,18 +6,11 @@ from dkdmpl_kit.experiment.config import (
     OPTIONS,
     PICTURES,
     PLACE,
-    PRESETS,
     Config,
-    environment,
-    open_dataset,
-    open_run,
-    pick_device,
-    preset,
-    read_json,
-    smoke,
-    write_atomic,
-    write_json,
 )
+from dkdmpl_kit.experiment.files import read_json, write_atomic, write_json
+from dkdmpl_kit.experiment.folders import environment, open_dataset, open_run, pick_device
+from dkdmpl_kit.experiment.presets import PRESETS, preset, smoke
 
 __all__ = [
     "Config",

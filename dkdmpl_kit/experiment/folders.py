@@ -1,0 +1,153 @@
+"""A run's folder, its pictures, and the machine that it runs on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import sys
+from pathlib import Path
+
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.experiment.config import Config
+from dkdmpl_kit.experiment.files import read_json, write_json
+
+
+def open_run(config: Config, data_fingerprint: str, *, resume: bool) -> Path:
+    """Create the run's folder with config.json and environment.json, or check that an
+    existing one is the same run.
+
+    Nothing is overwritten: a folder that holds a run needs `resume`, and the same
+    settings and data. Where not one epoch became whole there is nothing to lose, and
+    the folder is free for other settings.
+    """
+    run_dir = config.run_dir
+    marker = config.run_dir / "config.json"
+    if marker.exists():
+        found = read_json(marker)
+        begun = (run_dir / "checkpoint.json").exists()
+        same = (
+            found["fingerprint"] == config.fingerprint()
+            and found["data_fingerprint"] == data_fingerprint
+        )
+        if begun and not same:
+            now = dataclasses.asdict(config)
+            changed = [
+                f"{k}={v!r} (now {now.get(k)!r})"
+                for k, v in found["settings"].items()
+                if now.get(k) != v
+            ]
+            raise KitError(
+                f"{run_dir} already holds a run that was started with other settings "
+                "or data "
+                f"({', '.join(changed) or 'other pictures'}): choose another run_name, "
+                "or the same settings."
+            )
+        if begun and not resume:
+            raise KitError(
+                f"{run_dir} already holds a run: resume it (--resume), or choose "
+                "another out_dir or run_name."
+            )
+        if same:
+            return run_dir
+    write_json(run_dir / "environment.json", environment())
+    write_json(
+        marker,
+        {
+            "settings": dataclasses.asdict(config),
+            "fingerprint": config.fingerprint(),
+            "data_fingerprint": data_fingerprint,
+        },
+    )
+    return run_dir
+
+
+def open_dataset(config: Config, *, allow_withdrawn: bool = False):
+    """The `ReIDDataset` that the configuration names; the embedded one is rendered on
+    first use.
+    """
+    from dkdmpl_kit.data import read_dataset, synthetic_dataset
+
+    if config.data == "synthetic":
+        shape = {
+            f: getattr(config, f)
+            for f in (
+                "n_train_ids",
+                "n_test_ids",
+                "n_cameras",
+                "images_per_camera",
+                "kind",
+                "difficulty",
+            )
+        }
+        tag = hashlib.sha256(json.dumps([shape, config.data_seed]).encode()).hexdigest()[:8]
+        root = (
+            config.data_root
+            or Path(config.out_dir)
+            / "data"
+            / f"synthetic-{config.kind}-{config.difficulty}-{tag}"
+        )
+        return synthetic_dataset(root, seed=config.data_seed, **shape)
+    if not config.data_root:
+        raise KitError(
+            f"data={config.data!r} needs data_root: the folder in which the data set lies."
+        )
+    return read_dataset(
+        config.data,
+        config.data_root,
+        pattern=config.pattern or None,
+        allow_withdrawn=allow_withdrawn,
+    )
+
+
+def pick_device(name: str) -> str:
+    """`"auto"` is CUDA where there is one, else the CPU; other names are passed on to
+    torch after a check.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise KitError(
+            f"device={name!r}, but torch sees no CUDA device here: use device=cpu or auto."
+        )
+    try:
+        return str(torch.device(name))
+    except RuntimeError:
+        raise KitError(
+            f"device={name!r} is no torch device; use cpu, cuda, cuda:1 or auto."
+        ) from None
+
+
+def environment() -> dict[str, object]:
+    """Versions and machine facts that go beside every result."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    def of(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    import torch
+
+    from dkdmpl_kit import __version__
+
+    packages = (
+        "torch",
+        "torchvision",
+        "timm",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "umap-learn",
+    )
+    return {
+        "python": platform.python_version(),
+        "platform": sys.platform,
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "packages": {"dkdmpl-kit": __version__} | {p: of(p) for p in packages},
+    }
