@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from dkdmpl_kit.clustering.jaccard import PseudoLabels, pseudo_labels
+from dkdmpl_kit.clustering.algorithms import PseudoLabels, pseudo_labels
 from dkdmpl_kit.errors import KitError
 
 STEP = 0.025

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.clustering import dense_dbscan, dense_jaccard
+from reference.clustering import dense_dbscan
 from scipy import sparse
 from sklearn.cluster import DBSCAN, HDBSCAN, AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
@@ -17,6 +17,7 @@ from dkdmpl_kit.clustering import (
     pseudo_labels,
     require_clusters,
 )
+from dkdmpl_kit.clustering.by_the_book import jaccard_by_the_book
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.neighbors import knn_graph
 
@@ -47,7 +48,7 @@ def check_against_reference(
     sparse_version = stored(
         jaccard_distances(features, k1=k1, k2=k2, max_distance=max_distance)
     )
-    dense_version = dense_jaccard(features, k1, k2)
+    dense_version = jaccard_by_the_book(features, k1, k2)
     kept = np.isfinite(sparse_version)
     np.testing.assert_allclose(sparse_version[kept], dense_version[kept], atol=2e-6)
     assert kept[dense_version <= max_distance - 1e-5].all()
@@ -125,7 +126,7 @@ def test_distances_equal_the_dense_reference_on_any_small_set_with_ties(
 def test_the_partition_equals_the_dense_reference_on_clean_and_noisy_features(noise):
     features = clustered_rows(200, 14, noise=noise)
     found = pseudo_labels(jaccard_distances(features, k1=15, k2=4), eps=0.6)
-    expected = dense_dbscan(dense_jaccard(features, 15, 4), 0.6, 4)
+    expected = dense_dbscan(jaccard_by_the_book(features, 15, 4), 0.6, 4)
     assert found.labels.tolist() == renumbered(expected)
     assert found.n_clusters > 1
 

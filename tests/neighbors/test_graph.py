@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from reference.clustering import dense_neighbors
+from reference.neighbors import dense_neighbors
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.neighbors import as_features, knn_graph, recall
