@@ -15,6 +15,18 @@ compiled = njit(cache=True, nogil=True)
 
 
 @compiled
+def average_precision(ranks):
+    """AP = mean over a query's matches i = 1 ... n of i / rank_i; ranks rise from 1."""
+    return np.mean(np.arange(1, len(ranks) + 1) / ranks)
+
+
+@compiled
+def inverse_negative_penalty(ranks):
+    """INP = n / rank_n: the matches' share of the list down to the last of them."""
+    return len(ranks) / ranks[-1]
+
+
+@compiled
 def rank_matches(
     similarities, query_pids, query_camids, gallery_pids, gallery_camids, start, stop, scores
 ):
@@ -61,5 +73,6 @@ def rank_matches(
             if low < n:
                 ahead[low] += 1
         ranks = np.cumsum(ahead)  # each match counts itself: ranks start at 1
-        scores[b, 0] = np.mean(np.arange(1, n + 1) / ranks)
-        scores[b, 1], scores[b, 2] = n / ranks[n - 1], ranks[0]
+        scores[b, 0] = average_precision(ranks)
+        scores[b, 1] = inverse_negative_penalty(ranks)
+        scores[b, 2] = ranks[0]

@@ -83,27 +83,28 @@ def evaluate_ranking(
         )
     valid = ~np.isnan(scores[:, 0])
     if not valid.any():
-        by_camera = scores[:, 3].sum() > 0
-        raise KitError(
-            "Nothing can be matched: "
-            + (
-                "every true match of each query was taken by its own camera; the test "
-                "needs images of two cameras, or "
-                "camids of -1 where cameras are unknown."
-                if by_camera
-                else "no query's identity is in the gallery."
+        why = "no query's identity is in the gallery."
+        if scores[:, 3].sum() > 0:
+            why = (
+                "every true match of each query was taken by its own camera; the test needs "
+                "images of two cameras, or camids of -1 where cameras are unknown."
             )
-        )
+        raise KitError(f"Nothing can be matched: {why}")
     precision = scores[valid, 0]
     penalty = scores[valid, 1]
     first = scores[valid, 2]
     return RankingResult(
         float(precision.mean()),
         float(penalty.mean()),
-        {int(k): float(np.mean(first <= k)) for k in topk},
+        cmc(first, topk),
         int(valid.sum()),
         scores[:, 0].copy(),
     )
+
+
+def cmc(first: np.ndarray, topk: Sequence[int]) -> dict[int, float]:
+    """CMC: {k: share of the queries whose first match, at rank first (Q,), is among k}."""
+    return {int(k): float(np.mean(first <= k)) for k in topk}
 
 
 def top_matches(
