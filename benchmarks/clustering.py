@@ -9,12 +9,13 @@ import tempfile
 import time
 
 import numpy as np
-from reference.clustering import dense_dbscan, dense_jaccard
+from reference.clustering import dense_dbscan
 from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.measure import features_like, measured, row
 from benchmarks.peers import checkout, cluster_contrast_labels
 from dkdmpl_kit.clustering import jaccard_distances, pseudo_labels
+from dkdmpl_kit.clustering.by_the_book import jaccard_by_the_book
 from dkdmpl_kit.neighbors import knn_graph, recall
 
 FIRST_CLUSTERING = """
@@ -44,7 +45,7 @@ def rows(size: str):
             "features -> pseudo labels, 600 x 128",
             few,
             "naive reference",
-            lambda: dense_dbscan(dense_jaccard(few, 30, 6), 0.6, 4),
+            lambda: dense_dbscan(jaccard_by_the_book(few, 30, 6), 0.6, 4),
         )
         yield eps_row(2000)
         return
