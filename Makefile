@@ -5,11 +5,12 @@ STAMP := .venv/.installed
 SIZE ?= small
 PRESET ?= smoke
 
-.PHONY: help demo test test-browser lab bench reproduce ablation rivals robustness course figures notebooks lint clean
+.PHONY: help demo test check test-browser lab bench reproduce ablation rivals robustness course figures notebooks lint clean
 
 help:
 	@echo "make demo       run all notebooks on the embedded pictures, write runs/demo/report.html"
-	@echo "make test       run the tests"
+	@echo "make test       run every test (about ten minutes)"
+	@echo "make check      run the fast tests (a minute and a half)"
 	@echo "make test-browser  run the notebooks in JupyterLab and move their widgets in Chromium (minutes;"
 	@echo "                SCREENSHOTS=folder keeps pictures of the widgets, PRESET=demo OUT=runs/demo makes them nicer)"
 	@echo "make lab        open the notebooks in JupyterLab"
@@ -32,6 +33,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
 
 # in a real browser, Debian's own: nothing is downloaded but packages, and the tests let no request leave the machine
 test-browser: $(STAMP)

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse and run one command; `KitError` becomes one sentence on standard error and
     exit code 2.
     """
-    parser = _parser()
+    parser = build_parser()
     args, unknown = parser.parse_known_args(argv)
     try:
         _refuse_unknown(unknown)
@@ -47,7 +47,8 @@ def _refuse_unknown(flags: Sequence[str]) -> None:
     raise KitError(f"There is no option {flags[0]}: {hint}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The command line: every subcommand with its flags."""
     parser = argparse.ArgumentParser(
         "dkdmpl", description="Dual knowledge distillation on multiview pseudo labels."
     )

@@ -13,7 +13,7 @@ import sys
 import pytest
 from PIL import Image
 
-from dkdmpl_kit.cli import _parser, main
+from dkdmpl_kit.cli import build_parser, main
 from dkdmpl_kit.errors import KitError
 
 PATTERN = r"(?P<pid>\d+)_c(?P<camid>\d+)"
@@ -43,7 +43,7 @@ def refused(capsys, *argv: str) -> str:
 
 def parsed(*argv: str):
     """The parsed arguments of a command, as its function gets them."""
-    return _parser().parse_args(argv)
+    return build_parser().parse_args(argv)
 
 
 def train(tmp_path, *more: str) -> list[str]:
