@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from dkdmpl_kit.cli import data, grids, lessons, runs
+from dkdmpl_kit.cli.extras import how_to_install
 from dkdmpl_kit.cli.shared import add_settings
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import Config
@@ -27,6 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return args.run(args) or 0
     except KitError as error:
         print(f"dkdmpl: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        sentence = how_to_install((error.name or "").split(".")[0])
+        if sentence is None:
+            raise
+        print(f"dkdmpl: {args.command} needs more than the core: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from dkdmpl_kit.cli.extras import require
 from dkdmpl_kit.cli.shared import SMOKE, named_and_weighted
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import read_json, smoke
@@ -171,6 +172,7 @@ def _grid(args: argparse.Namespace) -> int:
 
 
 def _robustness(args: argparse.Namespace) -> int:
+    require("matplotlib")
     from dkdmpl_kit.studies.label_noise import findings, run, write_exhibits
 
     records = run(args.out, seeds=range(args.seeds))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dkdmpl_kit.cli.extras import require
 from dkdmpl_kit.cli.shared import SMOKE, config_of, dataset_of, encoder_of, features_of
 from dkdmpl_kit.errors import KitError, check_option
 
@@ -200,6 +201,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _rank(args: argparse.Namespace) -> int:
+    require("matplotlib")  # for the sheet
     from dkdmpl_kit import viz
     from dkdmpl_kit.data import ImageStore, drop_corrupt, read_dataset
     from dkdmpl_kit.evaluation import ranked_gallery
@@ -244,6 +246,7 @@ def _rank(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    require("onnx", "onnxscript")
     from dkdmpl_kit.training.export import export_run
 
     for path in export_run(args.run_folder, args.out):

@@ -18,7 +18,10 @@ from dkdmpl_kit.experiment import (
     smoke,
 )
 
-SMOKE = "a dry run of the same settings: one epoch of two small batches of small pictures; the run's name says so"
+SMOKE = (
+    "a dry run of the same settings: one epoch of two small batches of small pictures; the "
+    "run's name says so"
+)
 
 
 def add_settings(sub: argparse.ArgumentParser) -> None:

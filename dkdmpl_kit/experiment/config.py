@@ -276,11 +276,6 @@ class Config:
         settings = dataclasses.asdict(self)
         for name in (*PLACE, "data_root"):
             settings.pop(name)
-        # as older records have it; a run may go on elsewhere
-        settings["device"] = "cpu"
-        for name, value in _LATER.items():  # fingerprints of older records stay valid
-            if settings[name] == value:
-                settings.pop(name)
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -308,12 +303,3 @@ def _convert(field: dataclasses.Field, value: object) -> object:
         raise KitError(
             f"{field.name}={value!r} should be a {kind.__name__}, such as {field.default!r}."
         ) from None
-
-
-_LATER = {
-    "memory_format": "channels_last",
-    "extraction_precision": "same",
-    "knn": "exact",
-    "accumulation": 1,
-    "samples_per_bn": 0,
-}  # settings added later, as it was without them
