@@ -39,9 +39,7 @@ class Noise:
 
 
 def stepper(config: Config, n_clusters: int) -> Callable[[], dict[str, float]]:
-    """A function that trains one epoch of `config.iterations` batches and returns its
-    seconds {"load", "train"}.
-    """
+    """A function that trains one epoch and returns its seconds {"load", "train"}."""
     state = new_state(config, "cpu")
     store = Noise(config.height, config.width)
     labels = np.arange(n_clusters).repeat(IMAGES_PER_CLUSTER)

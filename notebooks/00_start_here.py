@@ -51,7 +51,7 @@ from dkdmpl_kit.data import arrays_of
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.evaluation import evaluate_ranking
 from dkdmpl_kit.lessons.stage import Stage
-from dkdmpl_kit.noise import cluster_agreement
+from dkdmpl_kit.noise import cluster_agreement, gallery_rows
 
 stage = Stage("00_start_here", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
               pattern=pattern, out_dir=out_dir, settings=settings)
@@ -215,8 +215,9 @@ else:
     print("Nobody told us who is who, so the ARI cannot be measured.")
 
 # %%
-fig = viz.cluster_gallery(stage.pictures().pixels, pseudo.labels, stage.pids if stage.has_truth else None,
-                          features=features)
+known_pids = stage.pids if stage.has_truth else None
+rows = gallery_rows(pseudo.labels, known_pids, features)
+fig = viz.cluster_gallery(stage.pictures().pixels, rows, known_pids)
 stage.save_figure(fig, "00_first_clusters", caption="The first clustering: best, worst, outliers.")
 fig
 

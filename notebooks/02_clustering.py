@@ -47,7 +47,13 @@ from dkdmpl_kit.clustering import centre_by_camera, jaccard_distances, pseudo_la
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.neighbors import knn_graph, umap_layout
-from dkdmpl_kit.noise import ERROR_KINDS, cluster_agreement, clustering_summary, error_kinds
+from dkdmpl_kit.noise import (
+    ERROR_KINDS,
+    cluster_agreement,
+    clustering_summary,
+    error_kinds,
+    gallery_rows,
+)
 from dkdmpl_kit.viz.style import count
 
 stage = Stage("02_clustering", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
@@ -236,7 +242,7 @@ if interactive:
                               "ari": cluster_agreement(found.labels, pids).ari}
 
     def gallery(labels: np.ndarray):
-        return viz.cluster_gallery(stage.pictures().pixels, labels, truth, features=features, clusters_each=1)
+        return viz.cluster_gallery(stage.pictures().pixels, gallery_rows(labels, truth, features, clusters_each=1), truth)
 
     display(widgets.eps_slider(recluster, gallery, value=config.eps, high=config.max_distance))
 
@@ -316,7 +322,8 @@ fig
 # **Predict:** what unites the pictures of a mixed cluster? What do outliers look like?
 
 # %%
-fig = viz.cluster_gallery(stage.pictures().pixels, pseudo.labels, truth, features=features, clusters_each=3)
+rows = gallery_rows(pseudo.labels, truth, features, clusters_each=3)
+fig = viz.cluster_gallery(stage.pictures().pixels, rows, truth)
 stage.save_figure(fig, "02_gallery", caption="Purest clusters, most mixed clusters, outliers.")
 fig
 

@@ -54,7 +54,7 @@ from dkdmpl_kit.lessons.replay import RunReplay, hardest
 from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.losses import anchor_features, dkdmpl_loss, teacher_logits
 from dkdmpl_kit.memory import ClusterMemory
-from dkdmpl_kit.noise import error_kinds
+from dkdmpl_kit.noise import error_kinds, gallery_rows
 from dkdmpl_kit.studies.results import (
     by_method,
     collect_runs,
@@ -276,8 +276,9 @@ elif trainable:
 if trainable:
     final_features = stage.features(runs["dkdmpl"].run_dir.name)
     final_labels = stage.cluster(final_features).labels
-    fig = viz.cluster_gallery(stage.pictures("train").pixels, final_labels, stage.pids if stage.has_truth else None,
-                              features=final_features)
+    known_pids = stage.pids if stage.has_truth else None
+    rows = gallery_rows(final_labels, known_pids, final_features)
+    fig = viz.cluster_gallery(stage.pictures("train").pixels, rows, known_pids)
     stage.save_figure(fig, "05_gallery")
     figures.append("05_gallery")
     display(fig)

@@ -1,6 +1,4 @@
-"""Every way to load weights: the bundled package, timm's hub, and files, also those of
-other codes.
-"""
+"""Every way to load weights: the bundled package, timm's hub, and files of many codes."""
 
 from __future__ import annotations
 
@@ -178,9 +176,7 @@ def _unpickle(path: Path) -> object:
 
 
 def _as_own(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict under our names: from DataParallel, Cluster Contrast's code, or our
-    training checkpoint.
-    """
+    """A state dict of another code, or our training checkpoint, under our names."""
     state = {key.removeprefix("module."): value for key, value in state.items()}
     if "base.0.weight" in state:
         return _from_cluster_contrast(state)

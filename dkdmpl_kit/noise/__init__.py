@@ -37,6 +37,7 @@ from dkdmpl_kit.noise.clusters import (
     kept_names,
     last_change,
 )
+from dkdmpl_kit.noise.gallery import GalleryRow, gallery_rows
 from dkdmpl_kit.noise.injection import NOISE_KINDS, NoisyLabels, inject_noise, noise_response
 from dkdmpl_kit.noise.quality import (
     LabelQuality,
@@ -67,6 +68,7 @@ __all__ = [
     "ClusterView",
     "ClusteringSummary",
     "Contingency",
+    "GalleryRow",
     "LabelChange",
     "LabelQuality",
     "LabelReport",
@@ -84,6 +86,7 @@ __all__ = [
     "clustering_summary",
     "contingency",
     "error_kinds",
+    "gallery_rows",
     "inject_noise",
     "kept_names",
     "label_change",

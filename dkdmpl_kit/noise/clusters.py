@@ -38,15 +38,15 @@ class ClusteringSummary:
 
     def __str__(self) -> str:
         parts = [
-            _count(self.n_clusters, "cluster"),
-            f"{_count(self.n_outliers, 'outlier')} ({self.outlier_fraction:.1%})",
+            count_of(self.n_clusters, "cluster"),
+            f"{count_of(self.n_outliers, 'outlier')} ({self.outlier_fraction:.1%})",
         ]
         if self.ari is not None:
             parts += [
                 f"ARI {self.ari:.3f}",
                 f"purity {self.purity:.1%}",
-                f"{_count(self.merged_clusters, 'cluster')} of several identities",
-                f"{_count(self.split_identities, 'identity', 'identities')} in several "
+                f"{count_of(self.merged_clusters, 'cluster')} of several identities",
+                f"{count_of(self.split_identities, 'identity', 'identities')} in several "
                 "clusters",
             ]
         if self.splits is not None:
@@ -54,7 +54,8 @@ class ClusteringSummary:
         return " · ".join(parts)
 
 
-def _count(n: int, one: str, many: str = "") -> str:
+def count_of(n: int, one: str, many: str = "") -> str:
+    """ "1 cluster", "2 clusters": a number with its noun, whose plural is `many`."""
     if n == 1:
         return f"{n:,} {one}"
     return f"{n:,} {many or one + 's'}"
@@ -147,7 +148,7 @@ class ClusterView:
     cameras: dict[int, int]
 
     def __str__(self) -> str:
-        parts = [f"Cluster {self.cluster}: {_count(len(self.members), 'picture')}"]
+        parts = [f"Cluster {self.cluster}: {count_of(len(self.members), 'picture')}"]
         if self.purity is not None:
             others = f", {self.n_identities} in all" if self.n_identities > 1 else ""
             parts.append(f"purity {self.purity:.0%} (identity {self.pid}{others})")

@@ -300,28 +300,3 @@ def label_rows(
             f"{len(names)} groups. {note}"
         )
     return rows, note
-
-
-def identity_marks(groups: Sequence[Any], pids: Any) -> list[tuple[list[str], list[str]]]:
-    """(colours, letters) for each group of indices: one letter an identity throughout,
-    A the most frequent of the first.
-
-    pids (N,), negative where unknown ("?"), or None: grey frames without a letter.
-    """
-    if pids is None:
-        return [([PALETTE["outlier"]] * len(group), [""] * len(group)) for group in groups]
-    pids = np.asarray(pids)
-    place = {}
-    for group in groups:
-        names, counts = np.unique(pids[group], return_counts=True)
-        for name in names[np.lexsort((names, -counts))].tolist():
-            if name >= 0:
-                place.setdefault(name, len(place))
-    look = {
-        pid: (CYCLE[at % len(CYCLE)], chr(ord("A") + at % 26)) for pid, at in place.items()
-    }
-    marks = []
-    for group in groups:
-        looks = [look.get(pid, (PALETTE["outlier"], "?")) for pid in pids[group].tolist()]
-        marks.append(([colour for colour, _ in looks], [letter for _, letter in looks]))
-    return marks

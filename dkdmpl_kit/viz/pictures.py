@@ -21,7 +21,6 @@ from dkdmpl_kit.viz.style import (
     CYCLE,
     PALETTE,
     UNKNOWN,
-    count,
     known,
     new_figure,
     same_length,
@@ -326,144 +325,67 @@ def _judgements(matches: Any, junk: Any, queries: int, top: int) -> np.ndarray |
     return kinds if junk is None else np.where(np.asarray(junk, bool), "junk", kinds)
 
 
-def _compactness(features: np.ndarray, members: np.ndarray) -> float:
-    """Mean similarity of a cluster's members to their normalised mean, -1 to 1."""
-    mean = features[members].mean(0)
-    return float((features[members] @ mean).mean() / max(float(np.linalg.norm(mean)), 1e-12))
+def identity_marks(groups: Sequence[Any], pids: Any) -> list[tuple[list[str], list[str]]]:
+    """(colours, letters) for each group of indices: one letter an identity throughout,
+    A the most frequent of the first.
 
-
-def _purity(pids: np.ndarray) -> float:
-    """Share of the most frequent identity among those known; 0 where none is."""
-    seen = pids[pids >= 0]
-    if not len(seen):
-        return 0.0
-    return float(np.unique(seen, return_counts=True)[1].max() / len(seen))
-
-
-def _order(
-    clusters: dict[Any, np.ndarray], pids: Any, features: Any
-) -> tuple[dict[Any, float], tuple[str, str], str]:
-    """A score a cluster, what its best and its worst are called, and the score's name."""
-    if pids is not None:
-        scores = {k: _purity(pids[m]) for k, m in clusters.items()}
-        return scores, ("purest", "most mixed"), "purity"
-    if features is not None:
-        scores = {k: _compactness(np.asarray(features), m) for k, m in clusters.items()}
-        return scores, ("most compact", "loosest"), "compactness"
-    scores = {k: float(len(m)) for k, m in clusters.items()}
-    return scores, ("largest", "smallest"), "size"
-
-
-def _gallery_rows(
-    labels: np.ndarray, pids: Any, features: Any, each: int
-) -> tuple[list[tuple[str, np.ndarray]], str]:
-    """Rows (name, members): best clusters, worst ones, outliers (named so); and by what
-    they were ordered.
+    pids (N,), negative where unknown ("?"), or None: grey frames without a letter.
     """
-    clusters = {
-        k: np.flatnonzero(labels == k) for k in np.unique(labels[labels >= 0]).tolist()
+    if pids is None:
+        return [([PALETTE["outlier"]] * len(group), [""] * len(group)) for group in groups]
+    pids = np.asarray(pids)
+    place = {}
+    for group in groups:
+        names, counts = np.unique(pids[group], return_counts=True)
+        for name in names[np.lexsort((names, -counts))].tolist():
+            if name >= 0:
+                place.setdefault(name, len(place))
+    look = {
+        pid: (CYCLE[at % len(CYCLE)], chr(ord("A") + at % 26)) for pid, at in place.items()
     }
-    score, heads, how = _order(clusters, pids, features)
-    ordered = sorted(clusters, key=lambda k: (-score[k], -len(clusters[k]), k))
-    best = ordered[:each] if len(ordered) > each else ordered[: (len(ordered) + 1) // 2]
-    rest = sorted(ordered[len(best) :], key=lambda k: (score[k], -len(clusters[k]), k))[:each]
-    rows = []
-    for head, k in [(heads[0], k) for k in best] + [(heads[1], k) for k in rest]:
-        name = f"{head}:\ncluster {k}\n{count(len(clusters[k]), 'picture')}"
-        if how != "size":
-            name += f"\n{how} {score[k]:.2f}"
-        if pids is not None:
-            known_pids = _by_frequency(pids[clusters[k]])
-            name += "\n" + count(len(known_pids), "identity", "identities")
-        rows.append((name, clusters[k]))
-    outliers = np.flatnonzero(labels < 0)
-    if outliers.size:
-        rows.append((f"outliers:\n{outliers.size} of {labels.size}\npictures", outliers))
-    return rows, how
+    marks = []
+    for group in groups:
+        looks = [look.get(pid, (PALETTE["outlier"], "?")) for pid in pids[group].tolist()]
+        marks.append(([colour for colour, _ in looks], [letter for _, letter in looks]))
+    return marks
 
 
 @styled
 def cluster_gallery(
-    pictures: Any,
-    labels: Any,
-    pids: Any = None,
-    *,
-    features: Any = None,
-    clusters_each: int = 2,
-    per_cluster: int = 10,
-    title: str | None = None,
+    pictures: Any, rows: Sequence[Any], pids: Any = None, *, title: str | None = None
 ) -> Figure:
-    """Thumbnails of the purest clusters, the most mixed ones, and the outliers; one
-    cluster a row.
+    """Thumbnails of chosen clusters and of the outliers, one a row.
 
-    labels (n,) with -1 for outliers. pids (n,) true identities (-1 unknown): frames in
-    one colour (and letter) an identity within the row, A the most frequent. Without
-    pids, clusters are ordered by compactness if `features` (n, d) are given, else by
-    size.
+    rows: those of `noise.gallery_rows`, each with .cluster (-1 the outliers), .text and
+    .images (indices). pids (N,) true identities, negative where unknown, or None: frames
+    in one colour and letter an identity within the row, A the most frequent.
     """
-    labels = np.asarray(labels)
     pids = known(pids)
-    same_length(pictures=pictures, labels=labels, pids=pids, features=features)
-    rows, how = _gallery_rows(labels, pids, features, clusters_each)
-    if (labels < 0).all():
+    same_length(pictures=pictures, pids=pids)
+    if all(row.cluster < 0 for row in rows):
         found = "No clusters: every picture is an outlier"
         note = "Raise eps or lower min_samples to get clusters."
     elif pids is None:
         found = "What the clustering put together"
-        note = f"{UNKNOWN}: clusters are ordered by {how}."
+        note = f"{UNKNOWN}."
     else:
         found = "What the clustering put together: frames show the true identity"
         note = (
             "Frame colour and letter: true identity within the row, A the most frequent, "
             "? unknown; outliers grey."
         )
-    chosen = [
-        _spread(members, None if pids is None else pids[members], per_cluster)
-        for _, members in rows
-    ]
     size = as_pictures(pictures, []).shape[1:3]
-    figure = sheet_figure(
-        max(len(rows), 1),
-        per_cluster,
-        size,
-        title=found if title is None else title,
-        note=note,
-        side=1.3,
-    )
+    columns = max((len(row.images) for row in rows), default=1)
+    title = found if title is None else title
+    figure = sheet_figure(max(len(rows), 1), columns, size, title=title, note=note, side=1.3)
     ax = figure.subplots()
     if not rows:
         say(ax, "No pictures to show.")
         return figure
-    cells = [as_pictures(pictures, members) for members in chosen]
-    mosaic(ax, cells, size, columns=per_cluster)
-    for r, ((name, members), few) in enumerate(zip(rows, chosen)):
-        name_row(ax, r, size, name)
-        framed = pids is not None and not name.startswith("outliers")
-        names = _by_frequency(pids[members]) if framed else []
-        for c, i in enumerate(few):
-            colour = PALETTE["outlier"]
-            mark = "?" if names else ""
-            if names and pids[i] in names:
-                place = names.index(pids[i])
-                colour = CYCLE[place % len(CYCLE)]
-                mark = chr(ord("A") + place % 26)
-            frame(ax, r, c, size, colour, mark)
+    mosaic(ax, [as_pictures(pictures, row.images) for row in rows], size)
+    for r, row in enumerate(rows):
+        name_row(ax, r, size, row.text)
+        [(colours, letters)] = identity_marks([row.images], None if row.cluster < 0 else pids)
+        for c in range(len(row.images)):
+            frame(ax, r, c, size, colours[c], letters[c])
     return figure
-
-
-def _by_frequency(pids: np.ndarray) -> list[int]:
-    """The known identities, the most frequent first."""
-    names, counts = np.unique(pids[pids >= 0], return_counts=True)
-    return names[np.lexsort((names, -counts))].tolist()
-
-
-def _spread(members: np.ndarray, pids: np.ndarray | None, limit: int) -> np.ndarray:
-    """`limit` members spread over the row's identities, the most frequent first: a fair
-    sample of a mixed cluster.
-    """
-    if pids is not None:
-        rank = {pid: place for place, pid in enumerate(_by_frequency(pids))}
-        ranks = [rank.get(pid, len(rank)) for pid in pids.tolist()]
-        members = members[np.argsort(ranks, kind="stable")]
-    places = np.linspace(0, len(members) - 1, min(limit, len(members)))
-    return members[np.unique(places.astype(int))]

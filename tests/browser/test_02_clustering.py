@@ -57,7 +57,8 @@ def test_another_colouring_repaints_the_map(explorer):
     before = canvas.screenshot()
     explorer.box.locator("select").select_option(label="camera")
     explorer.settled()
-    assert explorer.ask("one.colour.value") == "camera" and canvas.screenshot() != before
+    assert explorer.ask("one.colour.value") == "camera"
+    assert canvas.screenshot() != before
     explorer.box.locator("select").select_option(index=0)
 
 
@@ -122,7 +123,8 @@ def test_the_dark_theme_leaves_every_sentence_readable(notebook, explorer):
         )
         words = explorer.box.locator(".widget-html-content, .widget-label").all()
         contrasts = [one.evaluate(CONTRAST) for one in words if one.inner_text().strip()]
-        assert len(contrasts) > 5 and min(contrasts) > 4.5
+        assert len(contrasts) > 5
+        assert min(contrasts) > 4.5
         explorer.shot("dark")
     finally:
         notebook.page.evaluate(theme, "JupyterLab Light")

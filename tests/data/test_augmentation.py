@@ -18,9 +18,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 @pytest.fixture
 def batch() -> torch.Tensor:
-    """(200, 3, 32, 16): no black, no pixel of the erasing colour, no picture its own
-    mirror image.
-    """
+    """(200, 3, 32, 16): no black, no erasing colour, no picture its own mirror image."""
     return torch.randint(1, 100, (200, 3, 32, 16), generator=seeded(7), dtype=torch.uint8)
 
 

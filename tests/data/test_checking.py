@@ -1,6 +1,4 @@
-"""The check of a data set: what is counted, what is merely different, and what is
-broken.
-"""
+"""The check of a data set: what is counted, what differs, and what is broken."""
 
 from __future__ import annotations
 

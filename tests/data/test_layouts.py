@@ -1,6 +1,4 @@
-"""Readers: each layout written from tiny pictures, and everything that can be wrong
-with a folder.
-"""
+"""Readers: each layout from tiny pictures, and all that can be wrong with a folder."""
 
 from __future__ import annotations
 

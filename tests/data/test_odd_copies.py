@@ -1,6 +1,4 @@
-"""Copies of data sets as they come: other line ends, other cases, a file too few or too
-many: read, or one sentence.
-"""
+"""Copies of data sets as they come: each is read, or refused in one sentence."""
 
 from __future__ import annotations
 

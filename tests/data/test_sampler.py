@@ -37,9 +37,7 @@ def batches(
 
 @st.composite
 def clusterings(draw):
-    """Labels with at least two clusters, gaps in their numbers and outliers; cameras
-    beside them.
-    """
+    """Labels of two clusters or more, with gaps and outliers, and their cameras."""
     labels = draw(st.lists(st.sampled_from([-1, 0, 1, 2, 5, 6, 9]), min_size=2, max_size=60))
     labels += [0, 9]
     camids = draw(st.lists(st.integers(0, 3), min_size=len(labels), max_size=len(labels)))

@@ -52,10 +52,8 @@ def verdict(capsys, test, answer) -> tuple[bool, str]:
 def test_a_right_number_array_or_tensor_passes_and_a_wrong_one_says_which_way(capsys):
     assert verdict(capsys, value(0.25), 0.25) == (True, "Exercise 1: right.")
     grad = torch.tensor([[1.0, -2.0]], requires_grad=True)
-    assert (
-        verdict(capsys, value(grad), [[1.0, -2.0]])[0]
-        and verdict(capsys, value([[1.0, -2.0]]), grad)[0]
-    )
+    assert verdict(capsys, value(grad), [[1.0, -2.0]])[0]
+    assert verdict(capsys, value([[1.0, -2.0]]), grad)[0]
     assert verdict(capsys, value(0.25), 0.3) == (
         False,
         "Exercise 1: not yet. Your answer: 0.3 is too large.",
@@ -68,16 +66,12 @@ def test_a_right_number_array_or_tensor_passes_and_a_wrong_one_says_which_way(ca
 
 
 def test_the_tolerance_is_relative_and_whole_numbers_must_be_equal(capsys):
-    assert (
-        verdict(capsys, value(1e-6), 1.0009e-6)[0]
-        and not verdict(capsys, value(1e-6), 1.01e-6)[0]
-    )
+    assert verdict(capsys, value(1e-6), 1.0009e-6)[0]
+    assert not verdict(capsys, value(1e-6), 1.01e-6)[0]
     assert "whole numbers are asked for" in verdict(capsys, value([3, 9]), [0.1, 0.3])[1]
     assert "it is one number; a list of 2 numbers" in verdict(capsys, value([3, 9]), 3)[1]
-    assert (
-        verdict(capsys, value([1000, 7]), [1000, 7])[0]
-        and not verdict(capsys, value([100000, 7]), [100001, 7])[0]
-    )
+    assert verdict(capsys, value([1000, 7]), [1000, 7])[0]
+    assert not verdict(capsys, value([100000, 7]), [100001, 7])[0]
     assert verdict(capsys, value([0.5, np.nan]), [0.5, np.nan])[0]
 
 
@@ -102,7 +96,8 @@ def test_a_common_mistake_gets_its_own_hint(capsys, answer, hint):
         mistakes={"you forgot the root.": [1.0, 4.0, 16.0]},
     )
     right, said = verdict(capsys, test, answer)
-    assert not right and hint in said
+    assert not right
+    assert hint in said
 
 
 def test_a_transposed_array_and_a_forgotten_mean_of_a_single_number_are_named(capsys):
@@ -122,7 +117,8 @@ def test_an_open_answer_one_that_breaks_the_test_and_one_that_data_cannot_answer
         "Exercise 1 is still open: set answer_1, and run this cell again.",
     )
     right, said = verdict(capsys, lambda answer: answer.upper(), 3)
-    assert not right and "could not be used (AttributeError" in said
+    assert not right
+    assert "could not be used (AttributeError" in said
     assert "cannot be checked on these pictures" in verdict(capsys, None, 3)[1]
     with pytest.raises(KitError, match="no exercise 4 here; there are: 1, 2"):
         exercises({1: None, 2: None})(4, 0)
@@ -133,7 +129,8 @@ def test_where_a_notebook_brings_its_solutions_a_wrong_or_open_one_raises_and_an
 ):
     monkeypatch.setenv(STRICT, "1")
     check = exercises({1: value(1.0), 2: None})
-    assert check(1, 1.0) and not check(2, None)
+    assert check(1, 1.0)
+    assert not check(2, None)
     for answer in (2.0, None):
         with pytest.raises(KitError, match="own solution does not pass: Exercise 1"):
             check(1, answer)
@@ -163,9 +160,8 @@ def test_each_solution_gives_its_answer_says_what_it_is_and_is_followed_by_its_c
         )
     assert len(tagged(cells, "solution")) == 3
     makers = [cell for cell in tagged(cells, "check") if "exercises(" in cell.source]
-    assert makers and all(
-        cell.metadata.get("jupyter", {}).get("source_hidden") for cell in makers
-    )
+    assert makers
+    assert all(cell.metadata.get("jupyter", {}).get("source_hidden") for cell in makers)
 
 
 def names(source: str, context: type) -> set[str]:
@@ -202,9 +198,8 @@ def test_a_learners_copy_tells_no_solution_and_no_cell_needs_what_only_a_solutio
         code = [
             line for line in solution.source.splitlines() if line and not line.startswith("#")
         ]
-        assert not set(code) & set(stub.source.splitlines()) and stub.source.startswith(
-            "# answer_"
-        )
+        assert not set(code) & set(stub.source.splitlines())
+        assert stub.source.startswith("# answer_")
 
 
 def test_the_learners_folder_has_working_links_and_no_guide_and_keeps_what_somebody_worked_in(
@@ -328,22 +323,16 @@ def test_slides_open_without_a_network_and_hold_formulas_pictures_and_a_section_
     nbformat.write(executed(), tmp_path / "out" / "notebooks" / "01_talk.ipynb")
     [page] = write_slides("all", tmp_path, tmp_path / "out")
     html = page.read_text()
-    assert (
-        page.name == "01_talk.slides.html"
-        and loads(html) == []
-        and "src=" not in re.sub('src="data:', "", html)
-    )
+    assert page.name == "01_talk.slides.html"
+    assert loads(html) == []
+    assert "src=" not in re.sub('src="data:', "", html)
     body = html[html.index("<body") :]
-    assert (
-        body.count("<section>") == 6 == body.count("</section>")
-        and "default-src" in html
-        and "<math" in html
-    )
-    assert (
-        "lesson" in body
-        and "secret" not in body
-        and "hidden" not in body.split("</style>", 1)[1].split("<nav>")[0]
-    )
+    assert body.count("<section>") == 6 == body.count("</section>")
+    assert "default-src" in html
+    assert "<math" in html
+    assert "lesson" in body
+    assert "secret" not in body
+    assert "hidden" not in body.split("</style>", 1)[1].split("<nav>")[0]
     assert 'href="course/glossary.html#outlier"' in html
 
 
@@ -393,10 +382,8 @@ def test_the_finder_of_dead_links_finds_a_missing_file_and_a_missing_anchor(tmp_
     (tmp_path / "page.md").write_text(
         "[1](there.md) [2](there.md#a-word) [3](gone.md) [4](there.md#gone)"
     )
-    assert (
-        unresolved(tmp_path / "page.md") == ["gone.md", "there.md#gone"]
-        and unresolved(tmp_path / "there.md") == []
-    )
+    assert unresolved(tmp_path / "page.md") == ["gone.md", "there.md#gone"]
+    assert unresolved(tmp_path / "there.md") == []
 
 
 def test_glossary_terms_are_sorted_in_lower_case_and_linked_from_notebooks():
@@ -405,7 +392,8 @@ def test_glossary_terms_are_sorted_in_lower_case_and_linked_from_notebooks():
         for line in (FOLDER / "course" / "glossary.md").read_text().splitlines()
         if line.startswith("## ")
     ]
-    assert terms == sorted(set(terms)) and len(terms) > 40
+    assert terms == sorted(set(terms))
+    assert len(terms) > 40
     assert all(re.fullmatch(r"[a-z-]+( [a-z-]+)*", term) for term in terms), (
         "one anchor in JupyterLab and elsewhere"
     )
@@ -460,11 +448,9 @@ def test_every_code_name_of_symbols_and_glossary_exists():
     )
     assert len(in_glossary) > 15
     assert [name for name in [*(m[1] for m in named), *in_glossary] if not exists(name)] == []
-    assert (
-        not exists("losses.no_such_loss")
-        and not exists("memory.ClusterMemory.nothing")
-        and not exists("nowhere.x")
-    )
+    assert not exists("losses.no_such_loss")
+    assert not exists("memory.ClusterMemory.nothing")
+    assert not exists("nowhere.x")
 
 
 def test_the_guide_plans_what_there_is_and_its_three_hours_add_up():
@@ -483,23 +469,20 @@ def test_the_guide_plans_what_there_is_and_its_three_hours_add_up():
             (int(a), int(b))
             for a, b in re.findall(r"^\| (\d+)-(\d+) \|", part.split("\n## ")[0], re.M)
         ]
-        assert (
-            spans[0][0] == 0
-            and spans[-1][1] == minutes
-            and all(a[1] == b[0] for a, b in zip(spans, spans[1:]))
-        )
+        assert spans[0][0] == 0
+        assert spans[-1][1] == minutes
+        assert all(a[1] == b[0] for a, b in zip(spans, spans[1:]))
 
 
 def test_pages_of_the_course_are_written_beside_the_pages_of_notebooks(tmp_path):
     export_course(FOLDER, tmp_path)
     glossary = (tmp_path / "course" / "glossary.html").read_text()
-    assert (
-        'id="pseudo-label"' in glossary
-        and loads(glossary) == []
-        and 'href="symbols.html"' in glossary
-    )
+    assert 'id="pseudo-label"' in glossary
+    assert loads(glossary) == []
+    assert 'href="symbols.html"' in glossary
     cell = nbformat.v4.new_markdown_cell("[a](course/glossary.md#outlier) [b](other.md)")
     page = export_html(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "x.ipynb")
-    assert 'href="course/glossary.html#outlier"' in page and 'href="other.md"' in page
+    assert 'href="course/glossary.html#outlier"' in page
+    assert 'href="other.md"' in page
     export_course(tmp_path, tmp_path / "none")
     assert not (tmp_path / "none").exists()

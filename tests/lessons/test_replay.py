@@ -35,7 +35,8 @@ def test_epochs_come_back_as_saved_with_rows_of_norm_one(tmp_path):
         0,
         1,
         2,
-    ] and load_history(tmp_path / "none") == []
+    ]
+    assert load_history(tmp_path / "none") == []
 
 
 def test_damaged_files_are_one_sentence(tmp_path):
@@ -51,12 +52,14 @@ def test_damaged_files_are_one_sentence(tmp_path):
 def test_a_replay_reads_what_has_come_since(tmp_path, flat):
     add_epoch(tmp_path, 0, PIDS)
     replay = opened(tmp_path)
-    assert len(replay) == 1 and replay.refresh() == 0 and replay.bands.shape == (1, 24)
+    assert len(replay) == 1
+    assert replay.refresh() == 0
+    assert replay.bands.shape == (1, 24)
     add_epoch(tmp_path, 1, PIDS)
     add_epoch(tmp_path, 2, PIDS)
-    assert (
-        replay.refresh() == 2 and replay.bands.shape == (3, 24) and len(replay.history) == 3
-    )
+    assert replay.refresh() == 2
+    assert replay.bands.shape == (3, 24)
+    assert len(replay.history) == 3
 
 
 def test_each_map_is_made_once_from_the_one_before(tmp_path, flat):
@@ -68,8 +71,10 @@ def test_each_map_is_made_once_from_the_one_before(tmp_path, flat):
 
 def test_many_pictures_are_thinned_in_the_map_alone_and_it_is_said(tmp_path, flat):
     replay = opened(small_run(tmp_path), pids=PIDS, max_points=10)
-    assert replay.layout(0).shape == (10, 2) and replay.bands.shape == (3, 24)
-    assert "10 of 24 pictures" in replay.remark() and opened(tmp_path).remark() == ""
+    assert replay.layout(0).shape == (10, 2)
+    assert replay.bands.shape == (3, 24)
+    assert "10 of 24 pictures" in replay.remark()
+    assert opened(tmp_path).remark() == ""
     for colour in ("chosen", "error", "identity"):
         figure = replay.frame(1, colour)
         assert sum(len(c.get_offsets()) for c in figure.axes[0].collections) == 10
@@ -102,7 +107,8 @@ def test_the_title_and_the_table_hold_the_records(tmp_path):
 
 def test_without_features_there_are_flows_and_records_but_no_map(tmp_path):
     replay = opened(small_run(tmp_path, features=False), pids=PIDS)
-    assert replay.layout(0) is None and replay.records(0.05) == replay.history
+    assert replay.layout(0) is None
+    assert replay.records(0.05) == replay.history
     assert "kept no" in replay.frame(0).axes[0].texts[0].get_text()
     assert replay.flows().axes[0].patches
     with pytest.raises(KitError, match="kept no features"):
@@ -131,7 +137,9 @@ def test_folders_that_hold_no_run_and_epochs_that_do_not_fit_are_refused(tmp_pat
 def test_a_gif_has_every_epoch_the_ways_between_and_the_kits_colours(tmp_path, flat):
     replay = opened(small_run(tmp_path))
     with Image.open(save_gif(replay, tmp_path / "run.gif", between=2)) as gif:
-        assert gif.n_frames == 3 + 2 * 2 and gif.size[0] == 600 and gif.info["loop"] == 0
+        assert gif.n_frames == 3 + 2 * 2
+        assert gif.size[0] == 600
+        assert gif.info["loop"] == 0
         times = []
         for k in range(gif.n_frames):
             gif.seek(k)
@@ -150,15 +158,15 @@ def test_the_command_writes_a_gif_and_a_strip_and_refuses_what_it_cannot(
         main(["player", str(run), "--out", str(tmp_path / "a.gif"), str(tmp_path / "b.png")])
         == 0
     )
-    assert (tmp_path / "a.gif").stat().st_size > 1000 and Image.open(tmp_path / "b.png").size[
-        0
-    ] > 500
+    assert (tmp_path / "a.gif").stat().st_size > 1000
+    assert Image.open(tmp_path / "b.png").size[0] > 500
     for argv, words in (
         (["player", str(tmp_path / "no"), "--out", "a.gif"], "no run folder"),
         (["player", str(run), "--out", "a.jpg"], "a.jpg must end in"),
         (["player", str(run), "--top", "0", "--out", "a.gif"], "at least one"),
     ):
-        assert main(argv) == 2 and words in capsys.readouterr().err
+        assert main(argv) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_the_teachers_line_by_hand():
@@ -171,22 +179,17 @@ def test_the_teachers_line_by_hand():
     e = [1 / (1 + np.exp((x[1] - x @ centre) / tau)) for x in v]  # mass on cluster 0
     mass = np.mean([e[0], e[1], 1 - e[2], 1 - e[3], 1 - e[4]])
     found = teacher_line(labels, v, pids, tau)
-    assert np.isclose(found["hard_accuracy"], 0.8) and np.isclose(
-        found["teacher_mass"], mass, atol=1e-6
-    )
-    assert (
-        teacher_line(np.zeros(5, int), v, pids, tau) == {}
-        and teacher_line(np.full(5, -1), v, pids, tau) == {}
-    )
+    assert np.isclose(found["hard_accuracy"], 0.8)
+    assert np.isclose(found["teacher_mass"], mass, atol=1e-6)
+    assert teacher_line(np.zeros(5, int), v, pids, tau) == {}
+    assert teacher_line(np.full(5, -1), v, pids, tau) == {}
 
 
 def test_records_carry_the_teachers_line_where_everybody_is_known(tmp_path):
     records = opened(small_run(tmp_path), pids=PIDS).records(0.05)
-    assert (
-        records[2]["hard_accuracy"] == 1
-        and 0.9 < records[2]["teacher_mass"] <= 1
-        and records[2]["ari"] == 1
-    )
+    assert records[2]["hard_accuracy"] == 1
+    assert 0.9 < records[2]["teacher_mass"] <= 1
+    assert records[2]["ari"] == 1
     partly = np.where(np.arange(24) == 0, -1, PIDS)
     assert "hard_accuracy" not in opened(tmp_path, pids=partly).records(0.05)[2]
 
@@ -196,10 +199,9 @@ def test_the_hardest_pictures_lie_nearest_to_another_cluster():
     labels = PIDS.copy()
     labels[[3, 20]] = [2, -1]  # a wrong label, and an outlier
     worst, scores = hardest(labels, features, 5)
-    assert (
-        worst[0] == 3 and scores[0] < 0 and 20 not in worst and (np.diff(scores) >= 0).all()
-    )
-    assert (
-        len(hardest(labels, features, 99)[0]) == 23
-        and len(hardest(np.full(24, -1), features, 5)[0]) == 0
-    )
+    assert worst[0] == 3
+    assert scores[0] < 0
+    assert 20 not in worst
+    assert (np.diff(scores) >= 0).all()
+    assert len(hardest(labels, features, 99)[0]) == 23
+    assert len(hardest(np.full(24, -1), features, 5)[0]) == 0

@@ -38,7 +38,8 @@ def test_the_warm_start_reads_the_finished_run_again_and_gives_the_same_features
     encoder, again, labels = stage(out_dir).warm_start()
     np.testing.assert_array_equal(features, again)
     np.testing.assert_array_equal(pseudo.labels, labels.labels)
-    assert pseudo.n_clusters >= 2 and features.shape == (len(pseudo.labels), encoder.dim)
+    assert pseudo.n_clusters >= 2
+    assert features.shape == (len(pseudo.labels), encoder.dim)
     assert (out_dir / "runs" / "warm-seed0" / "result.json").stat().st_mtime_ns == record
 
 
@@ -48,17 +49,15 @@ def test_the_warm_start_says_that_k_means_stands_in_where_every_picture_is_an_ou
     _, features, pseudo = stage(tmp_path, "eps=0.0001 min_samples=40").warm_start()
     assert "k-means stands in" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()  # nothing was trained
-    assert (
-        pseudo.method == "kmeans" and pseudo.n_clusters >= 2 and pseudo.outlier_fraction == 0
-    )
-    assert sorted(set(pseudo.labels)) == list(range(pseudo.n_clusters)) and len(
-        pseudo.labels
-    ) == len(features)
+    assert pseudo.method == "kmeans"
+    assert pseudo.n_clusters >= 2
+    assert pseudo.outlier_fraction == 0
+    assert sorted(set(pseudo.labels)) == list(range(pseudo.n_clusters))
+    assert len(pseudo.labels) == len(features)
 
 
 def test_metrics_name_their_figures_by_the_paths_that_the_report_reads(out_dir):
     path = stage(out_dir).write_metrics({"answer": 1.0}, figures=["03_batch"])
     content = read_json(path)
-    assert content["figures"] == ["figures/03_batch.png"] and content["metrics"] == {
-        "answer": 1.0
-    }
+    assert content["figures"] == ["figures/03_batch.png"]
+    assert content["metrics"] == {"answer": 1.0}

@@ -1,6 +1,4 @@
-"""Activation maps: they add up to the similarity, and they point at what makes two
-pictures alike.
-"""
+"""Activation maps: they add up to the similarity, and point at what is alike."""
 
 from __future__ import annotations
 
@@ -69,9 +67,7 @@ def test_a_feature_too_few_is_one_sentence(encoder):
 
 
 class Corner(torch.nn.Module):
-    """A stand-in that looks at the upper left 8 x 8 pixels alone: its feature is their
-    mean, as an angle.
-    """
+    """A stand-in whose feature is the mean of the upper left 8 x 8 pixels, as an angle."""
 
     def __init__(self):
         super().__init__()

@@ -1,6 +1,4 @@
-"""Batch norm over groups and over processes: equal to what one process with a plain
-batch norm computes.
-"""
+"""Batch norm over groups and processes: as one process with a plain one computes it."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ dist.destroy_process_group()
 
 
 def net():
-    """Two kinds of batch norm, weights that no two channels share, statistics that have
-    moved.
-    """
+    """Two kinds of batch norm; no two channels share weights; statistics have moved."""
     generator = torch.Generator().manual_seed(1)
     made = nn.Sequential(
         nn.Conv2d(3, 6, 3),
@@ -61,9 +57,7 @@ def inputs(count=16):
 
 
 def step(model, batches):
-    """Outputs, gradients of inputs and parameters, and the state after one step's
-    forward and backward passes.
-    """
+    """Outputs, gradients and the state after one step's forward and backward passes."""
     leaves = [batch.clone().requires_grad_() for batch in batches]
     outputs = [model(leaf) for leaf in leaves]
     weights = torch.arange(1.0, 6)
@@ -80,9 +74,7 @@ def step(model, batches):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """What two processes computed: [rank 0, rank 1], each {"sync": step, "groups":
-    step}.
-    """
+    """What two processes computed: [rank 0, rank 1], each {"sync": step, "groups": step}."""
     folder = tmp_path_factory.mktemp("gloo")
     command = [sys.executable, "-c", WORKER, str(Path(__file__).parent)]
     workers = [
@@ -99,9 +91,7 @@ def two(tmp_path_factory):
 
 
 def assert_equal_steps(ranks, whole):
-    """Two processes' rows joined, their parameters' gradients added, and each one's
-    state, against one process.
-    """
+    """Rows joined, gradients added, and each one's state, against one process."""
     for key in ("y", "dx"):
         torch.testing.assert_close(
             torch.cat([rank[key] for rank in ranks]), whole[key], rtol=1e-5, atol=1e-5
@@ -119,9 +109,7 @@ def assert_equal_steps(ranks, whole):
 
 
 def naive_groups(module, x, samples):
-    """Each group's own normalisation, one channel after the other, and the running
-    statistics after one step.
-    """
+    """Each group's own normalisation, and the running statistics after one step."""
     out = torch.empty_like(x)
     means = []
     variances = []

@@ -1,6 +1,4 @@
-"""IBN-a ResNets: equal to a plain writing of the published architecture, fed by the
-published checkpoint's names.
-"""
+"""IBN-a ResNets: equal to a plain writing of the published architecture."""
 
 from __future__ import annotations
 
@@ -16,9 +14,7 @@ from dkdmpl_kit.models.ibn import IBN_BACKBONES, InstanceBatchNorm, ibn_resnet
 
 
 def published_state(seed=0):
-    """A state dict as the authors' file has it: torchvision's ResNet-50, its bn1 of
-    layers 1-3 split into IN and BN.
-    """
+    """As the authors' file: ResNet-50, bn1 of layers 1-3 split into IN and BN."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for name, tensor in resnet50().state_dict().items():
@@ -40,9 +36,7 @@ def published_state(seed=0):
 
 
 def naive_map(state, x, *, training):
-    """The published forward pass in plain functions: stem, four layers of bottlenecks,
-    last stride 1; (B, 2048, h, w).
-    """
+    """The published forward pass in plain functions, last stride 1: (B, 2048, h, w)."""
 
     def norm(name, y):
         mean = state[f"{name}.running_mean"].clone()

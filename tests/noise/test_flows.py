@@ -60,10 +60,8 @@ def test_partners_in_exchange_stand_side_by_side():
         [0] * 6 + [3] * 4 + [1] * 7 + [2] * 3 + [2] * 10 + [3] * 10
     )  # 0 gives to 3, 1 gives to 2
     order = choose_tracks(np.stack([one, two]), 4).tolist()
-    assert (
-        abs(order.index(0) - order.index(3)) == 1
-        and abs(order.index(1) - order.index(2)) == 1
-    )
+    assert abs(order.index(0) - order.index(3)) == 1
+    assert abs(order.index(1) - order.index(2)) == 1
 
 
 def test_bands_fold_the_rest_and_keep_outliers_apart():

@@ -31,8 +31,17 @@ def injected(rate, kind, seed=0):
     )
 
 
-@pytest.mark.parametrize("kind", NOISE_KINDS)
-@pytest.mark.parametrize("rate", [0, 0.1, 0.37, 0.6])
+@pytest.mark.parametrize(
+    ("kind", "rate"),
+    [
+        ("symmetric", 0),
+        ("symmetric", 0.1),
+        ("look_alike", 0.37),
+        ("camera_split", 0.1),
+        ("camera_split", 0.6),
+        ("outlier", 0.37),
+    ],
+)
 def test_exactly_the_rate_is_changed_and_the_mask_says_which(kind, rate):
     before = LABELS.copy()
     noisy = injected(rate, kind)
@@ -49,9 +58,8 @@ def test_a_seed_repeats_and_a_higher_rate_keeps_what_a_lower_one_changed(kind):
         injected(0.5, kind),
         injected(0.2, kind, seed=1),
     )
-    assert np.array_equal(low.labels, again.labels) and not np.array_equal(
-        low.labels, other.labels
-    )
+    assert np.array_equal(low.labels, again.labels)
+    assert not np.array_equal(low.labels, other.labels)
     assert np.array_equal(high.labels[low.changed], low.labels[low.changed])
 
 
@@ -100,7 +108,8 @@ def test_a_camera_split_gives_groups_labels_of_their_own():
         True,
         True,
     ]  # the largest group stays
-    assert noisy.labels.min() >= 0 and len(set(noisy.labels[noisy.changed])) == 3
+    assert noisy.labels.min() >= 0
+    assert len(set(noisy.labels[noisy.changed])) == 3
     assert set(noisy.labels[noisy.changed]).isdisjoint(labels)
 
 
@@ -109,7 +118,8 @@ def test_the_wrong_share_after_a_camera_split_is_the_rate(rate):
     noisy = injected(rate, "camera_split")
     report = label_report(noisy.labels, LABELS)
     assert report.wrong_share == pytest.approx(noisy.changed.mean())
-    assert report.pair_precision == 1 and report.merged_clusters == 0
+    assert report.pair_precision == 1
+    assert report.merged_clusters == 0
     groups = {
         label: set(zip(LABELS[noisy.labels == label], CAMIDS[noisy.labels == label]))
         for label in set(noisy.labels[noisy.changed])

@@ -107,9 +107,8 @@ def test_silhouette_worked_by_hand():
     a, b = 1 - 1.8 / np.hypot(1.8, 0.6), 1.0
     c, d = 1 - (0.8 * 1.8 + 0.6 * 0.6) / np.hypot(1.8, 0.6), 1 - 0.6
     s = centroid_silhouette(features, [0, 0, 1, 1, -1])
-    assert s[:4] == pytest.approx([(b - a) / b, (d - c) / d, 1, 1], abs=1e-5) and np.isnan(
-        s[4]
-    )
+    assert s[:4] == pytest.approx([(b - a) / b, (d - c) / d, 1, 1], abs=1e-5)
+    assert np.isnan(s[4])
 
 
 def test_silhouette_equals_the_naive_loop_over_more_than_one_block(monkeypatch):
@@ -122,7 +121,8 @@ def test_silhouette_equals_the_naive_loop_over_more_than_one_block(monkeypatch):
         naive.centroid_silhouette(features.tolist(), labels.tolist(), i)
         for i in np.flatnonzero(labels >= 0)
     ]
-    assert s[labels >= 0] == pytest.approx(expected, abs=1e-5) and s[3] == 0
+    assert s[labels >= 0] == pytest.approx(expected, abs=1e-5)
+    assert s[3] == 0
     assert np.isnan(s[labels < 0]).all()
     assert s[labels >= 0].min() < 0 < s.max(initial=0, where=labels >= 0)
 
@@ -138,9 +138,8 @@ def test_silhouette_of_one_cluster_or_none():
 def test_self_confidence_is_the_probability_of_the_given_label():
     # Northcutt et al. 2021: of p(y = k; x) the entry of the label that is given
     p = [[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.2, 0.5, 0.3]]
-    assert self_confidence(p, [0, 1, -1])[:2].tolist() == [0.7, 0.3] and np.isnan(
-        self_confidence(p, [0, 1, -1])[2]
-    )
+    assert self_confidence(p, [0, 1, -1])[:2].tolist() == [0.7, 0.3]
+    assert np.isnan(self_confidence(p, [0, 1, -1])[2])
     with pytest.raises(KitError, match="label 3 has no column"):
         self_confidence(p, [0, 1, 3])
     with pytest.raises(KitError, match="2"):
@@ -160,9 +159,8 @@ def test_auroc_worked_by_hand_and_by_pairs():
 
 
 def test_auroc_says_nothing_without_both_kinds():
-    assert (
-        auroc([0.1, 0.2], [False, False]) is None and auroc([0.1, 0.2], [True, True]) is None
-    )
+    assert auroc([0.1, 0.2], [False, False]) is None
+    assert auroc([0.1, 0.2], [True, True]) is None
     assert auroc([0.1, np.nan], [False, True]) is None
     with pytest.raises(KitError, match="same length"):
         auroc([0.1], [True, False])
@@ -231,7 +229,8 @@ def test_the_score_and_each_part_find_wrong_labels():
 def test_the_score_takes_what_there_is():
     labels, _, features, indices, _ = noisy_world()
     alone = label_quality(labels, features=features)
-    assert alone.agreement is None and alone.purity_nearby is None
+    assert alone.agreement is None
+    assert alone.purity_nearby is None
     seen = labels >= 0
     assert np.array_equal(
         np.argsort(alone.score[seen], kind="stable"),

@@ -40,7 +40,9 @@ def test_an_outlier_of_a_known_person_has_only_siblings():
 
 def test_a_teacher_that_is_sure_has_no_lift_and_the_unknown_are_not_counted():
     sure = soft_label_mass(np.eye(3)[[0, 2]], np.array([0, 4]), LABELS, PIDS)
-    assert sure.sibling_lift is None and sure.own == 1 and sure.siblings == 0
+    assert sure.sibling_lift is None
+    assert sure.own == 1
+    assert sure.siblings == 0
     assert soft_label_mass(np.eye(3)[[0]], np.array([0]), LABELS, np.full(8, -1)) is None
     assert soft_label_mass(np.eye(3)[[0]], np.array([6]), LABELS, PIDS) is None
 

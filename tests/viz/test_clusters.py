@@ -17,11 +17,11 @@ from dkdmpl_kit.viz.clusters import (
     COLOURINGS,
     MAP_COLOURS,
     MAP_SENTENCE,
-    identity_marks,
     label_rows,
     thinned,
 )
 from dkdmpl_kit.viz.maps import ERROR_LOOK
+from dkdmpl_kit.viz.pictures import identity_marks
 from dkdmpl_kit.viz.style import CYCLE, PALETTE
 
 
@@ -67,7 +67,8 @@ def test_kinds_of_error_wear_the_colours_of_the_other_maps():
     kinds = np.array(["right", "merged", "split", "outlier", "unknown", "right"])
     assert colours("error", kinds) == [PALETTE[ERROR_LOOK[kind][0]] for kind in kinds]
     legend = dict(map(reversed, viz.map_colours("error", kinds)[1]))
-    assert legend["right (33%)"] == PALETTE["right"] and len(legend) == 5
+    assert legend["right (33%)"] == PALETTE["right"]
+    assert len(legend) == 5
     assert [text for _, text in viz.map_colours("outlier", [4, -1, -1])[1]] == [
         "clustered (1)",
         "outlier (2)",
@@ -108,11 +109,9 @@ def test_the_paper_map_has_the_live_maps_colours_its_numbers_and_the_sentence():
         }
         assert ax.get_title(loc="left") == COLOURINGS[kind]
     note = figure.get_supxlabel().replace("\n", " ")
-    assert (
-        note.startswith("8 clusters. ")
-        and MAP_SENTENCE in note
-        and "repeat with another shape" in note
-    )
+    assert note.startswith("8 clusters. ")
+    assert MAP_SENTENCE in note
+    assert "repeat with another shape" in note
 
 
 def test_the_paper_map_says_what_is_unknown_and_what_is_left_out():
@@ -132,11 +131,9 @@ def test_the_paper_map_says_what_is_unknown_and_what_is_left_out():
 def test_thinning_keeps_all_of_a_few_and_a_sorted_sample_of_many():
     np.testing.assert_array_equal(thinned(5, 5), np.arange(5))
     few = thinned(1000, 100)
-    assert (
-        len(few) == len(set(few.tolist())) == 100
-        and (np.diff(few) > 0).all()
-        and few.max() < 1000
-    )
+    assert len(few) == len(set(few.tolist())) == 100
+    assert (np.diff(few) > 0).all()
+    assert few.max() < 1000
     assert 400 < few.mean() < 600
     np.testing.assert_array_equal(few, thinned(1000, 100))
 
@@ -160,14 +157,13 @@ def test_rows_show_their_pictures_names_and_marks_up_to_the_columns():
     ]
     ax = viz.picture_rows(rows, title="Rows", columns=2).axes[0]
     canvas = ax.images[0].get_array()
-    assert {10, 20, 40} <= set(np.unique(canvas)) and 30 not in canvas
+    assert {10, 20, 40} <= set(np.unique(canvas))
+    assert 30 not in canvas
     texts = [text.get_text() for text in ax.texts]
-    assert (
-        "first" in texts
-        and "second" in texts
-        and {"a", "b"} <= set(texts)
-        and "c" not in texts
-    )
+    assert "first" in texts
+    assert "second" in texts
+    assert {"a", "b"} <= set(texts)
+    assert "c" not in texts
     assert [to_hex(p.get_edgecolor()) for p in ax.patches] == ["#ff0000"] * 2 + [
         PALETTE["outlier"].lower()
     ]
@@ -177,9 +173,8 @@ def test_a_picture_that_cannot_be_read_leaves_a_marked_place():
     ax = viz.picture_rows(
         [{"name": "row", "pictures": [None, picture(10)], "marks": "ab"}], title=""
     ).axes[0]
-    assert {"gone", "b"} <= {text.get_text() for text in ax.texts} and 225 in ax.images[
-        0
-    ].get_array()
+    assert {"gone", "b"} <= {text.get_text() for text in ax.texts}
+    assert 225 in ax.images[0].get_array()
     for rows in (
         [],
         [{"name": "row", "pictures": [None]}],
@@ -200,18 +195,17 @@ def test_a_selection_is_sorted_by_cluster_and_says_what_it_leaves_out():
         "cluster 5\n2 selected",
     ]
     np.testing.assert_array_equal(rows[1]["indices"], [0, 1])
-    assert rows[1]["marks"] == ["✓", "M"] and rows[1]["colours"] == [
+    assert rows[1]["marks"] == ["✓", "M"]
+    assert rows[1]["colours"] == [
         PALETTE["right"],
         PALETTE["merged"],
     ]
     assert note.startswith("Shown are 6 of 9 pictures, from 3 of 3 groups. ")
     rows, note = label_rows([9, 3], labels, max_rows=1)
-    assert (
-        len(rows) == 1
-        and "from 1 of 2 groups" in note
-        and "not known" in note
-        and "marks" not in rows[0]
-    )
+    assert len(rows) == 1
+    assert "from 1 of 2 groups" in note
+    assert "not known" in note
+    assert "marks" not in rows[0]
     assert label_rows([], labels)[0] == []
     with pytest.raises(KitError, match="outside the 10 pictures"):
         label_rows([10], labels)
@@ -220,6 +214,7 @@ def test_a_selection_is_sorted_by_cluster_and_says_what_it_leaves_out():
 def test_letters_name_an_identity_throughout_the_most_frequent_of_the_first_group_a():
     pids = np.array([7, 3, 7, 3, 3, 1, -1])
     (first, letters), (_, below) = identity_marks([[0, 1, 2], [3, 5, 6]], pids)
-    assert letters == ["A", "B", "A"] and below == ["B", "C", "?"]
+    assert letters == ["A", "B", "A"]
+    assert below == ["B", "C", "?"]
     assert first == [CYCLE[0], CYCLE[1], CYCLE[0]]
     assert identity_marks([[0]], None) == [([PALETTE["outlier"]], [""])]

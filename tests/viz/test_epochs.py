@@ -21,7 +21,8 @@ BANDS = np.stack([np.arange(30) % 4, np.arange(30) % 4, np.full(30, 3)])
 def test_a_frame_shows_chosen_clusters_with_their_letters_and_marks_the_epoch():
     figure = viz.epoch_frame(XY, BANDS, 2, 1, title="Epoch 1", limits=(-9, 9, -5, 5))
     left, right = figure.axes
-    assert [text.get_text() for text in left.texts] == ["A", "B"] and left.get_xlim() == (
+    assert [text.get_text() for text in left.texts] == ["A", "B"]
+    assert left.get_xlim() == (
         -9,
         9,
     )
@@ -84,21 +85,16 @@ def test_live_curves_draw_what_is_there_and_say_what_is_not():
         for k in range(2)
     ]
     axes = viz.live_curves(history, identities=6, why={"ari": "nobody knows"}).axes
-    assert axes[0].lines[0].get_ydata().tolist() == [3.0, 2.0] and axes[1].lines[
-        0
-    ].get_xdata().tolist() == [1]
+    assert axes[0].lines[0].get_ydata().tolist() == [3.0, 2.0]
+    assert axes[1].lines[0].get_xdata().tolist() == [1]
     assert axes[2].texts[0].get_text() == "nobody knows"
-    assert (
-        axes[3].lines[0].get_ydata().tolist() == [5, 6]
-        and axes[3].lines[1].get_ydata()[0] == 6
-    )
+    assert axes[3].lines[0].get_ydata().tolist() == [5, 6]
+    assert axes[3].lines[1].get_ydata()[0] == 6
     np.testing.assert_allclose(
         axes[5].lines[0].get_ydata(), [-0.1, 0.1]
     )  # the teacher passes in the second epoch
-    assert (
-        axes[5].lines[1].get_label() == "break-even"
-        and axes[0].get_xlim() == axes[1].get_xlim()
-    )
+    assert axes[5].lines[1].get_label() == "break-even"
+    assert axes[0].get_xlim() == axes[1].get_xlim()
     assert all(
         "No epoch is done yet." in ax.texts[0].get_text() for ax in viz.live_curves([]).axes
     )
@@ -114,6 +110,7 @@ def test_hardest_pictures_are_framed_by_what_became_known():
         "✗",
     ]
     unknown = viz.hardest_pictures(pictures, [3, 0], [-0.5, 0.25])
-    assert len(unknown.axes[0].patches) == 0 and "not known" in unknown.get_supxlabel()
+    assert len(unknown.axes[0].patches) == 0
+    assert "not known" in unknown.get_supxlabel()
     none = viz.hardest_pictures(pictures[:0], [], []).axes[0]
     assert "No clustered picture" in none.texts[0].get_text()

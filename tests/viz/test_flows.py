@@ -64,7 +64,8 @@ def test_ribbons_carry_the_counts_in_the_colour_of_where_they_come_from():
         for path in first[0].get_paths()
     ]
     assert sorted(abs(end) for end in ends) == [2, 2]  # cluster A splits in halves
-    assert len(first[1].get_paths()) == 0 and len(first[2].get_paths()) == 1
+    assert len(first[1].get_paths()) == 0
+    assert len(first[2].get_paths()) == 1
     assert np.allclose(
         first[2].get_facecolor()[0, :3], matplotlib_colour(PALETTE["light"])[:3]
     )
@@ -93,7 +94,8 @@ def test_without_clusters_a_sentence_stands_there(bands, n_chosen):
 
 def test_one_epoch_is_one_column():
     axes = viz.alluvial(BANDS[:1], 2).axes[0]
-    assert not strips(axes.figure) and axes.get_xlim() == (-0.5, 0.5)
+    assert not strips(axes.figure)
+    assert axes.get_xlim() == (-0.5, 0.5)
 
 
 def test_bands_that_do_not_fit_are_refused():

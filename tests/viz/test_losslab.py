@@ -33,9 +33,8 @@ def test_few_clusters_stand_in_their_order_and_the_hard_label_is_outlined():
     ax = drawn(label=2).axes[0]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "1", "2"]
     outline = [bar for bar in ax.patches if not bar.get_fill() and bar.get_height() == 1]
-    assert len(outline) == 1 and outline[0].get_x() + outline[
-        0
-    ].get_width() / 2 == pytest.approx(2)
+    assert len(outline) == 1
+    assert outline[0].get_x() + outline[0].get_width() / 2 == pytest.approx(2)
 
 
 def test_an_arrow_that_leaves_the_unit_range_stays_in_the_picture():
@@ -43,7 +42,9 @@ def test_an_arrow_that_leaves_the_unit_range_stays_in_the_picture():
     ax = viz.loss_lab(case.hard, case.views, case.losses, case.total, case.gradient).axes[0]
     ends = [a.xy[1] for a in ax.texts if getattr(a, "arrow_patch", None)]
     low, high = ax.get_ylim()
-    assert max(ends) > 1 and low <= min(ends) and max(ends) <= high
+    assert max(ends) > 1
+    assert low <= min(ends)
+    assert max(ends) <= high
 
 
 def test_views_without_q_or_of_one_cluster_are_refused():

@@ -24,13 +24,13 @@ def test_the_map_of_cameras_shows_rates_and_the_pairs_behind_them():
         [0, 1], [[1, 2], [2, 0]], [[2, 8], [8, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]
     )
     shown = figure.axes[0].images[0].get_array()
-    assert (
-        shown[0, 1] == 0.25
-        and shown[0, 0] == 0.5
-        and np.ma.getmaskarray(np.ma.masked_invalid(shown))[1, 1]
-    )
+    assert shown[0, 1] == 0.25
+    assert shown[0, 0] == 0.5
+    assert np.ma.getmaskarray(np.ma.masked_invalid(shown))[1, 1]
     words = texts(figure)
-    assert "25% of 8" in words and "no pair" in words and "No such pairs." in words
+    assert "25% of 8" in words
+    assert "no pair" in words
+    assert "No such pairs." in words
     with pytest.raises(KitError, match="cameras"):
         viz.camera_error_maps([0], *[np.ones((2, 2))] * 4)
 
@@ -57,16 +57,14 @@ def test_effects_stand_beside_one_on_a_log_axis_and_an_empty_kind_says_so():
         }
     )
     ax = figure.axes[0]
-    assert ax.get_xscale() == "log" and ax.lines[0].get_xdata()[0] == 1
-    assert ax.lines[1].get_xdata().tolist() == [4, 0.5] and ax.collections[0].get_segments()[
-        1
-    ][:, 0].tolist() == [0.25, 1.5]
+    assert ax.get_xscale() == "log"
+    assert ax.lines[0].get_xdata()[0] == 1
+    assert ax.lines[1].get_xdata().tolist() == [4, 0.5]
+    assert ax.collections[0].get_segments()[1][:, 0].tolist() == [0.25, 1.5]
     words = texts(figure)
-    assert (
-        "wrongly merged" in words
-        and "same view" in words
-        and "split: nothing to compare." in words
-    )
+    assert "wrongly merged" in words
+    assert "same view" in words
+    assert "split: nothing to compare." in words
     assert "No causes" in texts(viz.cause_effects({}))
     with pytest.raises(KitError, match="lengths differ"):
         viz.cause_effects({"merged": (("a",), [1, 2], [1], [1])})
@@ -97,7 +95,8 @@ def test_noise_curves_have_means_and_deviations_over_what_was_measured():
         0.7 + np.array([-1, 1]) * np.std([0.8, 0.6], ddof=1)
     )
     assert second.lines[0].get_xdata().tolist() == [0, 0.3, 0.6]
-    assert "DKD-MPL (2 seeds)" in texts(figure) and "+ GKD (1 seed)" in texts(figure)
+    assert "DKD-MPL (2 seeds)" in texts(figure)
+    assert "+ GKD (1 seed)" in texts(figure)
     assert "No results" in texts(viz.noise_curves([], {}))
     with pytest.raises(KitError, match="rates"):
         viz.noise_curves([0, 1], {"gkd": [1, 2, 3]})
@@ -119,14 +118,14 @@ def test_panels_of_noise_show_each_kind_with_its_gains_around_zero():
     top, other, bottom, last = figure.axes
     assert top.containers[0].lines[0].get_ydata().tolist() == pytest.approx([70, 60])
     line = bottom.containers[0].lines
-    assert line[0].get_xdata().tolist() == [0, 0.3] and line[
-        0
-    ].get_ydata().tolist() == pytest.approx([1, -10])
+    assert line[0].get_xdata().tolist() == [0, 0.3]
+    assert line[0].get_ydata().tolist() == pytest.approx([1, -10])
     assert line[2][0].get_segments()[1][:, 1] == pytest.approx([-12, -8])
     assert last.containers[0].lines[0].get_ydata().tolist() == pytest.approx(
         [1]
     )  # no noise belongs to every kind
-    assert bottom.lines[0].get_ydata() == [0, 0] and "camera split noise" in texts(figure)
+    assert bottom.lines[0].get_ydata() == [0, 0]
+    assert "camera split noise" in texts(figure)
     assert "No results" in texts(viz.noise_panels({}, []))
 
 
@@ -139,15 +138,19 @@ def test_margins_and_gains_stand_in_four_quarters_with_those_shaded_where_signs_
         (line.get_xdata().tolist(), line.get_ydata().tolist()) for line in ax.lines[:2]
     ] == [([0.2], [1]), ([-0.1], [-2])]
     corners = [path.get_extents() for area in ax.collections for path in area.get_paths()]
-    assert all((box.x0 >= 0) == (box.y0 >= 0) for box in corners) and len(corners) == 2
+    assert all((box.x0 >= 0) == (box.y0 >= 0) for box in corners)
+    assert len(corners) == 2
     words = texts(figure)
-    assert "after the first epoch" in words and "no noise" in words and "No pairs" in words
+    assert "after the first epoch" in words
+    assert "no noise" in words
+    assert "No pairs" in words
 
 
 def test_the_break_even_is_drawn_as_mass_against_accuracy_by_epoch():
     figure = viz.break_even_curve([0, 1], {"gkd": ([0.5, 0.6], [0.4, 0.7])})
     accuracy, mass = figure.axes[0].lines
-    assert accuracy.get_ydata().tolist() == [0.5, 0.6] and mass.get_ydata().tolist() == [
+    assert accuracy.get_ydata().tolist() == [0.5, 0.6]
+    assert mass.get_ydata().tolist() == [
         0.4,
         0.7,
     ]
@@ -170,17 +173,13 @@ def test_reliability_stands_bin_by_bin_with_larger_dots_for_more_pictures():
     )
     ax = figure.axes[0]
     dots = ax.collections[-1]
-    assert (
-        dots.get_offsets().tolist() == [[0.2, 0.1], [0.9, 0.8]]
-        and dots.get_sizes()[1] > dots.get_sizes()[0]
-    )
+    assert dots.get_offsets().tolist() == [[0.2, 0.1], [0.9, 0.8]]
+    assert dots.get_sizes()[1] > dots.get_sizes()[0]
     assert ax.collections[0].get_segments()[1].tolist() == [[0.9, 0.9], [0.9, 0.8]]
     words = texts(figure)
-    assert (
-        "epoch view (teacher) ECE 0.10" in words
-        and words.count("ECE") == 1
-        and "other" in words
-    )
+    assert "epoch view (teacher) ECE 0.10" in words
+    assert words.count("ECE") == 1
+    assert "other" in words
     assert "No views" in texts(viz.reliability_diagrams({}))
     with pytest.raises(KitError, match="lengths differ"):
         viz.reliability_diagrams({"e": ([0.2], [0.1, 0.8], [1, 3])})

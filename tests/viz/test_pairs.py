@@ -30,10 +30,8 @@ def test_a_bar_a_cause_with_its_count_share_and_odds():
     figure = viz.pair_cause_bars(TABLE, kind="split", note="few")
     assert [bar.get_width() for bar in figure.axes[0].patches] == [30, 10]
     assert words(figure) == ["  30 (75%) · true of 80% · odds ×3.1 (2.0 to 28)", "  10 (25%)"]
-    assert (
-        figure.get_supxlabel() == "few"
-        and "one identity in two clusters" in figure.get_suptitle()
-    )
+    assert figure.get_supxlabel() == "few"
+    assert "one identity in two clusters" in figure.get_suptitle()
     nothing = viz.pair_cause_bars(
         {name: [0] if name == "pairs" else [NAN] for name in TABLE}, kind="merged"
     )
@@ -48,14 +46,11 @@ def test_the_map_of_factors_has_a_cell_a_factor_and_kind_and_says_where_one_is_m
         }
     )
     drawn = figure.axes[0].images[0].get_array()
-    assert (
-        drawn[0, 0] == 2
-        and drawn[1, 1] == 0.5
-        and np.isnan(np.ma.filled(drawn, np.nan)[0, 1])
-    )
-    assert "odds ×20 60% of wrong, 10% of right pairs" in words(
-        figure
-    ) and "the same in all pairs" in words(figure)
+    assert drawn[0, 0] == 2
+    assert drawn[1, 1] == 0.5
+    assert np.isnan(np.ma.filled(drawn, np.nan)[0, 1])
+    assert "odds ×20 60% of wrong, 10% of right pairs" in words(figure)
+    assert "the same in all pairs" in words(figure)
     assert words(viz.factor_map({})) == ["No factor differs between wrong and right pairs."]
 
 
@@ -63,12 +58,12 @@ def test_pairs_stand_side_by_side_six_in_a_row_with_captions():
     first, second = np.full((2, 8, 3, 10, 5), 7, np.uint8)
     second[:] = 9
     figure = viz.pair_pictures(first, second, [f"pair {k}" for k in range(8)], kind="merged")
-    assert len(figure.axes) == 2 and words(figure) == [f"pair {k}" for k in range(8)]
+    assert len(figure.axes) == 2
+    assert words(figure) == [f"pair {k}" for k in range(8)]
     canvas = figure.axes[0].images[0].get_array()
     top, left = np.argwhere((canvas == 7).all(axis=2))[0]
-    assert (canvas[top, left : left + 5] == 7).all() and (
-        canvas[top, left + 5 : left + 10] == 9
-    ).all()
+    assert (canvas[top, left : left + 5] == 7).all()
+    assert (canvas[top, left + 5 : left + 10] == 9).all()
     assert words(viz.pair_pictures(first[:0], second[:0])) == [
         "There is no such pair to show."
     ]
@@ -93,11 +88,9 @@ def test_the_response_to_noise_draws_agreement_and_odds_and_leaves_out_what_is_n
         "the slider",
     ]
     low, high = right.get_ylim()
-    assert (
-        right.get_yscale() == "log"
-        and right.lines[0].get_ydata()[1] == 8
-        and low < 1 < 8 <= high
-    )
+    assert right.get_yscale() == "log"
+    assert right.lines[0].get_ydata()[1] == 8
+    assert low < 1 < 8 <= high
     alone = viz.noise_response_curves(
         {k: v for k, v in table.items() if k != "same camera"}, noise="outlier"
     )

@@ -46,9 +46,8 @@ def test_the_hard_label_is_framed_and_the_true_cluster_starred_even_where_nobody
     assert frame.get_x() + frame.get_width() / 2 == pytest.approx(0)
     assert "Star" in texts(figure)
     outlier = viz.label_targets({"two": SOFT}, -1)
-    assert all(bar.get_fill() for bar in outlier.axes[0].patches) and "Star" not in texts(
-        outlier
-    )
+    assert all(bar.get_fill() for bar in outlier.axes[0].patches)
+    assert "Star" not in texts(outlier)
 
 
 def test_targets_that_are_missing_or_differ_in_length_are_one_sentence():
@@ -72,7 +71,8 @@ def test_a_table_of_cosines_shows_each_number_in_its_place_and_none_for_nan():
         (0, 2): "0.00",
         (1, 2): "-1.00",
     }
-    assert ticks(ax) == ["x", "y"] and [t.get_text() for t in ax.get_yticklabels()] == [
+    assert ticks(ax) == ["x", "y"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == [
         "a",
         "b",
         "c",

@@ -49,7 +49,8 @@ def test_the_break_even_line_goes_through_the_hard_label_and_solves_the_equation
     ).axes[0]
     e_c, e_w = lines_named(ax, "break-even at η = 0.25").get_data()
     np.testing.assert_allclose(0.25 * e_w, 0.75 * (1 - e_c), atol=1e-12)
-    assert (e_c[-1], e_w[-1]) == (1, 0) and e_w.max() <= 1
+    assert (e_c[-1], e_w[-1]) == (1, 0)
+    assert e_w.max() <= 1
     np.testing.assert_allclose(
         lines_named(ax, "teacher").get_xydata(), [[0.9, 0.1], [0.8, 0.2]]
     )
@@ -58,7 +59,8 @@ def test_the_break_even_line_goes_through_the_hard_label_and_solves_the_equation
 @pytest.mark.parametrize("eta", (0.0, 1.0))
 def test_without_right_or_without_wrong_labels_there_is_no_line(eta):
     figure = viz.break_even_map(eta, {})
-    assert "no line to draw" in texts(figure) and not figure.axes[0].get_lines()
+    assert "no line to draw" in texts(figure)
+    assert not figure.axes[0].get_lines()
 
 
 def test_the_slack_counts_every_cluster_with_a_variance_and_splits_it_into_two_factors():
@@ -66,9 +68,8 @@ def test_the_slack_counts_every_cluster_with_a_variance_and_splits_it_into_two_f
     calm = {"loss": 0.0, "pinsker": 0.0, "sharp": 0.0, "stated": 0.0}
     figure = viz.bound_slack({"real": [chain, chain, calm]})
     left, right = figure.axes
-    assert sum(bar.get_height() for bar in left.patches) == pytest.approx(
-        100
-    ) and "real (2)" in texts(figure)
+    assert sum(bar.get_height() for bar in left.patches) == pytest.approx(100)
+    assert "real (2)" in texts(figure)
     np.testing.assert_allclose(lines_named(right, "real").get_xydata(), [[2, 3], [2, 3]])
     assert "labels agree" in texts(viz.bound_slack({"real": [calm]}))
 

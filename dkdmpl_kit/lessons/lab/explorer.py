@@ -32,11 +32,11 @@ from dkdmpl_kit.viz.clusters import (
     COLOURINGS,
     MAP_COLOURS,
     MAP_SENTENCE,
-    identity_marks,
     label_rows,
     thinned,
 )
 from dkdmpl_kit.viz.maps import ERROR_LABELS
+from dkdmpl_kit.viz.pictures import identity_marks
 from dkdmpl_kit.viz.style import count, known, same_length
 
 START = {"eps": 0.6, "min_samples": 4, "k1": 30, "k2": 6}

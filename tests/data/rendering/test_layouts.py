@@ -1,6 +1,4 @@
-"""Rendered copies of the official layouts: names and lists as the authors give them,
-whole or not there at all.
-"""
+"""Rendered copies of the official layouts: named as the authors name them, and whole."""
 
 from __future__ import annotations
 

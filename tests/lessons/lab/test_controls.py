@@ -34,11 +34,14 @@ def fails_above_one(height):
 def test_moving_the_slider_redraws_the_png_from_the_new_value():
     control = FigureControl(bars, height=(0.0, 2.0, 0.1, 0.5))
     before = bytes(control.image.value)
-    assert before.startswith(b"\x89PNG") and height_of(control) == 0.5
+    assert before.startswith(b"\x89PNG")
+    assert height_of(control) == 0.5
     control.value = 1.2
-    assert np.isclose(height_of(control), 1.2) and bytes(control.image.value) != before
+    assert np.isclose(height_of(control), 1.2)
+    assert bytes(control.image.value) != before
     control.sliders["height"].value = 0.3
-    assert np.isclose(height_of(control), 0.3) and control.error is None
+    assert np.isclose(height_of(control), 0.3)
+    assert control.error is None
 
 
 def test_several_sliders_have_a_value_by_name_and_kinds_by_their_numbers():
@@ -47,7 +50,8 @@ def test_several_sliders_have_a_value_by_name_and_kinds_by_their_numbers():
     )
     assert isinstance(control.sliders["a"], ipywidgets.IntSlider)
     control.value = {"a": 3, "b": 0.25}
-    assert control.value == {"a": 3, "b": 0.25} and height_of(control) == 3.25
+    assert control.value == {"a": 3, "b": 0.25}
+    assert height_of(control) == 3.25
     with pytest.raises(KitError, match="no slider 'c'; there are: a, b"):
         control.value = {"c": 1}
 
@@ -56,18 +60,17 @@ def test_an_error_while_moving_is_shown_kept_and_raised_on_request_and_the_old_p
     control = FigureControl(fails_above_one, height=(0.0, 2.0, 0.1, 0.5))
     before = bytes(control.image.value)
     control.value = 1.5
-    assert isinstance(control.error, RuntimeError) and bytes(control.image.value) == before
+    assert isinstance(control.error, RuntimeError)
+    assert bytes(control.image.value) == before
     assert height_of(control) == 0.5
     assert "RuntimeError: too &lt;high&gt;" in control.status.value
     with pytest.raises(RuntimeError, match="too <high>"):
         control.check()
     control.value = 0.7
     control.check()
-    assert (
-        control.error is None
-        and control.status.value == ""
-        and np.isclose(height_of(control), 0.7)
-    )
+    assert control.error is None
+    assert control.status.value == ""
+    assert np.isclose(height_of(control), 0.7)
 
 
 def test_an_error_in_the_first_drawing_is_raised_at_once():

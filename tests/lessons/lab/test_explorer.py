@@ -112,14 +112,16 @@ def texts(figure):
 
 def test_the_first_clustering_is_the_kits_and_coloured_by_its_labels(lab):
     np.testing.assert_array_equal(explore().labels, by_hand())
-    assert same_partition(lab.labels, by_hand()) and lab.summary.n_clusters > 4
+    assert same_partition(lab.labels, by_hand())
+    assert lab.summary.n_clusters > 4
     np.testing.assert_array_equal(
         codes(lab), np.where(lab.labels < 0, 0, 1 + lab.labels % len(CYCLE))
     )
     assert [tuple(np.round(colour, 3)) for colour in lab.map.color] == [
         (*(round(int(c[i : i + 2], 16) / 255, 3) for i in (1, 3, 5)), 1) for c in MAP_COLOURS
     ]
-    assert lab.map.color_by == "valueA" and MAP_SENTENCE in lab.notes.value
+    assert lab.map.color_by == "valueA"
+    assert MAP_SENTENCE in lab.notes.value
 
 
 @pytest.mark.parametrize(
@@ -129,16 +131,15 @@ def test_each_slider_reclusters_recolours_and_tells_the_new_numbers(lab, control
     getattr(lab, control).value = value
     lab.check()
     found = by_hand(**{control: value})
-    assert same_partition(lab.labels, found) and not same_partition(found, by_hand())
+    assert same_partition(lab.labels, found)
+    assert not same_partition(found, by_hand())
     np.testing.assert_array_equal(
         codes(lab), np.where(lab.labels < 0, 0, 1 + lab.labels % len(CYCLE))
     )
     assert (lab.kinds == error_kinds(lab.labels, PIDS)).all()
-    assert (
-        lab.status.value == str(lab.summary)
-        and "ARI" in lab.status.value
-        and "last move:" in lab.status.value
-    )
+    assert lab.status.value == str(lab.summary)
+    assert "ARI" in lab.status.value
+    assert "last move:" in lab.status.value
     assert lab.summary.ari == pytest.approx(
         adjusted_rand_score(PIDS[found >= 0], found[found >= 0])
     )
@@ -175,10 +176,8 @@ def test_a_cluster_keeps_its_number_and_colour_while_eps_moves_and_finds_it_agai
     for name in kept:
         assert set(lab.labels[labels == name]) - {-1} == {name}
     lab.eps.value, lab.min_samples.value = 0.1, 20
-    assert (
-        lab.summary.n_clusters == 0
-        and "Every picture is an outlier: raise eps" in lab.status.value
-    )
+    assert lab.summary.n_clusters == 0
+    assert "Every picture is an outlier: raise eps" in lab.status.value
     assert (codes(lab) == 0).all()
     lab.eps.value, lab.min_samples.value = 0.6, 4
     np.testing.assert_array_equal(lab.labels, labels)
@@ -187,7 +186,8 @@ def test_a_cluster_keeps_its_number_and_colour_while_eps_moves_and_finds_it_agai
 
 def test_one_cluster_for_all_is_said():
     lab = explore(features=np.tile(FEATURES[:1], (N, 1)))
-    assert lab.summary.n_clusters == 1 and "one cluster: lower eps" in lab.status.value
+    assert lab.summary.n_clusters == 1
+    assert "one cluster: lower eps" in lab.status.value
     lab.cluster.value = 0
     lab.check()
     assert "no other cluster" in texts(lab.gallery.figure)
@@ -203,9 +203,8 @@ def test_each_colouring_shows_its_values(lab):
         for _, name in lab.colour.options
     }
     assert list(shown) == ["label", "identity", "camera", "error", "outlier", "change"]
-    assert shown["identity"] == [CYCLE[p % 7] for p in PIDS] and shown["camera"] == [
-        CYCLE[c] for c in CAMIDS
-    ]
+    assert shown["identity"] == [CYCLE[p % 7] for p in PIDS]
+    assert shown["camera"] == [CYCLE[c] for c in CAMIDS]
     error = {
         "right": PALETTE["right"],
         "merged": PALETTE["merged"],
@@ -216,9 +215,8 @@ def test_each_colouring_shows_its_values(lab):
     assert shown["outlier"] == [
         CYCLE[0] if label >= 0 else PALETTE["outlier"] for label in lab.labels
     ]
-    assert set(shown["change"][:5]) == {MAP_COLOURS[-8]} and set(shown["change"][5:]) == {
-        PALETTE["outlier"]
-    }
+    assert set(shown["change"][:5]) == {MAP_COLOURS[-8]}
+    assert set(shown["change"][5:]) == {PALETTE["outlier"]}
     assert "epoch 1 (5)" in lab.legend.value
     lab.eps.value = 0.5  # another clustering under another colouring
     assert [MAP_COLOURS[c] for c in codes(lab)] == shown["change"]
@@ -237,10 +235,8 @@ def test_a_hovered_point_shows_its_picture_and_what_is_known_of_it(lab):
         f"camera {CAMIDS[i] + 1}",
     ):
         assert fact in lab.hover_text.value
-    assert (
-        MAP_COLOURS[codes(lab)[i]] in lab.hover_picture.layout.border
-        and lab.hover_picture.layout.display == ""
-    )
+    assert MAP_COLOURS[codes(lab)[i]] in lab.hover_picture.layout.border
+    assert lab.hover_picture.layout.display == ""
     lab.map.hovering = None
     assert f"picture {i}" in lab.hover_text.value
     lab.min_samples.value, lab.eps.value = (
@@ -257,25 +253,20 @@ def test_a_lasso_opens_a_gallery_of_the_selected_with_their_labels(lab):
     np.testing.assert_array_equal(lab.selected, np.arange(20, 32))
     figure = lab.gallery.figure
     shown = set(np.unique(figure.axes[0].images[0].get_array())) - {255}
-    assert (
-        len(shown) >= 6
-        and shown <= set(range(20, 32))
-        and "12 selected pictures" in figure.get_suptitle()
-    )
+    assert len(shown) >= 6
+    assert shown <= set(range(20, 32))
+    assert "12 selected pictures" in figure.get_suptitle()
     names = {label for label in lab.labels[20:32] if label >= 0}
-    assert (
-        any(f"cluster {name}\n" in texts(figure) for name in names)
-        and lab.gallery.layout.display == ""
-    )
+    assert any(f"cluster {name}\n" in texts(figure) for name in names)
+    assert lab.gallery.layout.display == ""
     lab.eps.value = 0.3  # the gallery follows
     lab.check()
-    assert (
-        lab.gallery.figure is not figure
-        and (lab.labels[20:32] < 0).sum() > 3
-        and "outliers" in texts(lab.gallery.figure)
-    )
+    assert lab.gallery.figure is not figure
+    assert (lab.labels[20:32] < 0).sum() > 3
+    assert "outliers" in texts(lab.gallery.figure)
     lab.map.selection = np.array([], np.uint32)
-    assert lab.gallery.figure is None and lab.gallery.layout.display == "none"
+    assert lab.gallery.figure is None
+    assert lab.gallery.layout.display == "none"
 
 
 def test_a_click_opens_the_cluster_of_the_point_and_marks_its_members_on_the_map(lab):
@@ -300,18 +291,20 @@ def test_the_box_chooses_a_cluster_and_follows_it_until_it_is_no_more(lab):
     name = int(lab.labels.max())
     lab.cluster.value = name
     lab.check()
-    assert lab.view.cluster == name and len(lab.map.selection) == (lab.labels == name).sum()
+    assert lab.view.cluster == name
+    assert len(lab.map.selection) == (lab.labels == name).sum()
     lab.cluster.value = -1
-    assert lab.view is None and lab.gallery.figure is None and len(lab.map.selection) == 0
+    assert lab.view is None
+    assert lab.gallery.figure is None
+    assert len(lab.map.selection) == 0
     lab.cluster.value = name
     lab.min_samples.value = 20
     lab.check()
-    assert (
-        f"cluster {name} is no more" in lab.status.value
-        and lab.view is None
-        and lab.gallery.figure is None
-    )
-    assert len(lab.map.selection) == 0 and lab.cluster.value == -1
+    assert f"cluster {name} is no more" in lab.status.value
+    assert lab.view is None
+    assert lab.gallery.figure is None
+    assert len(lab.map.selection) == 0
+    assert lab.cluster.value == -1
 
 
 def test_a_number_without_a_cluster_is_a_sentence_kept_until_something_goes_well(lab):
@@ -336,17 +329,14 @@ def test_pictures_that_cannot_be_read_are_said_and_their_places_kept(lab):
     lab.pictures = Store(broken=[40])
     lab.map.hovering = 40
     lab.check()
-    assert (
-        "cannot be read: picture 40 is not there." in lab.hover_text.value
-        and lab.hover_picture.layout.display == "none"
-    )
+    assert "cannot be read: picture 40 is not there." in lab.hover_text.value
+    assert lab.hover_picture.layout.display == "none"
     lab.map.hovering = 41
     assert (np.asarray(Image.open(io.BytesIO(lab.hover_picture.value))) == 41).all()
     lab.map.selection = np.array([40, 50], np.uint32)
     lab.check()
-    assert "gone" in texts(
-        lab.gallery.figure
-    ) and "1 of these pictures cannot be read" in texts(lab.gallery.figure)
+    assert "gone" in texts(lab.gallery.figure)
+    assert "1 of these pictures cannot be read" in texts(lab.gallery.figure)
     lab.pictures = None
     lab.map.selection = np.array([40, 51], np.uint32)
     lab.check()
@@ -359,22 +349,19 @@ def test_without_truth_cameras_epochs_and_pictures_the_panel_says_so_and_still_c
     assert [name for _, name in lab.colour.options] == [
         "label",
         "outlier",
-    ] and lab.kinds is None
-    assert (
-        "Identities are unknown" in lab.notes.value
-        and "Cameras are unknown" in lab.notes.value
-    )
+    ]
+    assert lab.kinds is None
+    assert "Identities are unknown" in lab.notes.value
+    assert "Cameras are unknown" in lab.notes.value
     assert "no pictures to look at" in lab.notes.value
     lab.eps.value = 0.5
     lab.map.hovering = 0
     lab.map.selection = np.arange(4, dtype=np.uint32)
     lab.cluster.value = int(lab.labels.max())
     lab.check()
-    assert (
-        "ARI" not in lab.status.value
-        and "clusters" in lab.status.value
-        and lab.view.purity is None
-    )
+    assert "ARI" not in lab.status.value
+    assert "clusters" in lab.status.value
+    assert lab.view.purity is None
     assert "True identities are not known" in texts(lab.figure()).replace("\n", " ")
 
 
@@ -393,7 +380,8 @@ def test_without_truth_cameras_epochs_and_pictures_the_panel_says_so_and_still_c
 )
 def test_input_that_does_not_fit_is_a_sentence_in_the_panel(wrong, sentence):
     lab = explore(**wrong)
-    assert list(lab.children) == [lab.status] and lab.status.value
+    assert list(lab.children) == [lab.status]
+    assert lab.status.value
     with pytest.raises(KitError, match=sentence):
         lab.check()
     with pytest.raises(KitError, match="nothing is clustered"):
@@ -406,17 +394,16 @@ def test_one_picture_cannot_be_clustered_and_two_can():
         one.check()
     two = ClusterExplorer(XY[:2], FEATURES[:2], min_samples=1)
     two.check()
-    assert two.k1.value == two.k1.max == 2 and len(two.labels) == 2
+    assert two.k1.value == two.k1.max == 2
+    assert len(two.labels) == 2
 
 
 def test_a_map_of_too_many_points_is_thinned_and_indices_still_name_the_right_pictures():
     lab = explore(max_points=60)
     lab.check()
-    assert (
-        len(lab.map.points) == 60
-        and len(lab.labels) == N
-        and "shows 60 of 160 pictures" in lab.notes.value
-    )
+    assert len(lab.map.points) == 60
+    assert len(lab.labels) == N
+    assert "shows 60 of 160 pictures" in lab.notes.value
     assert not np.array_equal(lab.map_images, np.arange(60))
     np.testing.assert_array_equal(
         codes(lab), np.where(lab.labels < 0, 0, 1 + lab.labels % 7)[lab.map_images]
@@ -436,7 +423,8 @@ def test_a_map_of_too_many_points_is_thinned_and_indices_still_name_the_right_pi
 def test_a_graph_may_be_given_and_bounds_k1():
     lab = explore(features=knn_graph(FEATURES, 15))
     lab.check()
-    assert lab.k1.max == 15 and same_partition(lab.labels, by_hand())
+    assert lab.k1.max == 15
+    assert same_partition(lab.labels, by_hand())
 
 
 def test_the_parts_have_names_that_stay_and_viewers_without_widgets_get_the_paper_map(lab):

@@ -160,16 +160,15 @@ def test_arrows_end_at_r3_where_p4_holds_and_the_note_says_where_it_does_not():
     panel = move(lab(), picture=2)
     ends = dict(arrows(panel))
     r3 = dict(zip(heights(panel, "q"), heights(panel, "r3")))
-    assert panel.case.exact and ends == pytest.approx({start: r3[start] for start in ends})
+    assert panel.case.exact
+    assert ends == pytest.approx({start: r3[start] for start in ends})
     assert "each arrow ends at r3" in panel.figure.get_supxlabel()
     for values in ({"T": 2.0}, {"T": 1.0, "divergence": "js"}):
         move(panel, **values)
         off = float((panel.case.gradient - panel.case.mixed).abs().max())
-        assert (
-            not panel.case.exact
-            and off > 0.01
-            and f"up to {off:.3f}" in panel.figure.get_supxlabel()
-        )
+        assert not panel.case.exact
+        assert off > 0.01
+        assert f"up to {off:.3f}" in panel.figure.get_supxlabel()
     move(panel, T=2.0, lambda_g=0.0, divergence="kl")
     assert panel.case.exact, "without GKD its temperature does not matter"
     move(panel, lambda_s=0.0, divergence="js")
@@ -181,7 +180,8 @@ def test_a_picture_and_its_anchor_stand_beside_the_bars_and_change_with_the_slid
     first = panel.figure.axes[0].images[0].get_array().copy()
     move(panel, picture=2)
     second = panel.figure.axes[0].images[0].get_array()
-    assert (first != second).any() and len(panel.figure.axes) == 3
+    assert (first != second).any()
+    assert len(panel.figure.axes) == 3
     shown = second.reshape(-1, 8, 3)
     assert any(
         (shown[k : k + 16] == PICTURES[2].transpose(1, 2, 0)).all()
@@ -195,16 +195,21 @@ def test_a_picture_and_its_anchor_stand_beside_the_bars_and_change_with_the_slid
 
 def test_an_outlier_has_views_but_no_loss_no_arrow_and_a_sentence():
     panel = move(lab(), picture=4)
-    assert panel.case.hard == -1 and panel.case.total is None and not arrows(panel)
-    assert "outlier" in panel.status.value and "left out" in panel.figure.get_supxlabel()
+    assert panel.case.hard == -1
+    assert panel.case.total is None
+    assert not arrows(panel)
+    assert "outlier" in panel.status.value
+    assert "left out" in panel.figure.get_supxlabel()
     assert list(panel.case.views) == ["e", "q", "a"]
     assert move(panel, picture=0).case.total is not None
 
 
 def test_a_picture_without_anchor_leaves_skd_out():
     panel = move(lab(), picture=5)
-    assert list(panel.case.losses) == ["L_CC", "L_GKD"] and "a" not in panel.case.views
-    assert "No anchor" in panel.status.value and panel.case.exact
+    assert list(panel.case.losses) == ["L_CC", "L_GKD"]
+    assert "a" not in panel.case.views
+    assert "No anchor" in panel.status.value
+    assert panel.case.exact
 
 
 def test_without_any_anchor_what_belongs_to_skd_is_hidden_and_r_is_p1s():
@@ -218,7 +223,8 @@ def test_without_any_anchor_what_belongs_to_skd_is_hidden_and_r_is_p1s():
     hard, e = np.eye(9)[0], panel.case.views["e"].numpy()
     np.testing.assert_allclose(panel.case.views["r3"], (hard + 0.5 * e) / 1.5)
     move(panel, source="by hand")
-    assert set(panel.hand) == {"e", "q"} and "a" not in panel.case.views
+    assert set(panel.hand) == {"e", "q"}
+    assert "a" not in panel.case.views
 
 
 def test_probabilities_dragged_by_hand_are_renormalised_and_temperatures_sharpen_them():
@@ -238,7 +244,8 @@ def test_probabilities_dragged_by_hand_are_renormalised_and_temperatures_sharpen
     move(panel, tau=0.05)
     np.testing.assert_allclose(panel.case.views["q"], np.array([4, 1, 1, 0]) / 6, atol=1e-3)
     move(panel, hard=2)
-    assert panel.case.hard == 2 and [t.get_text() for t in bars(panel).get_xticklabels()] == [
+    assert panel.case.hard == 2
+    assert [t.get_text() for t in bars(panel).get_xticklabels()] == [
         "0",
         "1",
         "2",
@@ -254,15 +261,11 @@ def test_probabilities_dragged_by_hand_are_renormalised_and_temperatures_sharpen
 
 def test_only_the_controls_that_act_are_shown():
     panel = lab()
-    assert (
-        panel.by_hand.layout.display == "none"
-        and panel.controls["picture"].layout.display == ""
-    )
+    assert panel.by_hand.layout.display == "none"
+    assert panel.controls["picture"].layout.display == ""
     move(panel, source="by hand")
-    assert (
-        panel.by_hand.layout.display == ""
-        and panel.controls["picture"].layout.display == "none"
-    )
+    assert panel.by_hand.layout.display == ""
+    assert panel.controls["picture"].layout.display == "none"
 
 
 @pytest.mark.parametrize(
@@ -275,15 +278,14 @@ def test_one_cluster_or_no_picture_is_a_sentence_and_by_hand_still_works(
     rows = np.zeros((pictures, clusters))
     panel = LossLab(rows, rows, rows, np.zeros(pictures, int))
     panel.check()
-    assert (
-        panel.case is None
-        and sentence in panel.status.value
-        and "Traceback" not in panel.status.value
-    )
+    assert panel.case is None
+    assert sentence in panel.status.value
+    assert "Traceback" not in panel.status.value
     move(panel, source="by hand")
     assert panel.case.total > 0
     move(panel, source="a picture")
-    assert panel.case is None and sentence in panel.status.value
+    assert panel.case is None
+    assert sentence in panel.status.value
 
 
 def test_all_outliers_can_be_looked_at():
@@ -300,7 +302,8 @@ class Broken:
 def test_a_picture_that_cannot_be_read_is_left_out_with_a_sentence():
     panel = lab(pictures=Broken())
     panel.check()
-    assert "picture 0 cannot be read" in panel.status.value and "nats" in panel.status.value
+    assert "picture 0 cannot be read" in panel.status.value
+    assert "nats" in panel.status.value
     assert len(panel.figure.axes) == 3, "its anchor is shown"
 
 
@@ -344,8 +347,7 @@ def test_the_panel_is_drawn_as_a_png_and_can_be_found_in_a_page(monkeypatch):
     monkeypatch.undo()  # of `quick`
     panel = lab()
     before = bytes(panel.view.value)
-    assert before.startswith(b"\x89PNG") and "dkdmpl-losslab" in panel._dom_classes
-    assert (
-        bytes(move(panel, tau=0.2).view.value) != before
-        and bytes(move(panel, tau=0.05).view.value) == before
-    )
+    assert before.startswith(b"\x89PNG")
+    assert "dkdmpl-losslab" in panel._dom_classes
+    assert bytes(move(panel, tau=0.2).view.value) != before
+    assert bytes(move(panel, tau=0.05).view.value) == before

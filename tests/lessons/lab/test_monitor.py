@@ -81,39 +81,35 @@ def test_pause_stops_the_batches_and_stop_and_resume_reach_the_uninterrupted_rec
         pictures=store,
         on_epoch=after_epoch,
     )
-    assert (
-        monitor.phase == "not started"
-        and monitor.pause_button.disabled
-        and not monitor.start_button.disabled
-    )
+    assert monitor.phase == "not started"
+    assert monitor.pause_button.disabled
+    assert not monitor.start_button.disabled
     monitor.start_button.click()
     until(lambda: monitor.control.progress.batch is not None)
     monitor.pause_button.click()
     until(lambda: monitor.control.waiting)
-    assert (
-        monitor.phase == "paused"
-        and not monitor.resume_button.disabled
-        and "· paused ·" in monitor.line.value
-    )
+    assert monitor.phase == "paused"
+    assert not monitor.resume_button.disabled
+    assert "· paused ·" in monitor.line.value
     at = monitor.control.progress
     assert not monitor.wait(0.4) and monitor.control.progress == at  # nothing moves
     monitor.resume_button.click()
     until(lambda: heard and monitor.control.waiting)
     monitor.stop_button.click()
-    assert (
-        monitor.wait(60)
-        and monitor.phase == "stopped"
-        and monitor.error is None
-        and "stopped" in monitor.line.value
-    )
+    assert monitor.wait(60)
+    assert monitor.phase == "stopped"
+    assert monitor.error is None
+    assert "stopped" in monitor.line.value
     monitor.resume_button.click()
-    assert monitor.wait(60) and monitor.phase == "finished"
+    assert monitor.wait(60)
+    assert monitor.phase == "finished"
     monitor.check()
     own = {"hard_accuracy", "teacher_mass"}
     assert untimed(
         [{k: v for k, v in r.items() if k not in own} for r in monitor.records]
     ) == untimed(whole.history)
-    assert heard == [0, 1] and own <= set(monitor.records[0])
+    assert heard == [0, 1]
+    assert own <= set(monitor.records[0])
     assert monitor.curves.figure.axes[0].lines[0].get_ydata().tolist() == [
         r["loss"] for r in whole.history
     ]
@@ -125,7 +121,9 @@ def test_the_notebook_stays_free_and_the_line_follows_the_batches(quick):
     gate, reached = threading.Event(), threading.Event()
     monitor = quick(lambda epoch: (reached.set(), gate.wait(30)))
     monitor.start()
-    assert reached.wait(30) and monitor.phase == "running" and not monitor.wait(0)
+    assert reached.wait(30)
+    assert monitor.phase == "running"
+    assert not monitor.wait(0)
     monitor._write_line()
     assert "running · epoch 1 (0 to 1), between batches" in monitor.line.value
     assert [
@@ -136,7 +134,8 @@ def test_the_notebook_stays_free_and_the_line_follows_the_batches(quick):
     gate.set()
     assert monitor.wait(30)
     monitor.check()
-    assert "finished · 2 of 2 epochs done" in monitor.line.value and all(
+    assert "finished · 2 of 2 epochs done" in monitor.line.value
+    assert all(
         getattr(monitor, f"{name}_button").disabled
         for name in ("start", "pause", "resume", "stop")
     )
@@ -151,16 +150,16 @@ def test_what_the_training_raises_is_shown_kept_and_raised_and_the_run_can_go_on
 
     monitor = quick(second_fails)
     monitor.start_button.click()
-    assert (
-        monitor.wait(30)
-        and monitor.phase == "failed"
-        and "no &lt;memory&gt;" in monitor.status.value
-    )
+    assert monitor.wait(30)
+    assert monitor.phase == "failed"
+    assert "no &lt;memory&gt;" in monitor.status.value
     assert len(monitor.records) == 1
     with pytest.raises(RuntimeError, match="no <memory>"):
         monitor.check()
     monitor.resume_button.click()
-    assert monitor.wait(30) and monitor.phase == "finished" and len(monitor.records) == 2
+    assert monitor.wait(30)
+    assert monitor.phase == "finished"
+    assert len(monitor.records) == 2
     monitor.check()
 
 
@@ -171,7 +170,9 @@ def test_an_error_in_a_callback_stays_though_later_epochs_go_well_and_training_g
 
     monitor = quick(on_epoch=first_fails)
     monitor.start()
-    assert monitor.wait(30) and monitor.phase == "finished" and len(monitor.records) == 2
+    assert monitor.wait(30)
+    assert monitor.phase == "finished"
+    assert len(monitor.records) == 2
     with pytest.raises(ValueError, match="callback"):
         monitor.check()
 
@@ -182,7 +183,8 @@ def test_an_error_while_drawing_does_not_end_the_training(quick, monkeypatch):
     monitor = quick()
     monkeypatch.setattr(module, "live_curves", lambda *args, **options: 1 / 0)
     monitor.start()
-    assert monitor.wait(30) and monitor.phase == "finished"
+    assert monitor.wait(30)
+    assert monitor.phase == "finished"
     with pytest.raises(ZeroDivisionError):
         monitor.check()
 
@@ -194,7 +196,8 @@ def test_a_loop_that_is_stopped_is_no_error_and_buttons_out_of_turn_do_nothing(q
         monitor.check()
     assert monitor.phase == "not started"
     monitor.start_button.click()
-    assert monitor.wait(30) and monitor.phase == "stopped"
+    assert monitor.wait(30)
+    assert monitor.phase == "stopped"
     monitor.check()
     monitor.start_button.click()
     assert monitor.wait(30)
@@ -205,12 +208,11 @@ def test_a_finished_run_is_shown_at_once(config):
     monitor = TrainingMonitor(lambda **how: None, config, pids=PIDS, pictures=Pictures())
     monitor.check()
     assert [record["epoch"] for record in monitor.records] == [0, 1, 2]
-    assert (
-        monitor.records[2]["hard_accuracy"] == 1
-        and monitor.curves.figure.axes[5].lines[0].get_ydata()[-1] < 0
-    )
+    assert monitor.records[2]["hard_accuracy"] == 1
+    assert monitor.curves.figure.axes[5].lines[0].get_ydata()[-1] < 0
     marks = [text.get_text() for text in monitor.hardest.figure.axes[0].texts]
-    assert "✓" in marks and "✗" not in marks
+    assert "✓" in marks
+    assert "✗" not in marks
 
 
 class Pictures:
@@ -222,15 +224,14 @@ def test_unknown_identities_and_runs_without_features_are_said(config):
     small_run(config.run_dir, features=False)
     monitor = TrainingMonitor(lambda **how: None, config, pids=PIDS, pictures=Pictures())
     monitor.check()
-    assert "keeps no features" in monitor.status.value and monitor.hardest.figure is None
+    assert "keeps no features" in monitor.status.value
+    assert monitor.hardest.figure is None
     assert "keeps no features" in text_of(monitor.curves.figure.axes[5])
     blind = TrainingMonitor(
         lambda **how: None, config, pids=np.full(24, -1), pictures=Pictures()
     )
-    assert (
-        "not known" in text_of(blind.curves.figure.axes[5])
-        and "hard_accuracy" not in blind.records[0]
-    )
+    assert "not known" in text_of(blind.curves.figure.axes[5])
+    assert "hard_accuracy" not in blind.records[0]
 
 
 def text_of(axes):
@@ -239,13 +240,10 @@ def text_of(axes):
 
 def test_before_the_first_epoch_the_panels_say_so_and_a_damaged_history_is_an_error(config):
     monitor = TrainingMonitor(lambda **how: None, config)
-    assert all(
-        "No epoch is done yet" in text_of(ax) for ax in monitor.curves.figure.axes
-    ) and monitor.wait(0)
-    assert (
-        "not started · 0 of 2 epochs done" in monitor.line.value
-        and "dkdmpl-monitor" in monitor._dom_classes
-    )
+    assert all("No epoch is done yet" in text_of(ax) for ax in monitor.curves.figure.axes)
+    assert monitor.wait(0)
+    assert "not started · 0 of 2 epochs done" in monitor.line.value
+    assert "dkdmpl-monitor" in monitor._dom_classes
     config.run_dir.mkdir(parents=True)
     (config.run_dir / "history.jsonl").write_text("{")
     with pytest.raises(KitError, match="history.jsonl"):

@@ -86,10 +86,8 @@ def words(figure):
 def test_the_bars_are_the_causes_of_every_wrong_pair():
     panel = lens()
     expected = pair_causes(MERGED, PIDS, camids=CAMIDS, max_pairs=4000, resamples=20).table()
-    assert (
-        bars(panel) == dict(zip(expected["cause"], expected["pairs"]))
-        and expected["cause"][0] == "same camera"
-    )
+    assert bars(panel) == dict(zip(expected["cause"], expected["pairs"]))
+    assert expected["cause"][0] == "same camera"
     assert panel.causes.n_wrong == sum(bars(panel).values())
     assert f"{panel.causes.n_wrong:,} pairs wrongly merged" in panel.status.value
     assert f"ARI {label_report(MERGED, PIDS).ari:.3f}" in panel.status.value
@@ -97,13 +95,12 @@ def test_the_bars_are_the_causes_of_every_wrong_pair():
 
 def test_switching_the_kind_looks_at_split_pairs_and_their_cause_is_another_camera():
     panel = move(lens(SPLIT), kind="split")
-    assert (
-        panel.causes.kind == "split"
-        and (PIDS[panel.causes.pairs[:, 0]] == PIDS[panel.causes.pairs[:, 1]]).all()
-    )
+    assert panel.causes.kind == "split"
+    assert (PIDS[panel.causes.pairs[:, 0]] == PIDS[panel.causes.pairs[:, 1]]).all()
     assert bars(panel)["another camera"] > 0.9 * panel.causes.n_wrong
     move(panel, kind="merged")
-    assert panel.causes.n_wrong == 0 and "No pair is wrongly merged" in words(panel.figure)
+    assert panel.causes.n_wrong == 0
+    assert "No pair is wrongly merged" in words(panel.figure)
     assert "no such pair" in words(panel.examples.figure)
 
 
@@ -155,7 +152,8 @@ def test_agreement_against_the_rate_carries_the_sliders_mark():
     assert lines["pair precision"].get_ydata()[at] == pytest.approx(
         label_report(panel.labels_shown, PIDS).pair_precision
     )
-    assert lines["the slider"].get_xdata()[0] == 0.3 and lines["ARI"].get_ydata()[0] == 1
+    assert lines["the slider"].get_xdata()[0] == 0.3
+    assert lines["ARI"].get_ydata()[0] == 1
     assert "same camera" in {line.get_label() for line in right.lines}
     move(panel, rate=0.6)
     assert {line.get_label(): line for line in panel.figure.axes[0].lines}[
@@ -165,20 +163,20 @@ def test_agreement_against_the_rate_carries_the_sliders_mark():
 
 def test_more_noise_than_a_kind_can_make_is_said_and_the_slider_goes_on():
     panel = move(lens(), noise="camera_split", rate=0.9)
-    assert "too much for camera_split" in panel.status.value and panel.causes is None
+    assert "too much for camera_split" in panel.status.value
+    assert panel.causes is None
     for show in ("cameras", "agreement", "causes"):
         move(panel, show=show)
     panel.controls["more"].click()
     panel.check()
-    assert move(panel, rate=0.2).causes.n_wrong >= 0 and "too much" not in panel.status.value
+    assert move(panel, rate=0.2).causes.n_wrong >= 0
+    assert "too much" not in panel.status.value
 
 
 def test_examples_are_pairs_of_the_chosen_cause_side_by_side_with_who_and_where():
     panel = move(lens(SPLIT), kind="split", cause="another camera")
-    assert (
-        len(panel.example_pairs) == 6
-        and (CAMIDS[panel.example_pairs[:, 0]] != CAMIDS[panel.example_pairs[:, 1]]).all()
-    )
+    assert len(panel.example_pairs) == 6
+    assert (CAMIDS[panel.example_pairs[:, 0]] != CAMIDS[panel.example_pairs[:, 1]]).all()
     ax = panel.examples.figure.axes[0]
     i, j = panel.example_pairs[0]
     canvas = ax.images[0].get_array()
@@ -193,9 +191,8 @@ def test_examples_are_pairs_of_the_chosen_cause_side_by_side_with_who_and_where(
     before = panel.example_pairs
     panel.controls["more"].click()
     panel.check()
-    assert panel.page == 1 and not {tuple(p) for p in panel.example_pairs} & {
-        tuple(p) for p in before
-    }
+    assert panel.page == 1
+    assert not {tuple(p) for p in panel.example_pairs} & {tuple(p) for p in before}
 
 
 def test_other_examples_begin_again_after_the_last_and_pairs_without_cause_can_be_seen():
@@ -227,7 +224,8 @@ def test_the_chosen_cause_stays_while_the_slider_moves():
 def test_pairs_are_capped_with_a_note():
     panel = lens(np.zeros_like(PIDS), max_pairs=50)
     total = len(PIDS) * (len(PIDS) - 1) // 2 - 12 * 66
-    assert panel.causes.n_wrong == total and len(panel.causes.pairs) == 50
+    assert panel.causes.n_wrong == total
+    assert len(panel.causes.pairs) == 50
     assert f"Looked at 50 of {total:,} wrong pairs" in panel.figure.get_supxlabel()
     assert "no pair rightly apart" in panel.figure.get_supxlabel(), (
         "one cluster: nothing to compare with"
@@ -238,14 +236,11 @@ def test_pairs_are_capped_with_a_note():
 def test_without_truth_the_lens_is_one_sentence_and_no_control(pids):
     panel = NoiseLens(MERGED, pids, camids=CAMIDS, pictures=PICTURES)
     panel.check()
-    assert (
-        "True identities are not known" in panel.status.value
-        and panel.controls == {}
-        and panel.causes is None
-    )
-    assert panel.children == (panel.status, panel.chart) and "not known" in words(
-        panel.figure
-    )
+    assert "True identities are not known" in panel.status.value
+    assert panel.controls == {}
+    assert panel.causes is None
+    assert panel.children == (panel.status, panel.chart)
+    assert "not known" in words(panel.figure)
 
 
 @pytest.mark.parametrize("camids", [None, np.full(len(PIDS), -1)])
@@ -253,9 +248,8 @@ def test_without_cameras_pairs_are_shown_without_cause_and_their_charts_are_not_
     camids,
 ):
     panel = lens(camids=camids, features=None)
-    assert "Neither cameras nor" in panel.figure.get_supxlabel() and set(bars(panel)) == {
-        NO_CAUSE
-    }
+    assert "Neither cameras nor" in panel.figure.get_supxlabel()
+    assert set(bars(panel)) == {NO_CAUSE}
     assert list(panel.controls["show"].options) == ["causes", "agreement"]
     assert [value for _, value in panel.controls["noise"].options] == [
         None,
@@ -280,11 +274,9 @@ def test_pictures_of_unknown_identity_are_left_out_of_pairs_and_of_injected_nois
 
 def test_all_outliers_are_a_sentence():
     panel = lens(np.full(len(PIDS), -1))
-    assert (
-        panel.causes.n_wrong == 0
-        and "outliers 100%" in panel.status.value
-        and "ARI unknown" in panel.status.value
-    )
+    assert panel.causes.n_wrong == 0
+    assert "outliers 100%" in panel.status.value
+    assert "ARI unknown" in panel.status.value
     for show in panel.controls["show"].options:
         move(panel, show=show)
 
@@ -316,10 +308,8 @@ def test_arrays_that_do_not_fit_are_refused():
 def test_the_panel_is_drawn_as_pngs_and_can_be_found_in_a_page(monkeypatch):
     monkeypatch.undo()  # of `quick`
     panel = lens(factors=FACTORS)
-    assert (
-        all(bytes(view.value).startswith(b"\x89PNG") for view in panel.views)
-        and "dkdmpl-noiselens" in panel._dom_classes
-    )
+    assert all(bytes(view.value).startswith(b"\x89PNG") for view in panel.views)
+    assert "dkdmpl-noiselens" in panel._dom_classes
     before = bytes(panel.chart.value)
     for show in panel.controls["show"].options[1:]:
         assert bytes(move(panel, show=show).chart.value) != before

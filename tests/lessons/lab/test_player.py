@@ -22,9 +22,8 @@ def title(player):
 
 def test_moving_the_slider_or_playing_shows_the_epoch_its_row_and_its_line(tmp_path, flat):
     player = EpochPlayer(small_run(tmp_path))
-    assert player.epoch.max == player.play.max == 2 and title(player).startswith(
-        "Epoch 0: 3 clusters"
-    )
+    assert player.epoch.max == player.play.max == 2
+    assert title(player).startswith("Epoch 0: 3 clusters")
     player.epoch.value = 2
     player.check()
     assert (
@@ -32,14 +31,13 @@ def test_moving_the_slider_or_playing_shows_the_epoch_its_row_and_its_line(tmp_p
         == "Epoch 2: 4 clusters, 0% outliers, ARI 1.00, mAP 50.0%"
         == player.status.value
     )
-    assert "▶ 2" in player.table.value and player.play.value == 2
+    assert "▶ 2" in player.table.value
+    assert player.play.value == 2
     player.play.value = 1
     player.check()
-    assert (
-        player.epoch.value == 1
-        and title(player).startswith("Epoch 1:")
-        and "▶ 1" in player.table.value
-    )
+    assert player.epoch.value == 1
+    assert title(player).startswith("Epoch 1:")
+    assert "▶ 1" in player.table.value
 
 
 def test_a_frame_is_drawn_once_and_comes_back_the_same(tmp_path, flat, monkeypatch):
@@ -53,7 +51,8 @@ def test_a_frame_is_drawn_once_and_comes_back_the_same(tmp_path, flat, monkeypat
     for epoch in (1, 0, 1, 0):
         player.epoch.value = epoch
     player.check()
-    assert drawn == [(0, "chosen"), (1, "chosen")] and bytes(player.view.value) == first
+    assert drawn == [(0, "chosen"), (1, "chosen")]
+    assert bytes(player.view.value) == first
     assert flat == [("first", (24, 15)), ("next", (24, 15))]
 
 
@@ -73,7 +72,8 @@ def test_colour_number_and_choice_of_clusters_change_the_picture(tmp_path, flat)
     player.top.value = 2
     player.check()
     letters = [text.get_text()[-1] for text in player.figure.axes[1].texts]
-    assert player.replay.n_chosen == 2 and sorted(letters) == ["A", "B"]
+    assert player.replay.n_chosen == 2
+    assert sorted(letters) == ["A", "B"]
     player.by.value = "size"
     player.check()
     assert player.replay.choice == (2, "size")
@@ -85,30 +85,31 @@ def test_refresh_takes_up_what_training_has_added_and_can_go_with_it(tmp_path, f
     add_epoch(tmp_path, 1, np.where(PIDS == 3, 2, PIDS))
     player.refresh_button.click()
     player.check()
-    assert (
-        player.epoch.max == 1
-        and player.epoch.value == 0
-        and len(player.figure.axes[1].get_xticks()) > 1
-    )
+    assert player.epoch.max == 1
+    assert player.epoch.value == 0
+    assert len(player.figure.axes[1].get_xticks()) > 1
     add_epoch(tmp_path, 2, PIDS)
     player.newest.value = True
     player.check()
-    assert player.epoch.value == 2 and title(player).startswith("Epoch 2: 4 clusters")
+    assert player.epoch.value == 2
+    assert title(player).startswith("Epoch 2: 4 clusters")
     add_epoch(tmp_path, 3, PIDS)
-    assert player.refresh() and player.epoch.value == 3
+    assert player.refresh()
+    assert player.epoch.value == 3
 
 
 def test_a_run_that_has_not_begun_is_waited_for_in_a_sentence(tmp_path, flat):
     player = EpochPlayer(tmp_path / "later")
     player.check()
-    assert "There is no run folder" in player.status.value and player.figure is None
+    assert "There is no run folder" in player.status.value
+    assert player.figure is None
     for control, value in ((player.top, 3), (player.by, "size"), (player.newest, True)):
         control.value = value
         player.check()
     small_run(tmp_path / "later")
-    assert (
-        player.refresh() and player.epoch.value == 2 and title(player).startswith("Epoch 2")
-    )
+    assert player.refresh()
+    assert player.epoch.value == 2
+    assert title(player).startswith("Epoch 2")
 
 
 def test_labels_without_features_play_without_a_map(tmp_path):
@@ -116,7 +117,8 @@ def test_labels_without_features_play_without_a_map(tmp_path):
     player.epoch.value = 1
     player.check()
     assert "kept no features" in player.figure.axes[0].texts[0].get_text().replace("\n", " ")
-    assert player.figure.axes[1].patches and "▶ 1" in player.table.value
+    assert player.figure.axes[1].patches
+    assert "▶ 1" in player.table.value
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,8 @@ def test_one_epoch_and_no_or_one_cluster_are_shown(tmp_path, flat, labels, words
     add_epoch(tmp_path, 0, labels)
     player = EpochPlayer(tmp_path, pids=PIDS)
     player.check()
-    assert words in title(player) and player.epoch.max == 0
+    assert words in title(player)
+    assert player.epoch.max == 0
     player.colour.value = "error"
     player.check()
 
@@ -136,7 +139,8 @@ def test_an_epoch_of_other_pictures_is_an_error_that_is_seen_kept_and_raised(tmp
     player = EpochPlayer(small_run(tmp_path))
     before = bytes(player.view.value)
     add_epoch(tmp_path, 3, PIDS[:20])
-    assert not player.refresh() and bytes(player.view.value) == before
+    assert not player.refresh()
+    assert bytes(player.view.value) == before
     assert "labels 20 pictures" in player.status.value
     with pytest.raises(KitError, match="labels 20 pictures"):
         player.check()

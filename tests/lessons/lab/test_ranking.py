@@ -74,7 +74,8 @@ def test_the_lists_and_the_scores_are_those_of_the_protocol(parts):
         )
         np.testing.assert_array_equal(panel.precision[name], expected.average_precision)
         indices, kinds = panel.lists[name]
-        assert indices[0] == np.argmax(pair[1] @ pair[0][0]) and len(indices) == 20
+        assert indices[0] == np.argmax(pair[1] @ pair[0][0])
+        assert len(indices) == 20
         same, near = ids["gallery_pids"][indices] == 0, ids["gallery_camids"][indices] == 0
         np.testing.assert_array_equal(
             kinds, np.where(same & near, "junk", np.where(same, "right", "wrong"))
@@ -87,11 +88,9 @@ def test_moving_to_another_query_redraws_its_list_and_its_distances(parts):
     before = bytes(panel.ranking.value), bytes(panel.distances.value)
     panel.place.value = 4
     panel.check()
-    assert (
-        panel.query == 4
-        and bytes(panel.ranking.value) != before[0]
-        and bytes(panel.distances.value) != before[1]
-    )
+    assert panel.query == 4
+    assert bytes(panel.ranking.value) != before[0]
+    assert bytes(panel.distances.value) != before[1]
     ticks = [
         line for line in panel.distances.figure.axes[1].lines if line.get_marker() == "|"
     ]
@@ -120,7 +119,8 @@ def test_the_maps_are_asked_for_the_picture_at_the_chosen_rank_of_the_last_view(
         return np.ones((2, 1)), np.zeros((2, 1))
 
     panel = browser(parts, look=look)
-    assert not asked and panel.activation.figure is None
+    assert not asked
+    assert panel.activation.figure is None
     panel.maps.value = True
     panel.other.value = 3
     panel.check()
@@ -133,9 +133,8 @@ def test_the_maps_are_asked_for_the_picture_at_the_chosen_rank_of_the_last_view(
 
 def test_without_identities_lists_are_shown_and_nothing_is_marked(parts):
     panel = browser(parts, query_pids=None, gallery_pids=None)
-    assert "identities are unknown" in panel.status.value and panel.order.options == (
-        "as listed",
-    )
+    assert "identities are unknown" in panel.status.value
+    assert panel.order.options == ("as listed",)
     assert set(panel.lists["untrained"][1]) == {"unknown"}
     panel.place.value = 2
     panel.check()
@@ -151,7 +150,8 @@ def test_a_picture_that_cannot_be_read_is_a_sentence_and_the_last_list_stays(par
     panel = RankingBrowser(parts[0], Pictures(6, broken=[4]), Pictures(30), **parts[1])
     before = bytes(panel.ranking.value)
     panel.place.value = 4
-    assert "cannot be read" in panel.status.value and bytes(panel.ranking.value) == before
+    assert "cannot be read" in panel.status.value
+    assert bytes(panel.ranking.value) == before
     with pytest.raises(KitError, match="cannot be read"):
         panel.check()
     panel.place.value = 1
