@@ -10,6 +10,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
+# files that train, run notebooks or start processes: `make check` leaves them out
+SLOW = {
+    "cli/test_commands.py",
+    "notebooks/test_notebooks.py",
+    "studies/test_grid.py",
+    "studies/test_notebooks.py",
+    "test_benchmarks.py",
+    "training/test_export.py",
+    "training/test_loop.py",
+    "training/test_processes.py",
+}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.relative_to(ROOT / "tests").as_posix() in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -175,3 +175,9 @@ def test_public_functions_are_documented():
             if public and not ast.get_docstring(node):
                 missing.append(f"{path.name}:{node.name}")
     assert not missing
+
+
+def test_every_file_that_make_check_leaves_out_is_there():
+    from conftest import SLOW
+
+    assert all((ROOT / "tests" / name).is_file() for name in SLOW)

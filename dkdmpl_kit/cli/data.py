@@ -72,9 +72,8 @@ def _check(args: argparse.Namespace) -> int:
         and config.data_root
         and (Path(config.data_root) / "dataset.json").is_file()
     ):
-        dataset = read_dataset(
-            "synthetic", config.data_root
-        )  # as it is, whatever size the preset would render
+        # as it is, whatever size the preset would render
+        dataset = read_dataset("synthetic", config.data_root)
     else:
         dataset = open_dataset(config, allow_withdrawn=args.allow_withdrawn)
     found = check_dataset(dataset, progress=not args.quiet)

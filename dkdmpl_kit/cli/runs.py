@@ -105,9 +105,8 @@ def _train(args: argparse.Namespace) -> int:
     from dkdmpl_kit.training.tensorboard import tensorboard_writer
 
     config = config_of(args)
-    processes.start(
-        pick_device(config.device)
-    )  # under torchrun: several processes, of which the first one talks
+    # under torchrun: several processes, of which the first one talks
+    processes.start(pick_device(config.device))
     args.quiet = args.quiet or processes.rank() > 0
     dataset = processes.main_first(dataset_of, config, args)
     result = fit(

@@ -190,9 +190,8 @@ def _hdbscan(distances: sparse.csr_array, eps: float, min_samples: int) -> np.nd
         ]
     )
     order = np.lexsort((length, j, i))
-    first = np.ones(
-        len(order), bool
-    )  # a pair that is stored keeps its distance: it is the shorter one
+    # a pair that is stored keeps its distance: it is the shorter one
+    first = np.ones(len(order), bool)
     first[1:] = (np.diff(i[order]) != 0) | (np.diff(j[order]) != 0)
     chosen = order[first]
     graph = sparse.csr_matrix((length[chosen], (i[chosen], j[chosen])), shape=(n, n))

@@ -51,9 +51,8 @@ def rank_matches(
                     matched[n], n = j, n + 1
         if n == 0:
             continue
-        places = matched[:n][
-            np.argsort(-similarities[b][matched[:n]], kind="mergesort")
-        ]  # stable: smaller index first
+        # stable: smaller index first
+        places = matched[:n][np.argsort(-similarities[b][matched[:n]], kind="mergesort")]
         values = similarities[b][places]
         ahead = np.zeros(n, np.int64)
         for j in range(gallery_pids.shape[0]):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dkdmpl_kit.errors import KitError, check_option
 
+# the last six: rivals, other papers' methods
 METHODS = (
     "cluster_contrast",
     "gkd",
@@ -24,7 +25,7 @@ METHODS = (
     "hdcpd",
     "ice",
     "spcl",
-)  # the last six: rivals, other papers' methods
+)
 METHOD_LABELS = {  # what tables and pictures call a method, or a row that is not one
     "untrained": "untrained",
     "cluster_contrast": "cluster contrast",
@@ -59,6 +60,7 @@ OPTIONS = {  # every setting that is a name, with its valid names
     "extraction_precision": ("same", "auto", "fp32", "bf16"),
 }
 
+# settings that decide which pictures a run is made on
 PICTURES = (
     "data",
     "data_root",
@@ -70,7 +72,8 @@ PICTURES = (
     "n_test_ids",
     "n_cameras",
     "images_per_camera",
-)  # settings that decide which pictures a run is made on
+)
+# settings that change no result
 PLACE = (
     "out_dir",
     "run_name",
@@ -78,7 +81,7 @@ PLACE = (
     "evaluate_every",
     "keep_features",
     "device",
-)  # settings that change no result
+)
 
 
 @dataclass(frozen=True)

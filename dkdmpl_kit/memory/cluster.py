@@ -68,9 +68,7 @@ class ClusterMemory:
             0, labels[kept], features[kept]
         )
         # the norm takes care of the division by the count
-        self.centroids = F.normalize(
-            sums, dim=1
-        )
+        self.centroids = F.normalize(sums, dim=1)
         self.features = self.centroids.clone()
         self.classes = labels
         self.outliers = labels.new_zeros(0)
@@ -92,9 +90,7 @@ class ClusterMemory:
                 f"{tuple(rows.shape)}."
             )
         # 1/tau magnifies bf16's rounding twentyfold
-        with torch.autocast(
-            z.device.type, enabled=False
-        ):
+        with torch.autocast(z.device.type, enabled=False):
             return z.to(rows.dtype) @ rows.T / temperature
 
     def remember(self, z: Tensor, images: Tensor) -> None:
@@ -128,9 +124,7 @@ class ClusterMemory:
             )
         else:
             # by similarity, then, keeping that, by cluster
-            order = torch.argsort(
-                (memory[labels] * z).sum(1), stable=True
-            )
+            order = torch.argsort((memory[labels] * z).sum(1), stable=True)
             order = order[torch.argsort(labels[order], stable=True)]
             target = z[order[counts.cumsum(0) - counts]]
         _move(memory, clusters, target, self.momentum)
@@ -162,9 +156,7 @@ def _move_in_turn(memory: Tensor, z: Tensor, labels: Tensor, momentum: float) ->
     numbers = np.array([momentum, 1.0 - momentum, 0.0, 1e-12], dtype=rows.dtype)
     move_in_turn(rows, z.contiguous().numpy(), labels.contiguous().numpy(), numbers)
     # autograd does not see writes from outside torch
-    torch.autograd.graph.increment_version(
-        memory
-    )
+    torch.autograd.graph.increment_version(memory)
 
 
 def _checked(

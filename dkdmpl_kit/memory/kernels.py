@@ -15,9 +15,7 @@ compiled = njit(cache=True, nogil=True)
 
 
 # sums may be reordered: vector instructions
-@njit(
-    cache=True, nogil=True, fastmath={"reassoc", "contract"}
-)
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def move_in_turn(memory, z, labels, numbers):
     """M_k <- normalise(m M_k + (1 - m) z) for one row of the batch after the other, in
     place.

@@ -117,9 +117,8 @@ def knn_graph(
         )
     host = tensor.cpu().numpy()
     reduced = tensor.device.type == "cpu" and n * n * d > 2**30 and bfloat16_is_faster()
-    width = min(
-        n, 3 * k + 8 if reduced else k + k // 2 + 8
-    )  # a margin: the proposal's order is not final
+    # a margin: the proposal's order is not final
+    width = min(n, 3 * k + 8 if reduced else k + k // 2 + 8)
     if backend == "faiss":
         proposals = _faiss_candidates(host, width, exact)
     else:
@@ -134,9 +133,8 @@ def knn_graph(
     ) as bar:
         for rows, columns, values, error in proposals:
             highest = values + error.of(rows, values)  # no true similarity is above it
-            kth = np.partition(values, -k, axis=1)[
-                :, -k, None
-            ]  # at least k columns are truly this near, less the error
+            # at least k columns are truly this near, less the error
+            kth = np.partition(values, -k, axis=1)[:, -k, None]
             _rerank(
                 graph, rows, columns, (highest >= kth - error.of(rows, kth)) & (columns >= 0)
             )
@@ -228,9 +226,8 @@ def _torch_candidates(tensor: torch.Tensor, width: int, reduced: bool):
     side = tensor.bfloat16() if reduced else tensor
     error = _bfloat16_error(tensor, side) if reduced else _float32_error(n, d)
     names = torch.arange(n, device=side.device)
-    room = side.new_empty(
-        min(2 * BLOCK_ENTRIES, n * min(n, BLOCK_ROWS))
-    )  # used again and again: fresh pages cost time
+    # used again and again: fresh pages cost time
+    room = side.new_empty(min(2 * BLOCK_ENTRIES, n * min(n, BLOCK_ROWS)))
     for start in range(0, n, BLOCK_ROWS):
         block = side[start : start + BLOCK_ROWS]
         largest = _Largest(len(block), width, side)
@@ -262,9 +259,8 @@ def _cell_candidates(tensor: torch.Tensor, width: int, reduced: bool, progress: 
             max(1, BLOCK_ENTRIES // max(1, len(own)))
         ):
             largest.offer(side[rows] @ side[own].T, rows, own)
-    error = ProductError(
-        np.full(n, 4.0, np.float32), 0.0
-    )  # nothing is proven here: all `width` are re-ranked
+    # nothing is proven here: all `width` are re-ranked
+    error = ProductError(np.full(n, 4.0, np.float32), 0.0)
     columns, values = largest.read()
     for start in range(0, n, 65536):
         part = slice(start, min(n, start + 65536))
@@ -356,9 +352,8 @@ def _cell_centroids(tensor: torch.Tensor, count: int) -> torch.Tensor:
             0, _nearest(sample, centroids, 1)[:, 0], sample
         )
         norms = torch.linalg.vector_norm(sums, dim=1, keepdim=True)
-        centroids = torch.where(
-            norms > 0, sums / norms.clamp_min(1e-12), centroids
-        )  # an empty cell stays where it is
+        # an empty cell stays where it is
+        centroids = torch.where(norms > 0, sums / norms.clamp_min(1e-12), centroids)
     return centroids
 
 

@@ -86,9 +86,8 @@ def select(bits, rows, names, start, stop, width, kept, sizes, bars):
         for first in range(m, n, m):
             part = row[first : first + m]  # the last one may be shorter
             for c in range(part.shape[0]):
-                if (
-                    part[c] > highest[c]
-                ):  # not max(): that would widen the integers and halve the speed
+                # not max(): that would widen the integers and halve the speed
+                if part[c] > highest[c]:
                     highest[c] = part[c]
         if (
             bar < 0 and m >= width
@@ -104,9 +103,8 @@ def select(bits, rows, names, start, stop, width, kept, sizes, bars):
                 continue
             for at in range(c, n, m):
                 value = np.int64(row[at])
-                value = (
-                    value if value >= 0 else value ^ flip
-                )  # integers that sort as the floats do
+                # integers that sort as the floats do
+                value = value if value >= 0 else value ^ flip
                 if value > bar:
                     if size == room:
                         size = width
@@ -180,9 +178,8 @@ def rerank(features, rows, candidates, ends, begin, indices, similarities):
                 if candidates[first + v] != row:
                     values[v] += np.float32(0.0)  # no negative zero
                     order = np.int64(bits[v])
-                    order = (
-                        order if order >= 0 else order ^ 0x7FFFFFFF
-                    )  # integers that sort as the floats do
+                    # integers that sort as the floats do
+                    order = order if order >= 0 else order ^ 0x7FFFFFFF
                     keys[n], n = -order * 4294967296 + candidates[first + v], n + 1
         begin = ends[r]
         keys[:n].sort()

@@ -33,8 +33,7 @@ run_name = ""
 # %%
 from IPython.display import Markdown, display
 
-from dkdmpl_kit import viz
-from dkdmpl_kit import experiment
+from dkdmpl_kit import experiment, viz
 from dkdmpl_kit.studies.grid_cell import claim, epoch_log
 from dkdmpl_kit.studies.results import markdown_table, read_run
 from dkdmpl_kit.training import fit, reference_labels

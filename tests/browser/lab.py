@@ -496,7 +496,6 @@ class Bench:
         for (x0, y0), (x1, y1) in zip(path, path[1:]):
             for step in range(1, 9):
                 mouse.move(x0 + (x1 - x0) * step / 8, y0 + (y1 - y0) * step / 8)
-                self.notebook.page.wait_for_timeout(
-                    20
-                )  # the scatter map takes a lasso's points at intervals
+                # the scatter map takes a lasso's points at intervals
+                self.notebook.page.wait_for_timeout(20)
         mouse.up()

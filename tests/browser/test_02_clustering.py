@@ -7,13 +7,14 @@ import re
 import pytest
 
 NOTEBOOK = "02_clustering"
+# not closed: that would be a click
 AROUND = [
     (0.05, 0.05),
     (0.95, 0.05),
     (0.95, 0.95),
     (0.05, 0.95),
     (0.05, 0.2),
-]  # not closed: that would be a click
+]
 CONTRAST = """box => {  // of the status line's letters to what lies behind them, as WCAG defines it
     const linear = c => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
     const light = colour => { const [r, g, b] = colour.match(/[0-9.]+/g).map(c => linear(c / 255));

@@ -292,11 +292,12 @@ def test_each_paper_preset_runs_dry_on_its_layout_and_is_evaluated(
         "--quiet",
     ]
     command += ["--allow-withdrawn"] if name == "dukemtmcreid" else []
+    # measured once
     command += (
         []
         if name == "market1501"
         else ["--precision", "fp32", "--memory-format", "channels_last"]
-    )  # measured once
+    )
     with (
         pytest.warns(UserWarning, match="withdrawn")
         if name == "dukemtmcreid"
@@ -346,9 +347,8 @@ def test_a_dry_run_takes_random_weights_where_the_hub_has_none_and_keeps_its_nam
         1,
     )
     assert "no hub today" in capsys.readouterr().err
-    assert (
-        config_of(parsed("train", "--preset", "paper-msmt17")).weights == "imagenet"
-    )  # a full run never falls back
+    # a full run never falls back
+    assert config_of(parsed("train", "--preset", "paper-msmt17")).weights == "imagenet"
     assert "no hub today" in refused(
         capsys,
         "train",
@@ -417,10 +417,11 @@ def test_an_unreadable_picture_of_a_gallery_can_be_left_out(capsys, tmp_path, cr
     ]
     assert "broken.jpg" in refused(capsys, *rank)
     assert main([*rank, "--skip-corrupt"]) == 0
+    # and the sheet
     assert (
         len([line for line in capsys.readouterr().out.splitlines() if ".png" in line])
         == 10 + 1
-    )  # and the sheet
+    )
 
 
 def test_a_folder_without_identities_and_cameras_trains(capsys, tmp_path, tiny_dataset):

@@ -79,9 +79,8 @@ def graph_of(pairs: dict[tuple[int, int], float], n: int) -> sparse.csr_array:
 
 
 HAND = np.array([[1, 0], [0.6, 0.8], [-1, 0]], np.float32)
-WEIGHT = np.exp(-0.8) / (
-    1 + np.exp(-0.8)
-)  # what rows 0 and 1 give each other: -(2 - 2 * 0.6) = -0.8
+# what rows 0 and 1 give each other: -(2 - 2 * 0.6) = -0.8
+WEIGHT = np.exp(-0.8) / (1 + np.exp(-0.8))
 
 
 def test_two_mutual_neighbours_and_a_stranger_worked_by_hand_without_query_expansion():
@@ -92,9 +91,8 @@ def test_two_mutual_neighbours_and_a_stranger_worked_by_hand_without_query_expan
 
 
 def test_two_mutual_neighbours_and_a_stranger_worked_by_hand_with_query_expansion():
-    distances = stored(
-        jaccard_distances(HAND, k1=2, k2=2, max_distance=0.9)
-    )  # row 2 takes half of row 1's encoding
+    # row 2 takes half of row 1's encoding
+    distances = stored(jaccard_distances(HAND, k1=2, k2=2, max_distance=0.9))
     np.testing.assert_allclose(
         distances, [[0, 0, 2 / 3], [0, 0, 2 / 3], [2 / 3, 2 / 3, 0]], atol=1e-6
     )
@@ -206,12 +204,14 @@ def test_labels_equal_scikit_learns_on_any_symmetric_graph(n, density, seed, min
 def test_a_border_image_between_two_clusters_joins_the_one_whose_first_core_comes_first():
     first, second = (2, 3, 4, 5), (6, 7, 8, 9)  # two cliques of cores
     pairs = {(i, j): 0.1 for group in (first, second) for i in group for j in group if i < j}
+    # 0 borders on the second, 1 on both and is nearer to the second
     pairs |= {
         (0, 6): 0.2,
         (1, 9): 0.2,
         (1, 2): 0.4,
-    }  # 0 borders on the second, 1 on both and is nearer to the second
+    }
     labels = pseudo_labels(graph_of(pairs, 10), eps=0.5, min_samples=4).labels
+    # numbered by first appearance, border images included
     assert labels.tolist() == [
         0,
         1,
@@ -223,7 +223,7 @@ def test_a_border_image_between_two_clusters_joins_the_one_whose_first_core_come
         0,
         0,
         0,
-    ]  # numbered by first appearance, border images included
+    ]
     assert labels.tolist() == renumbered(sklearn_partition(graph_of(pairs, 10), 0.5, 4))
 
 
@@ -304,12 +304,10 @@ def test_hdbscan_finds_clusters_of_two_densities_that_no_single_eps_separates():
         for j in group
         if i < j
     }
-    pairs |= {
-        (i, j): 0.3 for i in range(0, 5) for j in range(5, 10)
-    }  # two dense clusters, .3 apart
-    pairs |= {
-        (i, j): 0.5 for i in range(10, 15) for j in range(10, 15) if i < j
-    }  # and a loose one
+    # two dense clusters, .3 apart
+    pairs |= {(i, j): 0.3 for i in range(0, 5) for j in range(5, 10)}
+    # and a loose one
+    pairs |= {(i, j): 0.5 for i in range(10, 15) for j in range(10, 15) if i < j}
     graph = graph_of(pairs, 16)
     assert pseudo_labels(graph, method="hdbscan", min_samples=4).labels.tolist() == [
         0
@@ -334,9 +332,8 @@ def test_hdbscan_on_the_sparse_graph_agrees_with_scikit_learns_on_the_dense_one(
     core = (dense < 1).sum(
         axis=1
     ) >= 4  # the others are 1 from everything: where they go is a tie
-    assert (
-        adjusted_rand_score(expected[core], found.labels[core]) > 0.97
-    )  # equal distances leave some freedom
+    # equal distances leave some freedom
+    assert adjusted_rand_score(expected[core], found.labels[core]) > 0.97
     assert (found.labels[~core] == -1).all() and found.n_clusters == expected.max() + 1
 
 

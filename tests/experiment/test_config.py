@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 
@@ -170,9 +169,8 @@ def test_loss_weights_follow_the_method_and_the_warm_up():
 
 def test_a_run_folder_is_never_taken_over_by_another_run(tmp_path):
     config = preset("smoke", out_dir=str(tmp_path))
-    (open_run(config, "data-a", resume=False) / "checkpoint.json").write_text(
-        "{}"
-    )  # an epoch became whole
+    # an epoch became whole
+    (open_run(config, "data-a", resume=False) / "checkpoint.json").write_text("{}")
     with pytest.raises(KitError, match="--resume"):
         open_run(config, "data-a", resume=False)
     assert open_run(config, "data-a", resume=True) == config.run_dir
@@ -221,9 +219,8 @@ def test_a_folder_in_which_no_epoch_became_whole_is_free_for_the_corrected_setti
     open_run(config.replace(weights="imagenet"), "data-a", resume=False)
     run_dir = open_run(config, "data-a", resume=False)
     assert read_json(run_dir / "config.json")["settings"]["weights"] == "bundled"
-    assert (
-        open_run(config, "data-a", resume=False) == run_dir
-    )  # the same run, cut before its first epoch was done
+    # the same run, cut before its first epoch was done
+    assert open_run(config, "data-a", resume=False) == run_dir
 
 
 def test_a_run_may_go_on_with_another_device(tmp_path):

@@ -207,9 +207,9 @@ def test_the_hybrid_memorys_loss_and_its_updates_equal_the_loops(labels):
     for step in range(2):  # the second loss reads a memory that has moved
         classes, stored = memory.classes[indices], expected
         assert_same_value_and_gradients(
-            lambda z: cluster_contrast_loss(memory.logits(z, 0.1), classes),  # noqa: B023
-            lambda z: naive_losses.cluster_contrast(
-                naive.hybrid_logits(z, stored, labels, 0.1), classes
+            lambda z, y=classes: cluster_contrast_loss(memory.logits(z, 0.1), y),
+            lambda z, y=classes, rows=stored: naive_losses.cluster_contrast(
+                naive.hybrid_logits(z, rows, labels, 0.1), y
             ),
             unit_rows(step + 1, 4),
         )

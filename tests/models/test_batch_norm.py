@@ -148,9 +148,8 @@ def test_groups_are_normalised_one_by_one_and_a_step_moves_the_statistics_by_the
     grouped = set_samples_per_bn(nn.Sequential(copy.deepcopy(plain)), 3)
     y = grouped(x)
     torch.testing.assert_close(y, expected)
-    torch.testing.assert_close(
-        grouped[0].running_mean, plain.running_mean
-    )  # they wait for the step
+    # they wait for the step
+    torch.testing.assert_close(grouped[0].running_mean, plain.running_mean)
     update_running_statistics(grouped)
     torch.testing.assert_close(grouped[0].running_mean, mean)
     torch.testing.assert_close(grouped[0].running_var, var)
@@ -170,18 +169,16 @@ def test_accumulated_parts_give_what_one_forward_pass_gives():
     assert_equal_steps([step(set_samples_per_bn(net(), 4), inputs().chunk(2))], whole)
     unequal = step(set_samples_per_bn(net(), 4), inputs().split([4, 12]))
     assert_equal_steps([unequal], whole)
-    assert not torch.allclose(
-        whole["y"], step(net(), [inputs()])["y"], atol=1e-2
-    )  # and the setting matters
+    # and the setting matters
+    assert not torch.allclose(whole["y"], step(net(), [inputs()])["y"], atol=1e-2)
 
 
 def test_two_processes_with_groups_give_what_one_gives(two):
     whole = step(set_samples_per_bn(net(), 4), [inputs()])
     assert_equal_steps([rank["groups"] for rank in two], whole)
     for name, tensor in two[0]["groups"]["state"].items():
-        assert torch.equal(
-            tensor, two[1]["groups"]["state"][name]
-        )  # bit for bit: ranks must not drift apart
+        # bit for bit: ranks must not drift apart
+        assert torch.equal(tensor, two[1]["groups"]["state"][name])
 
 
 def test_two_processes_with_unequal_shares_give_a_plain_batch_norm_over_the_global_batch(two):

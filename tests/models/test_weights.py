@@ -89,9 +89,8 @@ def test_imagenet_weights_without_a_network_fail_at_once_and_say_what_to_give(mo
     monkeypatch.setattr(timm, "create_model", no_weights)
     with pytest.raises(KitError, match='give "bundled" with tf_efficientnet_lite0'):
         build_encoder("resnet18", weights="imagenet")
-    assert (
-        seen == [True] and constants.HF_HUB_OFFLINE is False
-    )  # no retries, and the setting is given back
+    # no retries, and the setting is given back
+    assert seen == [True] and constants.HF_HUB_OFFLINE is False
 
 
 # --- files
@@ -157,6 +156,7 @@ def test_an_encoder_that_cluster_contrasts_code_saved_loads_whole_with_the_score
     encoder = small()
     for tensor in encoder.parameters():
         torch.nn.init.uniform_(tensor)
+    # of their nn.Sequential "base"
     parts = {
         "conv1": 0,
         "bn1": 1,
@@ -164,7 +164,7 @@ def test_an_encoder_that_cluster_contrasts_code_saved_loads_whole_with_the_score
         "layer2": 5,
         "layer3": 6,
         "layer4": 7,
-    }  # of their nn.Sequential "base"
+    }
     state = {}
     for name, tensor in contiguous(encoder.state_dict()).items():
         part, _, rest = name.removeprefix("backbone.").partition(".")

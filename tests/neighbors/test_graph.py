@@ -138,7 +138,7 @@ def test_bfloat16_proposals_give_the_very_graph_of_float32_ones(features, monkey
             patch.setattr(
                 neighbors,
                 "_torch_candidates",
-                lambda tensor, width, _: candidates(tensor, width, reduced),
+                lambda tensor, width, _, ask=candidates, how=reduced: ask(tensor, width, how),
             )
             graphs.append(knn_graph(features, 12))
     assert graphs[0].indices.tobytes() == graphs[1].indices.tobytes()
@@ -181,9 +181,8 @@ def test_the_error_bound_covers_products_in_bfloat16(d):
     )
     allowed = neighbors._bfloat16_error(features, cut).of(np.arange(203), found)
     assert (np.abs(found - true) <= allowed).all()
-    assert (
-        np.abs(found - true).max() > 0.02 * allowed.max()
-    )  # a bound of 1 would cover everything and prove nothing
+    # a bound of 1 would cover everything and prove nothing
+    assert np.abs(found - true).max() > 0.02 * allowed.max()
 
 
 @pytest.mark.parametrize(
@@ -191,9 +190,8 @@ def test_the_error_bound_covers_products_in_bfloat16(d):
 )
 def test_the_largest_of_several_tiles_are_those_of_a_full_sort(dtype, compiled):
     draws = torch.Generator().manual_seed(0)
-    similarities = (torch.rand(40, 700, generator=draws) - 0.7).to(
-        dtype
-    )  # mostly negative ones
+    # mostly negative ones
+    similarities = (torch.rand(40, 700, generator=draws) - 0.7).to(dtype)
     similarities[1, 5:] = similarities[1, 5:].abs().neg()  # five above zero at most
     if compiled:
         similarities[

@@ -28,15 +28,15 @@ def test_a_change_worked_by_hand():
 
 def test_a_part_must_be_large_enough_to_be_a_split_or_a_merge():
     change = label_change(BEFORE, AFTER, part=0.4)
+    # a third of cluster 5 is no part
     assert (change.splits.tolist(), change.merges.tolist()) == (
         [0, 3],
         [7],
-    )  # a third of cluster 5 is no part
+    )
     assert label_change([0] * 10, [0] * 9 + [1]).splits.tolist() == []  # a stray image
     assert label_change([0] * 9 + [1], [0] * 10).merges.tolist() == []
-    assert label_change([0] * 10, [0] * 8 + [1] * 2).splits.tolist() == [
-        0
-    ]  # exactly the share counts
+    # exactly the share counts
+    assert label_change([0] * 10, [0] * 8 + [1] * 2).splits.tolist() == [0]
 
 
 def test_new_numbers_for_the_same_clusters_are_no_change():

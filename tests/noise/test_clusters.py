@@ -25,10 +25,11 @@ PIDS = np.array([5, 5, 7, 7, 7, 7, 7, 9])
 def test_the_summary_counts_clusters_outliers_and_what_is_merged_and_split():
     found = clustering_summary(LABELS, PIDS)
     assert (found.n_clusters, found.n_outliers, found.outlier_fraction) == (3, 1, 1 / 8)
+    # cluster 0 holds 5 and 7; 7 lies in all three
     assert (found.merged_clusters, found.split_identities) == (
         1,
         1,
-    )  # cluster 0 holds 5 and 7; 7 lies in all three
+    )
     report = label_report(LABELS, PIDS)
     assert found.ari == report.ari
     assert found.purity == pytest.approx(6 / 7)
@@ -42,9 +43,8 @@ def test_the_summary_counts_clusters_outliers_and_what_is_merged_and_split():
 
 
 def test_the_summary_counts_what_the_last_move_split_and_merged():
-    before = np.array(
-        [0, 0, 0, 0, 0, 1, 2, 2]
-    )  # 0 fell apart into 0 and 1; 1 and 2 were put together
+    # 0 fell apart into 0 and 1; 1 and 2 were put together
+    before = np.array([0, 0, 0, 0, 0, 1, 2, 2])
     after = np.array([0, 0, 0, 1, 1, 2, 2, 2])
     found = clustering_summary(after, None, before)
     assert (found.splits, found.merges) == (1, 1)
@@ -75,9 +75,10 @@ def test_names_describe_the_same_partition_and_follow_the_matching():
         before, after = rng.integers(-1, 6, (2, 40))
         named = kept_names(before, after)
         pairs = set(zip(after.tolist(), named.tolist()))
+        # one to one
         assert (
             len(pairs) == len({new for new, _ in pairs}) == len({name for _, name in pairs})
-        )  # one to one
+        )
         assert ((named < 0) == (after < 0)).all()
         change = label_change(before, after)
         assert all(
@@ -127,9 +128,8 @@ def test_a_cluster_is_seen_from_its_centroid_members_and_neighbours_nearest_firs
     pids = np.array([2, 1, 1, 1, 1, 4, 4, 5, 5, 1])
     camids = np.array([1, 0, 1, 0, 0, 0, 0, 0, 0, 0])
     view = cluster_view(features, labels, 3, pids=pids, camids=camids, nearest=2)
-    np.testing.assert_array_equal(
-        view.members, [1, 2, 0]
-    )  # 2, 8 and 10 degrees from 10: their mean lies at 10.03
+    # 2, 8 and 10 degrees from 10: their mean lies at 10.03
+    np.testing.assert_array_equal(view.members, [1, 2, 0])
     np.testing.assert_array_equal(view.nearest, [7, 8])
     np.testing.assert_allclose(view.similarities, np.cos(np.deg2rad([30, 80])), atol=2e-3)
     assert (view.pid, view.n_identities, view.cameras) == (

@@ -28,9 +28,8 @@ def test_a_cluster_keeps_its_number_while_it_lives():
 
 def test_a_partner_that_shares_too_little_is_another_cluster():
     before, after = np.array([0] * 9 + [1]), np.array([0] + [1] * 9)
-    np.testing.assert_array_equal(
-        label_tracks([before, after])[1], [2] + [0] * 9
-    )  # overlap 8 of 10: the same; 0: born
+    # overlap 8 of 10: the same; 0: born
+    np.testing.assert_array_equal(label_tracks([before, after])[1], [2] + [0] * 9)
     np.testing.assert_array_equal(
         label_tracks([before, after], least_iou=0.9)[1], [2] + [3] * 9
     )
@@ -56,9 +55,8 @@ def test_the_tracks_that_exchange_most_are_chosen_or_the_largest():
 
 def test_partners_in_exchange_stand_side_by_side():
     one = np.array([0] * 10 + [1] * 10 + [2] * 10 + [3] * 10)
-    two = np.array(
-        [0] * 6 + [3] * 4 + [1] * 7 + [2] * 3 + [2] * 10 + [3] * 10
-    )  # 0 gives to 3, 1 gives to 2
+    # 0 gives to 3, 1 gives to 2
+    two = np.array([0] * 6 + [3] * 4 + [1] * 7 + [2] * 3 + [2] * 10 + [3] * 10)
     order = choose_tracks(np.stack([one, two]), 4).tolist()
     assert abs(order.index(0) - order.index(3)) == 1
     assert abs(order.index(1) - order.index(2)) == 1

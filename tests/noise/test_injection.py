@@ -99,6 +99,7 @@ def test_look_alike_noise_follows_a_given_similarity():
 def test_a_camera_split_gives_groups_labels_of_their_own():
     labels, camids = np.array([0, 0, 0, 1, 1, 1, 1]), np.array([0, 0, 1, 1, 1, 2, 3])
     noisy = inject_noise(labels, 3 / 7, kind="camera_split", camids=camids)
+    # the largest group stays
     assert noisy.changed.tolist() == [
         False,
         False,
@@ -107,7 +108,7 @@ def test_a_camera_split_gives_groups_labels_of_their_own():
         False,
         True,
         True,
-    ]  # the largest group stays
+    ]
     assert noisy.labels.min() >= 0
     assert len(set(noisy.labels[noisy.changed])) == 3
     assert set(noisy.labels[noisy.changed]).isdisjoint(labels)
@@ -124,9 +125,8 @@ def test_the_wrong_share_after_a_camera_split_is_the_rate(rate):
         label: set(zip(LABELS[noisy.labels == label], CAMIDS[noisy.labels == label]))
         for label in set(noisy.labels[noisy.changed])
     }
-    assert all(
-        len(group) == 1 for group in groups.values()
-    )  # one identity under one camera each
+    # one identity under one camera each
+    assert all(len(group) == 1 for group in groups.values())
 
 
 def test_outliers_are_minus_one():

@@ -36,9 +36,8 @@ def test_disagreement_worked_by_hand():
     q = [[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0]]
     a = [[1, 0, 0], [0, 0, 1], [0.5, 0.5, 0]]
     assert view_disagreement(e, q, a) == pytest.approx([0, 1, 0])
-    two_to_one = (np.log(3) - 2 / 3 * np.log(2)) / np.log(
-        3
-    )  # the mean is (2/3, 1/3), each view is sure
+    # the mean is (2/3, 1/3), each view is sure
+    two_to_one = (np.log(3) - 2 / 3 * np.log(2)) / np.log(3)
     assert view_disagreement([[1, 0]], [[1, 0]], [[0, 1]]) == pytest.approx([two_to_one])
     assert view_disagreement([[1, 0]], [[0, 1]]) == pytest.approx([1])
 
@@ -148,9 +147,8 @@ def test_self_confidence_is_the_probability_of_the_given_label():
 
 def test_auroc_worked_by_hand_and_by_pairs():
     assert auroc([0.1, 0.4, 0.35, 0.8], [True, False, True, False]) == 1
-    assert (
-        auroc([0.1, 0.4, 0.35, 0.8], [True, False, False, True]) == 0.5
-    )  # wins 2 of 4 pairs
+    # wins 2 of 4 pairs
+    assert auroc([0.1, 0.4, 0.35, 0.8], [True, False, False, True]) == 0.5
     assert auroc([0.5, 0.5, 0.1], [True, False, False]) == 0.25  # one tie, one lost
     rng = np.random.default_rng(4)
     score, wrong = rng.integers(0, 8, 80) / 8, rng.random(80) < 0.3

@@ -158,6 +158,7 @@ def test_every_rival_is_a_method_and_every_other_method_a_loss_of_the_kit():
     assert set(NEEDS) < set(METHODS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", sorted(NEEDS))
 def test_each_rival_trains_and_changes_the_encoder_in_its_own_way(
     method, tiny_config, tiny_dataset, tmp_path

@@ -90,9 +90,8 @@ def test_live_curves_draw_what_is_there_and_say_what_is_not():
     assert axes[2].texts[0].get_text() == "nobody knows"
     assert axes[3].lines[0].get_ydata().tolist() == [5, 6]
     assert axes[3].lines[1].get_ydata()[0] == 6
-    np.testing.assert_allclose(
-        axes[5].lines[0].get_ydata(), [-0.1, 0.1]
-    )  # the teacher passes in the second epoch
+    # the teacher passes in the second epoch
+    np.testing.assert_allclose(axes[5].lines[0].get_ydata(), [-0.1, 0.1])
     assert axes[5].lines[1].get_label() == "break-even"
     assert axes[0].get_xlim() == axes[1].get_xlim()
     assert all(

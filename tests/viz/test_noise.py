@@ -121,9 +121,8 @@ def test_panels_of_noise_show_each_kind_with_its_gains_around_zero():
     assert line[0].get_xdata().tolist() == [0, 0.3]
     assert line[0].get_ydata().tolist() == pytest.approx([1, -10])
     assert line[2][0].get_segments()[1][:, 1] == pytest.approx([-12, -8])
-    assert last.containers[0].lines[0].get_ydata().tolist() == pytest.approx(
-        [1]
-    )  # no noise belongs to every kind
+    # no noise belongs to every kind
+    assert last.containers[0].lines[0].get_ydata().tolist() == pytest.approx([1])
     assert bottom.lines[0].get_ydata() == [0, 0]
     assert "camera split noise" in texts(figure)
     assert "No results" in texts(viz.noise_panels({}, []))

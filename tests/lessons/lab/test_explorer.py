@@ -239,10 +239,11 @@ def test_a_hovered_point_shows_its_picture_and_what_is_known_of_it(lab):
     assert lab.hover_picture.layout.display == ""
     lab.map.hovering = None
     assert f"picture {i}" in lab.hover_text.value
+    # what is said of it follows the clustering
     lab.min_samples.value, lab.eps.value = (
         20,
         0.1,
-    )  # what is said of it follows the clustering
+    )
     assert f"picture {i}</b><br>outlier<br>identity" in lab.hover_text.value
     assert PALETTE["outlier"] in lab.hover_picture.layout.border
 

@@ -22,9 +22,8 @@ from dkdmpl_kit.noise import (
 RNG = np.random.default_rng(0)
 PIDS, CAMIDS = np.repeat(np.arange(12) * 3, 12), np.tile(np.repeat(np.arange(3), 4), 12)
 SPLIT = inject_noise(PIDS, 0.3, kind="camera_split", camids=CAMIDS).labels
-MERGED = np.where(
-    CAMIDS == 1, PIDS // 9, PIDS + 100
-)  # camera 1 makes threes of people look alike
+# camera 1 makes threes of people look alike
+MERGED = np.where(CAMIDS == 1, PIDS // 9, PIDS + 100)
 PICTURES = np.zeros((len(PIDS), 3, 8, 4), np.uint8) + (np.arange(len(PIDS)) % 256)[
     :, None, None, None
 ].astype(np.uint8)
