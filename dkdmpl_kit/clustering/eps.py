@@ -125,5 +125,5 @@ def percolation_warning(labels: np.ndarray, eps: float) -> str | None:
         return None
     return (
         f"The largest cluster holds {share:.0%} of the pictures at eps={eps:g}: clusters have "
-        "probably grown together; lower eps, or let eps=auto choose."
+        "probably grown together; lower eps (`sweep_eps` shows where clusters are most)."
     )

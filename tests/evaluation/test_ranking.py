@@ -228,3 +228,12 @@ def test_the_result_is_frozen():
     result = evaluate_ranking(at(0), at(10), ids(1), ids(1), ids(0), ids(1))
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.mAP = 0.0
+
+
+def test_a_distractor_of_pid_0_is_wrong_and_never_junk():
+    query = np.array([1.0, 0.0])
+    gallery = np.array([[1.0, 0.0], [0.8, 0.6]])
+    _, kinds = evaluation.ranked_gallery(
+        query, gallery, 3, np.array([0, -1]), 1, np.array([1, 2])
+    )
+    assert kinds.tolist() == ["wrong", "junk"]

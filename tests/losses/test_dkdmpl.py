@@ -499,3 +499,9 @@ GOOD, TWO = torch.zeros(2, 3), torch.tensor([0, 1])
 def test_degenerate_input_is_told_in_one_sentence(call, message):
     with pytest.raises(KitError, match=message):
         call()
+
+
+def test_a_posterior_is_carried_into_a_single_cluster_that_is_left():
+    posterior = torch.tensor([[0.7, 0.3], [0.2, 0.8]])
+    carried = carry_posterior(posterior, [0, 1], [0, 0])
+    torch.testing.assert_close(carried, torch.ones(2, 1))

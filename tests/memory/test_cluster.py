@@ -273,3 +273,15 @@ def test_a_refused_update_leaves_the_memory_as_it_was():
     with pytest.raises(KitError):
         memory.update(UNIT, torch.tensor([0, 1, 7, 0]))
     assert torch.equal(memory.features, before)
+
+
+def test_the_memory_keeps_the_classes_to_train_on_and_moves_by_image():
+    features = unit_rows(0, 8)
+    memory = ClusterMemory(features, LABELS)
+    assert memory.classes.tolist() == LABELS.tolist() and len(memory.outliers) == 0
+    images = torch.tensor([i for i, label in enumerate(LABELS) if label >= 0][:2])
+    by_label = ClusterMemory(features, LABELS)
+    by_label.update(features[images], memory.classes[images])
+    memory.remember(features[images], images)
+    assert torch.equal(memory.features, by_label.features)
+    assert not torch.equal(memory.features, memory.centroids)
