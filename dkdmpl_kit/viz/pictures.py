@@ -325,19 +325,22 @@ def _judgements(matches: Any, junk: Any, queries: int, top: int) -> np.ndarray |
     return kinds if junk is None else np.where(np.asarray(junk, bool), "junk", kinds)
 
 
-def identity_marks(groups: Sequence[Any], pids: Any) -> list[tuple[list[str], list[str]]]:
-    """(colours, letters) for each group of indices: one letter an identity throughout,
-    A the most frequent of the first.
+def identity_marks(
+    groups: Sequence[Any], pids: Any, *, as_they_come: bool = False
+) -> list[tuple[list[str], list[str]]]:
+    """(colours, letters) for each group of indices: one letter an identity throughout.
 
-    pids (N,), negative where unknown ("?"), or None: grey frames without a letter.
+    pids (N,), negative where unknown ("?"), or None: grey frames without a letter. A is
+    the most frequent identity of the first group, or its first one where `as_they_come`.
     """
     if pids is None:
         return [([PALETTE["outlier"]] * len(group), [""] * len(group)) for group in groups]
     pids = np.asarray(pids)
     place = {}
     for group in groups:
-        names, counts = np.unique(pids[group], return_counts=True)
-        for name in names[np.lexsort((names, -counts))].tolist():
+        names, first, counts = np.unique(pids[group], return_index=True, return_counts=True)
+        order = np.argsort(first) if as_they_come else np.lexsort((names, -counts))
+        for name in names[order].tolist():
             if name >= 0:
                 place.setdefault(name, len(place))
     look = {
@@ -357,8 +360,9 @@ def cluster_gallery(
     """Thumbnails of chosen clusters and of the outliers, one a row.
 
     rows: those of `noise.gallery_rows`, each with .cluster (-1 the outliers), .text and
-    .images (indices). pids (N,) true identities, negative where unknown, or None: frames
-    in one colour and letter an identity within the row, A the most frequent.
+    .images (indices), those of its most frequent identity first. pids (N,) true
+    identities, negative where unknown, or None: frames in one colour and letter an
+    identity within the row, A the most frequent.
     """
     pids = known(pids)
     same_length(pictures=pictures, pids=pids)
@@ -385,7 +389,8 @@ def cluster_gallery(
     mosaic(ax, [as_pictures(pictures, row.images) for row in rows], size)
     for r, row in enumerate(rows):
         name_row(ax, r, size, row.text)
-        [(colours, letters)] = identity_marks([row.images], None if row.cluster < 0 else pids)
+        shown_pids = None if row.cluster < 0 else pids
+        [(colours, letters)] = identity_marks([row.images], shown_pids, as_they_come=True)
         for c in range(len(row.images)):
             frame(ax, r, c, size, colours[c], letters[c])
     return figure

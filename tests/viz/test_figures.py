@@ -279,6 +279,13 @@ def test_the_gallery_frames_each_rows_identities_and_leaves_outliers_grey():
     assert frames(figure.axes[0])[-3:] == [viz.PALETTE["outlier"]] * 3
 
 
+def test_the_gallery_calls_the_first_identity_of_a_row_a_even_where_it_is_not_the_smallest():
+    pids = np.array([9, 9, 7, 7] * 3)
+    figure = viz.cluster_gallery(PICTURES, [row(0, "a\nb", 0, 1, 2, 3)], pids)
+    marks = [t.get_text() for t in figure.axes[0].texts if len(t.get_text()) == 1]
+    assert marks == ["A", "A", "B", "B"]
+
+
 def test_the_gallery_says_what_is_unknown_or_missing():
     words = texts(viz.cluster_gallery(PICTURES, [row(0, "largest:", 0, 1)], np.full(12, -1)))
     assert "True identities are not known" in words
