@@ -47,13 +47,7 @@ from dkdmpl_kit.clustering import centre_by_camera, jaccard_distances, pseudo_la
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.neighbors import knn_graph, umap_layout
-from dkdmpl_kit.noise import (
-    ERROR_KINDS,
-    cluster_agreement,
-    clustering_summary,
-    error_kinds,
-    gallery_rows,
-)
+from dkdmpl_kit.noise import ERROR_KINDS, cluster_agreement, clustering_summary, error_kinds, gallery_rows
 from dkdmpl_kit.viz.style import count
 
 stage = Stage("02_clustering", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,

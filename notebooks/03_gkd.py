@@ -46,13 +46,7 @@ from IPython.display import Markdown, display
 from dkdmpl_kit import viz
 from dkdmpl_kit.data import augment, pk_batches
 from dkdmpl_kit.lessons.stage import Stage
-from dkdmpl_kit.losses import (
-    carry_posterior,
-    cluster_contrast_loss,
-    gkd_loss,
-    mixed_target,
-    teacher_logits,
-)
+from dkdmpl_kit.losses import carry_posterior, cluster_contrast_loss, gkd_loss, mixed_target, teacher_logits
 from dkdmpl_kit.losses.theory import label_case
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.noise import softmax_entropy, true_clusters

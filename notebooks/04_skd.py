@@ -46,14 +46,7 @@ from IPython.display import Markdown, display
 from dkdmpl_kit import viz
 from dkdmpl_kit.data import augment, pk_batches
 from dkdmpl_kit.lessons.stage import Stage
-from dkdmpl_kit.losses import (
-    anchor_features,
-    dkdmpl_loss,
-    mixed_target,
-    positive_anchors,
-    skd_loss,
-    teacher_logits,
-)
+from dkdmpl_kit.losses import anchor_features, dkdmpl_loss, mixed_target, positive_anchors, skd_loss, teacher_logits
 from dkdmpl_kit.losses.theory import label_case
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.training.seeds import generator_for

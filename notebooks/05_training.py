@@ -55,14 +55,7 @@ from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.losses import anchor_features, dkdmpl_loss, teacher_logits
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.noise import error_kinds, gallery_rows
-from dkdmpl_kit.studies.results import (
-    by_method,
-    collect_runs,
-    markdown_table,
-    paired_differences,
-    spread,
-    summary,
-)
+from dkdmpl_kit.studies.results import by_method, collect_runs, markdown_table, paired_differences, spread, summary
 from dkdmpl_kit.training import Monitor, assess_untrained, extract, learning_rate, new_state
 from dkdmpl_kit.training.seeds import generator_for, seed_everything
 

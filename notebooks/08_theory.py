@@ -46,15 +46,7 @@ from IPython.display import Markdown, display
 from dkdmpl_kit import viz
 from dkdmpl_kit.data import augment, pk_batches
 from dkdmpl_kit.lessons.stage import Stage
-from dkdmpl_kit.losses import (
-    dkdmpl_loss,
-    gkd_loss,
-    mixed_target,
-    positive_anchors,
-    skd_loss,
-    teacher_logits,
-    theory,
-)
+from dkdmpl_kit.losses import dkdmpl_loss, gkd_loss, mixed_target, positive_anchors, skd_loss, teacher_logits, theory
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.noise import true_clusters
 from dkdmpl_kit.training.seeds import generator_for

@@ -53,30 +53,13 @@ from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import METHOD_LABELS, read_json
 from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.losses import (
-    carry_posterior,
-    cluster_contrast_loss,
-    dkdmpl_loss,
-    mixed_target,
-    positive_anchors,
-    teacher_logits,
+    carry_posterior, cluster_contrast_loss, dkdmpl_loss, mixed_target, positive_anchors, teacher_logits,
 )
 from dkdmpl_kit.losses import rivals as objectives
-from dkdmpl_kit.losses.rivals import (
-    NEEDS,
-    label_smoothing_loss,
-    refined_labels,
-    rival_loss,
-    rlcc_loss,
-)
+from dkdmpl_kit.losses.rivals import NEEDS, label_smoothing_loss, refined_labels, rival_loss, rlcc_loss
 from dkdmpl_kit.memory import ClusterMemory, HybridMemory
 from dkdmpl_kit.noise import true_clusters
-from dkdmpl_kit.studies.results import (
-    by_method,
-    markdown_table,
-    paired_differences,
-    spread,
-    summary,
-)
+from dkdmpl_kit.studies.results import by_method, markdown_table, paired_differences, spread, summary
 from dkdmpl_kit.training.batches import augmented
 from dkdmpl_kit.training.checkpoint import TrainingState
 from dkdmpl_kit.training.optimisation import needs_ema, update_ema

@@ -16,7 +16,8 @@ def seed_everything(seed: int) -> None:
     for its benchmark mode).
     """
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - third-party code (umap, timm) reads the legacy state
+    # third-party code (umap, timm) reads the legacy state
+    np.random.seed(seed % 2**32)  # noqa: NPY002
     torch.manual_seed(seed)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
