@@ -239,7 +239,7 @@ fig
 # | 06 evaluation | how is a ranking scored, and what has been won? | mAP, CMC, mINP |
 # | 07 label noise | where do wrong labels come from, and how do they move? | label noise |
 # | 08 theory | what does the loss train on, and what can be proved? | P1 to P5 |
-# | 09 neighbours | which published ideas are alike? | other objectives, in one frame |
+# | 09 rivals | which published ideas are alike? | other objectives, in one frame |
 #
 # Each runs alone: what an earlier one would have left in `out_dir` is made on the spot, and a line says so.
 

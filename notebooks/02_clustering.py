@@ -85,7 +85,7 @@ fig
 # ## 2. Reciprocal neighbours
 #
 # Being near is not mutual. A picture in a crowd has near neighbours that all have *nearer* ones. Keep a neighbour only if
-# it returns the compliment:
+# it counts $i$ among its own nearest too:
 #
 # $$P_i = \{\, j \in R_i : i \in R_j \,\}$$
 #
@@ -458,7 +458,7 @@ for min_samples in (2, 4, 8):
 check(1, answer_1)
 
 # %% [markdown]
-# **2.** Does the [Jaccard distance](course/glossary.md#jaccard-distance) earn its keep? Give DBSCAN the plain distance $1 - v_i^\top v_j$ instead: `plain` holds it
+# **2.** Is the [Jaccard distance](course/glossary.md#jaccard-distance) worth its work? Give DBSCAN the plain distance $1 - v_i^\top v_j$ instead: `plain` holds it
 # (for 3,000 pictures at most). Find a radius that leaves about as many outliers as before, `pseudo.outlier_fraction`, and
 # compare the ARI. (`DBSCAN(eps=radius, min_samples=config.min_samples, metric="precomputed").fit_predict(plain)` gives the
 # labels. A larger radius never leaves more outliers, so you can halve an interval again and again.)

@@ -588,7 +588,7 @@ Markdown("\n".join(["| mistake | what the check sees |", "|---|---|",
 # - **They are about certain settings.** P1 and P4 need $T=1$; P4 needs `kl` with its stop-gradient, whereas the kit's default is `symmetric_kl`; P3 needs random anchors, whereas the kit's default is the hardest. With other settings the propositions are a guide, not a guarantee.
 # - **P2 judges labels, with one ruler.** It needs true identities, leaves out the pictures that have no right cluster at all, and prefers bold labels to honest ones. A softer label may help learning while it lies further from the truth in $\ell_1$, and the reverse.
 # - **P3 promises agreement, not truth.** If a cluster holds two persons and all its members tell the same wrong story, its variance is 0 and the loss is content. Even labels, $q=1/K$ for everybody, satisfy P3 perfectly. And it is one-sided: a large loss proves nothing.
-# - **P5 describes a far country.** It tells why $T^2$ is there. At the temperatures in use, the limit and the true gradient can be far apart.
+# - **P5 is about large temperatures.** It tells why $T^2$ is there. At the temperatures in use, the limit and the true gradient can be far apart.
 # - **Nothing here is the paper's.** Its own analysis may state other things, under other assumptions.
 #
 # ## Exercises

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # 09 · The neighbours, in one frame
+# # 09 · The rivals, in one frame
 #
 # **What you will learn**
 #

@@ -64,7 +64,7 @@ _REASONS = {  # setting: why the preset differs
     "and SKD to its loss",
     "precision": "bf16 where a short measurement at the start finds it faster (kept in "
     "environment.json); `--precision fp32`",
-    "seed": "one seed is no result: run several",
+    "seed": "one seed is not a result: run several",
 }
 _NOTES = {  # setting: what to know where both sides are the same
     "weights": "torchvision's first ResNet-50 in both; its file resnet50-0676ba61.pth "
