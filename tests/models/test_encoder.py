@@ -243,7 +243,7 @@ class Store:
         return self.pixels[torch.as_tensor(np.asarray(indices))]
 
 
-def test_extraction_is_the_same_for_stores_arrays_tensors_bytes_and_floats_and_for_every_batch_size():
+def test_extraction_is_the_same_for_every_kind_of_source_and_every_batch_size():
     encoder = small()
     pixels = (pictures(5) * 255).to(torch.uint8)
     with torch.no_grad():
