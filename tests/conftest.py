@@ -13,9 +13,13 @@ REAL_DATA = ROOT.parent / "shared" / "data"
 # files that train, run notebooks or start processes: `make check` leaves them out
 SLOW = {
     "cli/test_commands.py",
+    "data/test_memory_over_epochs.py",
+    "lessons/lab/test_monitor.py",
+    "neighbors/test_layout.py",
     "notebooks/test_notebooks.py",
     "studies/test_grid.py",
     "studies/test_notebooks.py",
+    "studies/test_report.py",
     "test_benchmarks.py",
     "training/test_export.py",
     "training/test_loop.py",
