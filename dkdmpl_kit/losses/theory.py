@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.losses.checks import require_positive
 from dkdmpl_kit.losses.dkdmpl import (
     cluster_contrast_loss,
     dkdmpl_loss,
@@ -243,7 +244,7 @@ def softened_gradient(student: Tensor, teacher: Tensor, temperature: float) -> T
     """(B, K) T (q^(T) - e^(T)): the gradient of T^2 KL(e^(T) || q^(T)) by the student's
     logits (method: P5).
     """
-    _temperature(temperature)
+    require_positive("temperature", temperature)
     return temperature * (
         torch.softmax(student / temperature, dim=1)
         - torch.softmax(teacher / temperature, dim=1)
@@ -262,14 +263,9 @@ def softened_error_bound(student: Tensor, teacher: Tensor, temperature: float) -
     """(B,) (R_l^2 + R_t^2) / (4 T) >= |softened_gradient - softened_limit|_1 at every T
     > 0; R = largest - least logit.
     """
-    _temperature(temperature)
+    require_positive("temperature", temperature)
     spread_l, spread_t = (x.amax(1) - x.amin(1) for x in (student, teacher))  # R_l, R_t
     return (spread_l**2 + spread_t**2) / (4.0 * temperature)
-
-
-def _temperature(temperature: float) -> None:
-    if not temperature > 0:
-        raise KitError(f"temperature={temperature} must be above 0.")
 
 
 def _matrix(x: Tensor, name: str) -> Tensor:

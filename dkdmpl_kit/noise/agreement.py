@@ -96,6 +96,22 @@ def error_kinds(labels: np.ndarray, pids: np.ndarray) -> np.ndarray:
     return kinds
 
 
+def cluster_owners(labels: np.ndarray, pids: np.ndarray) -> np.ndarray:
+    """(K,) int64: each cluster's most frequent known identity, -1 where it has none.
+
+    labels (N,) 0..K-1, -1 for outliers; pids (N,), negative where unknown. Of equal ones
+    the smaller pid. KitError: lists of two lengths.
+    """
+    labels, pids = checked(labels, pids)
+    owners = np.full(int(labels.max(initial=-1)) + 1, -1)
+    counted = (labels >= 0) & (pids >= 0)
+    if counted.any():
+        cells, _, counts = _cells(labels[counted], pids[counted])
+        clusters, people = cells[:, _leaders(cells, counts, 0)]
+        owners[clusters] = people
+    return owners
+
+
 def true_clusters(labels: np.ndarray, pids: np.ndarray) -> np.ndarray:
     """(N,) int64: the true cluster y* of each picture, which is its identity's.
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.noise.tables import checked, contingency
+from dkdmpl_kit.noise.agreement import cluster_owners
+from dkdmpl_kit.noise.tables import checked
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,3 @@ def soft_label_mass(
     return SoftLabelMass(
         **mass, siblings=siblings, sibling_lift=lift, counted=int(counted.sum())
     )
-
-
-def cluster_owners(labels: np.ndarray, pids: np.ndarray) -> np.ndarray:
-    """(K,) the most frequent known identity of each cluster; of equal ones the smallest;
-    -1 where a cluster has no known identity.
-    """
-    owners = np.full(int(np.max(labels, initial=-1)) + 1, -1)
-    table = contingency(labels, pids)
-    if len(table.clusters):
-        owners[table.clusters] = table.pids[table.counts.toarray().argmax(axis=1)]
-    return owners

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.noise.soft_labels import cluster_owners, soft_label_mass
+from dkdmpl_kit.noise.agreement import cluster_owners
+from dkdmpl_kit.noise.soft_labels import soft_label_mass
 
 # clusters 0 and 1 belong to person 7, cluster 2 to person 8; person 9 owns none
 LABELS = np.array([0, 0, 1, 1, 2, 2, 2, -1])
