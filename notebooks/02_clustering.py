@@ -15,17 +15,18 @@
 #
 # **You will learn**
 #
-# - how the k-reciprocal Jaccard distance turns neighbour lists into a better distance, worked by hand for one picture;
-# - what DBSCAN makes of it, and what its radius `eps` does;
-# - in which ways pseudo labels are wrong, and how much of that is the cameras' doing.
+# - how the k-reciprocal Jaccard distance is computed from neighbour lists, by hand for
+#   one picture;
+# - what DBSCAN does with it, and what its radius `eps` changes;
+# - in which ways pseudo labels are wrong, and how much of that the cameras cause.
 #
-# **Time** on 2 CPU cores: about a minute, most of it for the map. **Reads** the data set and the untrained
-# features in `out_dir/artefacts` (made if missing). **Writes** pictures to `out_dir/figures`, numbers to
-# `out_dir/metrics/02_clustering`.
+# **Time** on 2 CPU cores: about a minute, most of it for the map. **Reads** the data
+# set and the untrained features in `out_dir/artefacts` (made if missing). **Writes**
+# pictures to `out_dir/figures`, numbers to `out_dir/metrics/02_clustering`.
 #
-# Nothing here is DKD-MPL's own: this clustering is the usual base of the field (Zhong et al. 2017 for the distance, Ester
-# et al. 1996 for DBSCAN, Cluster Contrast 2021 for the recipe). The paper's abstract says only that pseudo labels come from
-# a clustering done once an epoch; taking this one for it is our reading.
+# This is the field's usual clustering (distance: Zhong et al. 2017; DBSCAN: Ester et
+# al. 1996; recipe: Cluster Contrast 2021). The paper's abstract says only that one
+# clustering an epoch gives the pseudo labels; choosing this one is our reading.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -63,10 +64,11 @@ if not stage.has_cameras:
 # %% [markdown]
 # ## 1. Neighbours
 #
-# Let $R_i$ be the $k_1$ nearest images of image $i$ by similarity $s_{ij} = v_i^\top v_j$, with $i$ itself first. All lists
-# together are the **k-NN graph**. It is computed once an epoch; all that follows reads it.
+# Let $R_i$ be the $k_1$ nearest images of image $i$ by similarity
+# $s_{ij} = v_i^\top v_j$, with $i$ itself first. All lists together are the **k-NN
+# graph**, computed once an epoch.
 #
-# **Predict:** a picture's nearest neighbours: do they show the same person? Were they taken by the same camera?
+# **Predict:** do the nearest neighbours show the same person? The same camera?
 
 # %%
 features = stage.features()
@@ -84,22 +86,24 @@ fig
 # %% [markdown]
 # ## 2. Reciprocal neighbours
 #
-# Being near is not mutual. A picture in a crowd has near neighbours that all have *nearer* ones. Keep a neighbour only if
-# it counts $i$ among its own nearest too:
+# Being near is not mutual: a picture in a crowd has near neighbours that all have
+# *nearer* ones. Keep a neighbour only if $i$ is also among *its* nearest:
 #
 # $$P_i = \{\, j \in R_i : i \in R_j \,\}$$
 #
-# This throws out strangers, and some friends too. To win friends back, take each $j$ that is left in $P_i$, its half-sized list
-# $H_j$ (the first $\mathrm{round}(k_1/2)+1$ of $R_j$) and the [reciprocal](course/glossary.md#k-reciprocal-neighbours) set of that, $Q_j = \{\, l \in H_j : j \in H_l \,\}$. If more than two
-# thirds of $Q_j$ already lie in $P_i$, then $j$'s close circle is part of $i$'s circle, and $P_i$ takes in all of it.
+# This also removes some pictures of the same person. To get them back, take each $j$ in
+# $P_i$, its half-sized list $H_j$ (the first $\mathrm{round}(k_1/2)+1$ of $R_j$) and
+# the [reciprocal](course/glossary.md#k-reciprocal-neighbours) set of that,
+# $Q_j = \{\, l \in H_j : j \in H_l \,\}$. If more than two thirds of $Q_j$ lie in
+# $P_i$, all of $Q_j$ joins $P_i$.
 #
-# Each set becomes a row of weights, $V_i = \mathrm{softmax}$ of $-(2 - 2 s_{ij})$ over the expanded set, and **query
-# expansion** averages it over the first $k_2$ of $R_i$. Finally two pictures are near when their rows overlap:
+# Each set becomes a row of weights: $V_i$ is the softmax of $-(2 - 2 s_{ij})$ over the
+# expanded set. **Query expansion** averages $V$ over the first $k_2$ of $R_i$. Two
+# pictures are near when their rows overlap:
 #
 # $$m_{ij} = \sum_l \min(V_{il}, V_{jl}), \qquad d_{ij} = 1 - \frac{m_{ij}}{2 - m_{ij}}.$$
 #
-# So $d_{ij}$ is 0 when two pictures have the same circle, and 1 when they share nobody. In Python it is as short as in
-# words:
+# So $d_{ij}$ is 0 for equal rows, and 1 for rows without a common neighbour:
 
 # %% tags=["code"]
 k2, half = min(config.k2, k1), min(k1, round(config.k1 / 2) + 1)
@@ -132,8 +136,8 @@ def jaccard(a: int, b: int) -> float:
 
 
 # %% [markdown]
-# This is slow: sets and loops. The kit's version is sparse, in parallel, and never holds all N x N pairs: it keeps those
-# with a distance of at most `max_distance`. It must give the same numbers.
+# These sets and loops are slow. The kit's version is sparse and parallel, and keeps
+# only pairs with a distance of at most `max_distance`. It must give the same numbers.
 
 # %%
 distances = jaccard_distances(graph, k1=config.k1, k2=config.k2, max_distance=config.max_distance)
@@ -166,13 +170,14 @@ for name, group in sets.items():
     print(f"{name[2:]:>10}: {count(len(group), 'picture')}{right}")
 
 # %% [markdown]
-# Compare the share of the right person in the three sets: the reciprocal test aims at a [purer](course/glossary.md#purity) set, the expansion at a
-# fuller one. (Each row of the picture starts with the most similar ones, and stops where the
-# sheet is full.)
+# Compare the share of the right person in the three sets: the reciprocal test should
+# make the set [purer](course/glossary.md#purity), the expansion larger. (Each row
+# starts with the most similar pictures.)
 #
 # ## 3. The distances as a picture
 #
-# **Predict:** sort the pictures by identity. If the distance were perfect, what would the matrix look like?
+# **Predict:** sort the pictures by identity. If the distance were perfect, what would
+# the matrix look like?
 
 # %%
 shown = np.flatnonzero(np.isin(pids, np.unique(pids)[:12]))[:240] if truth is not None else np.arange(min(120, len(pids)))
@@ -181,18 +186,21 @@ stage.save_figure(fig, "02_jaccard", caption="Jaccard distances of some identiti
 fig
 
 # %% [markdown]
-# A group on the axes is an identity (where they are known), and white pairs are farther apart than what the kit keeps.
-# Dark squares on the diagonal are what we want: a person near to herself. Dark spots elsewhere are strangers who share
-# their neighbours. Inside a square, look for a finer pattern: blocks of one camera each.
+# A group on the axes is an identity (where known); white pairs are too far apart to be
+# kept. Dark squares on the diagonal are what we want. Dark spots elsewhere are
+# different people who share neighbours. Inside a square, look for blocks of one camera
+# each.
 #
 # ## 4. DBSCAN, and its radius
 #
-# [DBSCAN](course/glossary.md#dbscan) reads nothing but these distances. A picture with at least `min_samples` pictures within `eps`, itself included,
-# is a **core**. Cores within `eps` of each other belong together, pictures near a core join it, and what is left is an
-# **[outlier](course/glossary.md#outlier)**, label $-1$, which sits out this epoch. The number of clusters is *found*, not given: nobody knows how many
-# people there are.
+# [DBSCAN](course/glossary.md#dbscan) reads only these distances. A picture with at
+# least `min_samples` pictures within `eps`, itself included, is a **core**. Cores
+# within `eps` of each other share a cluster, pictures near a core join it, and the rest
+# are **[outliers](course/glossary.md#outlier)**, label $-1$, left out in this epoch.
+# The number of clusters is *found*, not given.
 #
-# **Predict:** let `eps` grow from small to large. What happens to the outliers, to the number of clusters, to the [ARI](course/glossary.md#adjusted-rand-index)?
+# **Predict:** let `eps` grow. What happens to the outliers, to the number of clusters,
+# to the [ARI](course/glossary.md#adjusted-rand-index)?
 
 # %%
 grid = np.linspace(0.3, config.max_distance, 21)
@@ -218,13 +226,15 @@ if pseudo.n_clusters < 2:
           "settings='min_samples=2'.")
 
 # %% [markdown]
-# Read the three panels together. The ARI counts clustered pictures only, so it can look fine while nearly everything is an
-# outlier. And mind that you could *choose* the best `eps` only because you know the identities: an [unsupervised](course/glossary.md#unsupervised) method may
-# not look at that panel. The kit keeps the field's usual value, and reports what it gives.
+# Read the three panels together: the ARI counts clustered pictures only, so it can be
+# high while nearly all are outliers. You could *choose* the best `eps` only because you
+# know the identities; an [unsupervised](course/glossary.md#unsupervised) method must
+# not. The kit keeps the field's usual value, and reports the result.
 #
-# In JupyterLab, move the radius yourself. The slider below clusters anew and shows the purest cluster, the most mixed one and
-# some outliers (without identities: the most compact cluster and the loosest). How small can `eps` become before half of the
-# pictures are left out? How large before the rows fill with strangers?
+# In JupyterLab, move the radius yourself. You see the purest cluster, the most mixed
+# one and some outliers (without identities: the most compact cluster and the loosest).
+# How small can `eps` become before half of the pictures are left out? How large before
+# the rows fill with strangers?
 
 # %%
 if interactive:
@@ -243,7 +253,8 @@ if interactive:
 # %% [markdown]
 # ## 5. The cameras' share in it
 #
-# **Predict:** how often was the nearest neighbour taken by the same camera, and how often would that happen by chance?
+# **Predict:** how often was the nearest neighbour taken by the same camera? How often
+# would that happen by chance?
 
 # %%
 shares = {}
@@ -261,10 +272,12 @@ else:
     print("The cameras of these pictures are unknown.")
 
 # %% [markdown]
-# If the first number is well above chance, part of what the features call similar is the camera. A simple remedy, for
-# the clustering alone: subtract from each feature the **mean of its camera** and bring it back to length 1,
-# $v_i \leftarrow (v_i - \mu_{c(i)}) / \lVert v_i - \mu_{c(i)} \rVert$. The kit has it as an option (`centre_cameras`), off by
-# default: it is *not* in the paper's abstract, and it uses camera ids.
+# If the first number is well above chance, the features partly measure the camera. A
+# simple remedy, for the clustering alone: subtract from each feature the **mean of its
+# camera** and bring it back to length 1,
+# $v_i \leftarrow (v_i - \mu_{c(i)}) / \lVert v_i - \mu_{c(i)} \rVert$. This option
+# (`centre_cameras`) is off by default: it is *not* in the paper's abstract, and it uses
+# camera ids.
 
 # %%
 rows = [("as they are", pseudo, agreement, shares.get("untrained"))]
@@ -287,15 +300,17 @@ Markdown("\n".join(["| features | nearest from the same camera | clusters | outl
                     "|---|---|---|---|---|---|", *lines]))
 
 # %% [markdown]
-# Centring removes what all pictures of a camera have in common. It cannot undo what a camera does to *some* pictures only
-# (a back view, a bin in front). And where each camera saw different people, it would remove part of the people, too.
+# Centring removes what all pictures of a camera share, but not what concerns *some* of
+# them (a back view, a bin in front). Where each camera saw different people, it also
+# removes part of the people.
 #
 # ## 6. A map
 #
-# [UMAP](course/glossary.md#umap) lays the neighbour graph out on paper: 2 dimensions instead of the features' many. Three copies of the same map,
-# coloured by [pseudo label](course/glossary.md#pseudo-label), by true identity, and by camera.
+# [UMAP](course/glossary.md#umap) draws the neighbour graph in 2 dimensions: the same
+# map three times, coloured by [pseudo label](course/glossary.md#pseudo-label), by true
+# identity, and by camera.
 #
-# **Predict:** which of the three colourings will look tidiest?
+# **Predict:** in which of the three does each island have one colour?
 
 # %%
 xy = umap_layout(graph, seed=seed)
@@ -307,13 +322,15 @@ stage.save_figure(fig, "02_maps", caption="UMAP of the untrained features by pse
 fig
 
 # %% [markdown]
-# **The map is a picture; the clusters live in feature space.** UMAP keeps neighbourhoods and gives up distances: gaps and
-# sizes of islands mean little, another seed gives another map. DBSCAN never saw it. Use it to ask questions ("is this
-# island a person or a camera?"), and answer them with numbers.
+# **The map is only a picture; the clusters were found in feature space.** UMAP keeps
+# neighbourhoods, not distances: gaps and sizes of islands mean little, and another seed
+# gives another map. Use it to ask questions ("is this island a person or a camera?"),
+# and answer them with numbers.
 #
 # ## 7. What is in the clusters
 #
-# **Predict:** what unites the pictures of a mixed cluster? What do outliers look like?
+# **Predict:** what do the pictures of a mixed cluster have in common? What do outliers
+# look like?
 
 # %%
 rows = gallery_rows(pseudo.labels, truth, features, clusters_each=3)
@@ -324,11 +341,13 @@ fig
 # %% [markdown]
 # ## 8. Kinds of error
 #
-# A pseudo label can be wrong in different ways, and each asks for another remedy:
+# A pseudo label can be wrong in different ways, and each needs another remedy:
 #
-# - **[merged](course/glossary.md#merged)**: the picture sits in a cluster whose main person is somebody else. Training pulls strangers together;
-# - [**split**](course/glossary.md#split): its person is the cluster's main one, but another cluster holds more of her. Training pushes her apart;
-# - **outlier**: not clustered, so nothing is learnt from it this epoch;
+# - **[merged](course/glossary.md#merged)**: the main person of the picture's cluster is
+#   somebody else. Training pulls different people together;
+# - [**split**](course/glossary.md#split): the main person is right, but another cluster
+#   holds more of her pictures. Training pushes one person apart;
+# - **outlier**: not clustered, so not learnt from in this epoch;
 # - **right**: the rest.
 #
 # **Predict:** which kind is the most frequent here?
@@ -349,9 +368,10 @@ else:
     print("Without identities the kinds of error cannot be told apart.")
 
 # %% [markdown]
-# For rendered pictures we can ask *why*: how often is something in front, is the person seen from behind, or does the
-# person wear the clothes of another (a look-alike)? If a column is larger for one kind than for *right*, that factor goes
-# with this kind of error. (It goes with it. To show that it is the cause, one would have to change it alone.)
+# For rendered pictures we can ask *why*: how often is something in front, is the person
+# seen from behind, or does she wear another's clothes (a look-alike)? If a column is
+# larger for one kind than for *right*, that factor occurs with this kind of error. (To
+# show a cause, one would have to change it alone.)
 
 # %%
 factors = stage.factors()
@@ -369,26 +389,28 @@ Markdown(table)
 # %% [markdown]
 # ## 9. Look around
 #
-# In JupyterLab the cell below turns the map into an instrument.
+# In JupyterLab the map below is interactive.
 #
-# - **Look.** Drag to pan, scroll to zoom, point at a picture to see it. Click one: its cluster opens below, beside the
-#   clusters with the most similar centroids. The lasso button at the left of the map lets you draw around many pictures:
-#   they open sorted by label.
-# - **Cluster anew.** `eps` and `min_samples` are DBSCAN's (section 4), `k1` and `k2` the lengths of the neighbour lists
-#   (sections 1 and 2). The first two act while you move them, the last two when you let go. A cluster keeps its number, and
-#   so its colour, as long as it can be followed.
-# - **Colour and find.** `colour by` offers what is known about the pictures. `cluster` opens a cluster by its number; -1
-#   closes it.
+# - **Look.** Drag to pan, scroll to zoom, point at a picture to see it. Click one: its
+#   cluster opens below, beside the clusters with the most similar centroids. The lasso
+#   button at the left lets you draw around many pictures.
+# - **Cluster again.** `eps` and `min_samples` are DBSCAN's (section 4), `k1` and `k2`
+#   the lengths of the neighbour lists (sections 1 and 2; they act when you let go). A
+#   cluster keeps its number and colour as long as it can be followed.
+# - **Colour and find.** `colour by` offers what is known about the pictures. `cluster`
+#   opens a cluster by its number; -1 closes it.
 #
 # **Predict:** raise `eps` a little: which clusters will merge first?
 #
 # Then try three things:
 #
-# 1. Where identities are known, colour by kind of error and raise `eps` step by step. Does what was *split* come together
-#    before strangers are *merged*? The line under the controls counts both, and what the last move did.
-# 2. Look for an island with two labels, or for one label on two islands, and click into them. What unites the pictures of a
-#    cluster: the person, the clothes, the camera?
-# 3. Halve `k1`, then bring it back. Which clusters fall apart, and do they return with their numbers?
+# 1. Where identities are known, colour by kind of error and raise `eps` step by step.
+#    Do *split* pictures come together before different people are *merged*? The line
+#    under the controls counts both.
+# 2. Look for an island with two labels, or one label on two islands, and click into
+#    them. What do the pictures of a cluster share: the person, the clothes, the camera?
+# 3. Halve `k1`, then bring it back. Which clusters fall apart, and do they return with
+#    their numbers?
 
 # %%
 if interactive:
@@ -397,13 +419,13 @@ if interactive:
                                     k2=config.k2, max_distance=config.max_distance))
 
 # %% [markdown]
-# The map does not move while you cluster: it is a picture of the neighbours, drawn once. The clusters live in feature space, and
-# that is why two points far apart on paper can share a label.
+# The map does not move while you cluster: it is drawn once. So two points far apart on
+# it can share a label.
 #
 # ## Exercises
 #
-# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What
-# is folded away below prepares the checks: it knows the answers.)
+# Put each answer into the named variable; the cell below it says whether it is right,
+# or why not. (The folded cell prepares the checks: it contains the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from sklearn.cluster import DBSCAN
@@ -441,8 +463,9 @@ check = exercises({
         "those are the outliers; count the clusters.": [int((found.labels < 0).sum()) for found in with_k1]})})
 
 # %% [markdown]
-# **1.** `min_samples` says how many pictures make a core. Cluster `distances` with `min_samples` 2, 4 and 8, at the radius
-# `config.eps`, and count the outliers. What do clusters and ARI do?
+# **1.** `min_samples` says how many pictures make a core. Cluster `distances` with
+# `min_samples` 2, 4 and 8, at the radius `config.eps`, and count the outliers. How do
+# the number of clusters and the ARI change?
 
 # %% tags=["solution"]
 # answer_1: three whole numbers, the outliers at min_samples 2, 4 and 8
@@ -458,10 +481,13 @@ for min_samples in (2, 4, 8):
 check(1, answer_1)
 
 # %% [markdown]
-# **2.** Is the [Jaccard distance](course/glossary.md#jaccard-distance) worth its work? Give DBSCAN the plain distance $1 - v_i^\top v_j$ instead: `plain` holds it
-# (for 3,000 pictures at most). Find a radius that leaves about as many outliers as before, `pseudo.outlier_fraction`, and
-# compare the ARI. (`DBSCAN(eps=radius, min_samples=config.min_samples, metric="precomputed").fit_predict(plain)` gives the
-# labels. A larger radius never leaves more outliers, so you can halve an interval again and again.)
+# **2.** Is the [Jaccard distance](course/glossary.md#jaccard-distance) worth its
+# computation? Give DBSCAN the plain distance $1 - v_i^\top v_j$ instead: `plain` holds
+# it (for 3,000 pictures at most). Find a radius that leaves about as many outliers as
+# before, `pseudo.outlier_fraction`, and compare the ARI.
+# (`DBSCAN(eps=radius, min_samples=config.min_samples, metric="precomputed").fit_predict(plain)`
+# gives the labels. A larger radius never leaves more outliers, so you can halve an
+# interval again and again.)
 
 # %% tags=["solution"]
 # answer_2: the radius, one number above 0
@@ -486,9 +512,10 @@ for name, labels in (("plain", plain_labels(answer_2)), ("Jaccard", pseudo.label
 check(2, answer_2)
 
 # %% [markdown]
-# **3.** How does the length of the neighbour lists matter? Cluster with half of `k1` (rounded down, 2 at least), with `k1`, and
-# with twice as much (not more than there are pictures): `stage.cluster(features, k1=..., k2=...)`, where `k2` stays, but never above
-# `k1`. (Think first: how many pictures of one person are there?)
+# **3.** How does the length of the neighbour lists matter? Cluster with half of `k1`
+# (rounded down, 2 at least), with `k1`, and with twice as much (at most the number of
+# pictures): `stage.cluster(features, k1=..., k2=...)`. Keep `k2`, but never above `k1`.
+# (Think first: how many pictures of one person are there?)
 
 # %% tags=["solution"]
 # answer_3: three whole numbers, the clusters found with half of k1, with k1, and with twice k1
