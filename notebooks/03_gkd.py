@@ -12,19 +12,30 @@
 # ---
 
 # %% [markdown]
-# # 03 · Global knowledge distillation: a softer second opinion on every label
+# # 03 · Global knowledge distillation: a soft label beside every hard label
 #
 # **What you will learn**
 #
-# - A clustering gives each picture one hard label. The same clustering also holds a *soft* label: how close the picture is to **every** cluster. That is the teacher.
-# - What the distillation loss does to the gradient, line by line: it trains on a *mixed* label.
-# - When a soft teacher helps and when it harms: there is a break-even number, and you will compute it.
+# - A clustering gives each picture one hard label, and also a *soft* one: how close the
+#   picture is to **every** cluster. The soft label is the teacher.
+# - What the distillation loss does to the gradient, line by line: it trains on a
+#   *mixed* label.
+# - When a soft teacher helps and when it harms: there is a break-even, and you will
+#   compute it.
 #
-# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, about two with `"demo"` (most of it a short training run that notebook 04 uses again).
+# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, about two with `"demo"`
+# (most of it a short training run that notebook 04 uses again).
 #
-# **Reads and writes** in `out_dir`: reads the data set (rendered if missing) and the run `warm-seed…` (trained if missing); writes `figures/03_*.png` and `metrics/03_gkd/metrics.json`.
+# **Reads and writes** in `out_dir`: reads the data set (rendered if missing) and the
+# run `warm-seed…` (trained if missing); writes `figures/03_*.png` and
+# `metrics/03_gkd/metrics.json`.
 #
-# **Whose method is this?** The idea comes from W. Zhu, B. Peng and W. Q. Yan, *Dual Knowledge Distillation on Multiview Pseudo Labels for Unsupervised Person Re-Identification* (IEEE Trans. Multimedia, 2024). Only its abstract is available to us. It says that the pseudo labels of the epoch's clustering are the teacher and those of the mini-batch's query pictures the student. Formulas, temperatures and weights below are **this kit's reading**, not the paper's.
+# **Whose method is this?** The idea is from W. Zhu, B. Peng and W. Q. Yan, *Dual
+# Knowledge Distillation on Multiview Pseudo Labels for Unsupervised Person
+# Re-Identification* (IEEE Trans. Multimedia, 2024). Only its abstract is available to
+# us: the pseudo labels of the epoch's clustering are the teacher, those of the
+# mini-batch's query pictures the student. Formulas, temperatures and weights below are
+# **this kit's reading**, not the paper's.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -59,8 +70,10 @@ print(stage.dataset.summary())
 # %% [markdown]
 # ## Where we start
 #
-# An untrained [encoder](course/glossary.md#encoder) usually makes poor clusters, a well-trained one mostly clean ones. For this lesson we want something in between.
-# So we take an encoder after a few epochs of *cluster contrast*, the [baseline](course/glossary.md#baseline) (cross entropy with the hard labels; the formula follows under P1), and cluster its features once more.
+# We need clusters that are neither poor nor clean. So we train an
+# [encoder](course/glossary.md#encoder) for a few epochs with *cluster contrast*, the
+# [baseline](course/glossary.md#baseline) (cross entropy with the hard labels), and
+# cluster its features once more.
 
 # %%
 encoder, features, pseudo = stage.warm_start()
@@ -77,11 +90,14 @@ print(f"{len(v)} pictures, features of {v.shape[1]} numbers, {pseudo.n_clusters}
 # %% [markdown]
 # ## Two views of one label
 #
-# **The epoch view: the [teacher](course/glossary.md#teacher).** Let $v_i$ be the feature of picture $i$, extracted once before the epoch. $C$ holds one row a cluster: the normalised mean of its members,
+# **The epoch view: the [teacher](course/glossary.md#teacher).** Let $v_i$ be the
+# feature of picture $i$, extracted once before the epoch. $C$ holds one row a cluster,
+# the normalised mean of its members:
 #
 # $$C_k = \frac{\sum_{i:\,y_i=k} v_i}{\lVert \sum_{i:\,y_i=k} v_i \rVert}, \qquad e_i = \mathrm{softmax}(C\,v_i / \tau_t).$$
 #
-# $C$ stays frozen for the whole epoch. So $e_i$ is *global* knowledge: it compares the picture with every cluster of the data set.
+# $C$ is frozen for the epoch. $e_i$ is *global*: it compares the picture with every
+# cluster.
 
 # %%
 memory = ClusterMemory(v, labels, momentum=config.memory_momentum, update=config.memory_update)
@@ -96,12 +112,15 @@ print(f"The teacher's favourite is the picture's own cluster for {100 * favourit
       f"clustered pictures, with a mean probability of {own.mean():.2f}.")
 
 # %% [markdown]
-# **The query view: the [student](course/glossary.md#student).** During training a picture comes back *augmented* (shifted, mirrored, partly erased) and goes through the encoder in *train mode*. Call its feature $z_i$.
-# The [memory](course/glossary.md#memory) $M$ starts as $C$ and moves with every batch:
+# **The query view: the [student](course/glossary.md#student).** In training the picture
+# is *augmented* (shifted, mirrored, partly erased) and goes through the encoder in
+# *train mode*. Call its feature $z_i$. The [memory](course/glossary.md#memory) $M$
+# starts as $C$ and moves with every batch:
 #
 # $$q_i = \mathrm{softmax}(M\,z_i / \tau).$$
 #
-# This is *local* knowledge: one [augmented](course/glossary.md#augmentation) glance, judged by a memory that changes. Let us draw one batch, just as the training loop does.
+# $q_i$ is *local*: one [augmented](course/glossary.md#augmentation) picture, compared
+# with a memory that changes. We draw one batch as training does.
 
 # %%
 draws = generator_for(seed, 0, "lesson")
@@ -124,9 +143,12 @@ stage.save_figure(fig, "03_batch")
 fig
 
 # %% [markdown]
-# **Predict:** for a picture well inside its cluster, will $e$ and $q$ look alike? And for a picture between two clusters?
+# **Predict:** for a picture well inside its cluster, will $e$ and $q$ look alike? And
+# for a picture between two clusters?
 #
-# Below are the calmest picture of the batch (the one on which the teacher is surest) and the most contested one (on which it is least sure). The black outline is the [hard label](course/glossary.md#hard-label).
+# Below are the calmest picture of the batch (the teacher is surest) and the most
+# contested one (the teacher is least sure). The black outline is the
+# [hard label](course/glossary.md#hard-label).
 
 # %%
 disagreement = (e * (e.clamp_min(1e-12).log() - q.clamp_min(1e-12).log())).sum(dim=1)   # KL(e || q), (B,)
@@ -141,16 +163,23 @@ for name, i in (("calm", calm), ("contested", contested)):
           f"Own cluster {int(y[i])}: teacher {e[i, y[i]]:.2f}, student {q[i, y[i]]:.2f}.")
 
 # %% [markdown]
-# Read the two pictures together. The hard label speaks for one cluster only. Orange bars outside the black outline are what the hard label throws away: likeness to other clusters. If you see none, the teacher says the same as the hard label.
-# Where teacher and student differ, ask which of the two you would trust. The student saw a shifted, mirrored, perhaps half-erased picture, and in train mode batch norm takes its statistics from this one batch. The teacher saw the whole picture, in eval mode. So they can differ even on the calm one.
+# Orange bars outside the black outline show what the hard label leaves out: likeness to
+# other clusters. Teacher and student can differ even on the calm picture. The teacher
+# saw the whole picture in eval mode; the student saw an augmented one in train mode,
+# where batch norm takes its statistics from this batch. Which of the two would you
+# trust?
 #
 # ## The loss
 #
-# The student should follow the teacher. With a distillation [temperature](course/glossary.md#temperature) $T$ both labels are softened alike, $e^{(T)} = \mathrm{softmax}(t/T)$ and $q^{(T)} = \mathrm{softmax}(l/T)$, for the logits $t = C v/\tau_t$ and $l = M z/\tau$:
+# The student should follow the teacher. The distillation
+# [temperature](course/glossary.md#temperature) $T$ softens both labels alike,
+# $e^{(T)} = \mathrm{softmax}(t/T)$ and $q^{(T)} = \mathrm{softmax}(l/T)$, for the
+# logits $t = C v/\tau_t$ and $l = M z/\tau$:
 #
 # $$L_{\mathrm{GKD}} = T^2\;\frac1B\sum_i \mathrm{KL}\!\left(e_i^{(T)} \,\Vert\, q_i^{(T)}\right), \qquad \mathrm{KL}(e\Vert q)=\sum_k e_k \log\frac{e_k}{q_k}.$$
 #
-# The teacher carries no gradient: `detach`. Otherwise it could "agree" by giving up its own opinion.
+# The teacher carries no gradient (`detach`). Otherwise it could lower the loss by
+# following the student.
 
 
 # %% tags=["code"]
@@ -163,7 +192,7 @@ def global_distillation(student_logits, teacher_logits, temperature=1.0):
 
 
 # %% [markdown]
-# Three lines of mathematics. Does it equal the function that the kit trains with, in value **and** in gradient?
+# Does this equal the function that the kit trains with, in value **and** in gradient?
 
 # %%
 for T in (1.0, 2.0, 5.0):
@@ -178,11 +207,17 @@ for T in (1.0, 2.0, 5.0):
 # %% [markdown]
 # ## P1: distillation is training on a mixed label
 #
-# [Cluster contrast](course/glossary.md#cluster-contrast) is the cross [entropy](course/glossary.md#entropy) with the hard label, $L_{\mathrm{CC}} = -\log q_i[y_i]$. Its gradient by the logits is $q - \mathbb{1}_y$, where $\mathbb{1}_y$ is the hard label written as a vector: 1 at $y$, 0 elsewhere. $\mathrm{KL}(e\Vert q)$ is the cross entropy with $e$ less the entropy of $e$, which does not depend on the logits: its gradient is $q - e$. Add them up:
+# [Cluster contrast](course/glossary.md#cluster-contrast) is the cross
+# [entropy](course/glossary.md#entropy) with the hard label,
+# $L_{\mathrm{CC}} = -\log q_i[y_i]$. Its gradient by the logits is $q - \mathbb{1}_y$,
+# where $\mathbb{1}_y$ is 1 at $y$ and 0 elsewhere. $\mathrm{KL}(e\Vert q)$ is the cross
+# entropy with $e$ less the entropy of $e$, which does not depend on the logits: its
+# gradient is $q - e$. The sum:
 #
 # $$\frac{\partial}{\partial l}\left(L_{\mathrm{CC}} + \lambda_g L_{\mathrm{GKD}}\right) = (1+\lambda_g)\,(q - r), \qquad r = \frac{\mathbb{1}_y + \lambda_g\, e}{1+\lambda_g}.$$
 #
-# In words: adding [GKD](course/glossary.md#global-knowledge-distillation) (at $T=1$) is *exactly* the same as training on the softened label $r$. Let us not believe it, but measure it.
+# Adding [GKD](course/glossary.md#global-knowledge-distillation) (at $T=1$) is *exactly*
+# training on the softened label $r$:
 
 # %%
 leaf = student.double().requires_grad_()                                  # the logits l
@@ -194,7 +229,9 @@ torch.testing.assert_close(gradient, by_hand)
 print(f"Largest difference between autograd and (1 + lambda_g)(q - r): {(gradient - by_hand).abs().max():.1e}")
 
 # %% [markdown]
-# **Predict:** for the contested picture, which bar changes most when the hard label is replaced by the mixed one? A negative gradient *raises* the logit of a cluster, a positive one pushes it down.
+# **Predict:** for the contested picture, which bar changes most when the mixed label
+# replaces the hard one? A negative gradient *raises* the logit of a cluster, a positive
+# one lowers it.
 
 # %%
 fig = viz.gradient_bars(q[contested], r[contested], hard=int(y[contested]))
@@ -208,14 +245,18 @@ print(f"The pull towards the hard label goes from {plain[y[contested]]:+.2f} to 
 print(f"{spared} cluster(s) that the hard label pushes away are pulled closer by the mixed label.")
 
 # %% [markdown]
-# The hard label pushes *every* other cluster away, even one that holds the same person. The [mixed label](course/glossary.md#mixed-target) pushes less where the teacher sees a likeness, and may even pull.
-# That is the promise of GKD. It is also its danger: if the likeness is only the same jacket on somebody else, the mixed label keeps two people together.
+# The hard label pushes *every* other cluster away, even one that holds the same person.
+# The [mixed label](course/glossary.md#mixed-target) pushes less where the teacher sees
+# a likeness, and may even pull. This is what GKD can repair. It is also its danger: if
+# the likeness is only the same jacket on somebody else, the mixed label keeps two
+# people together.
 #
 # ## How soft should the teacher be?
 #
-# The temperature $\tau_t$ decides. We measure softness by the entropy of $e$: 0 nats for a one-hot label, $\log K$ for an even one.
+# The temperature $\tau_t$ decides. We measure softness by the entropy of $e$: 0 nats
+# for a one-hot label, $\log K$ for an even one.
 #
-# **Predict:** at which temperature does the teacher stop saying anything?
+# **Predict:** at which temperature does the teacher no longer tell clusters apart?
 
 # %%
 taus = np.geomspace(0.01, 1.0, 25)
@@ -236,16 +277,21 @@ for t in (tau_t / 2, tau_t, 2 * tau_t, 5 * tau_t):
           f"{target.mean():.2f} on the hard label (the least possible is {1 / (1 + lam):.2f}).")
 
 # %% [markdown]
-# A target that is too soft says "a bit of everything" about every picture. It then works like *label smoothing*: it no longer carries knowledge about clusters, it only weakens the hard label.
-# A target that is too sharp repeats the hard label and adds nothing. Useful teachers live in between, and where exactly depends on the features of the epoch.
+# A target that is too soft is nearly even: like *label smoothing*, it only weakens the
+# hard label. A target that is too sharp repeats it. The useful temperature lies in
+# between, and depends on the features.
 #
 # ## P5: why the factor $T^2$?
 #
-# The gradient of $\mathrm{KL}(e^{(T)}\Vert q^{(T)})$ by the logits is $\tfrac1T(q^{(T)} - e^{(T)})$. For large $T$ both softmaxes become nearly even, with differences of order $1/T$. So the gradient shrinks as $1/T^2$, and $T^2$ puts it back (a bar is the mean over the clusters):
+# The gradient of $\mathrm{KL}(e^{(T)}\Vert q^{(T)})$ by the logits is
+# $\tfrac1T(q^{(T)} - e^{(T)})$. For large $T$ both softmaxes become nearly even, with
+# differences of order $1/T$. So the gradient shrinks as $1/T^2$, and $T^2$ compensates
+# (a bar is the mean over the clusters):
 #
 # $$T^2\,\nabla_l \mathrm{KL} \;\longrightarrow\; \frac{1}{K}\Big[(l - \bar l) - (t - \bar t)\Big] \qquad (T\to\infty).$$
 #
-# **Predict:** without $T^2$, how much smaller is the gradient at $T = 10$ than at $T = 1$?
+# **Predict:** without $T^2$, how much smaller is the gradient at $T = 10$ than at
+# $T = 1$?
 
 # %%
 rows = ["| T | gradient norm without T² | gradient norm with T² |", "|---|---|---|"]
@@ -265,11 +311,17 @@ display(Markdown("\n".join(rows)))
 # %% [markdown]
 # ## Three teachers
 #
-# The abstract leaves open *whose* similarity the teacher reports. The kit offers three readings (`gkd_teacher`):
+# The abstract leaves open *whose* similarity the teacher reports. The kit offers three
+# readings (`gkd_teacher`):
 #
-# - `sample`: each picture its own [soft label](course/glossary.md#soft-label), $e_i = \mathrm{softmax}(C v_i/\tau_t)$;
-# - `cluster`: one soft label for all members of a cluster, $\mathrm{softmax}(C c_{y_i}/\tau_t)$;
-# - `consensus`: what an *earlier* epoch thought, carried over by the overlap of old and new clusters (as [RLCC](course/glossary.md#clustering-consensus) does). The training loop uses the previous epoch; here we go back to the untrained encoder, so that the difference is easy to see.
+# - `sample`: each picture has its own [soft label](course/glossary.md#soft-label),
+#   $e_i = \mathrm{softmax}(C v_i/\tau_t)$;
+# - `cluster`: one soft label for all members of a cluster,
+#   $\mathrm{softmax}(C c_{y_i}/\tau_t)$;
+# - `consensus`: the soft label of an *earlier* epoch, carried over by the overlap of
+#   old and new clusters (as [RLCC](course/glossary.md#clustering-consensus) does).
+#   Training uses the previous epoch; here we use the untrained encoder, so that the
+#   difference is easy to see.
 
 # %%
 features_before = torch.from_numpy(stage.features())
@@ -305,23 +357,33 @@ for name, e_of in teachers.items():
 Markdown("\n".join(rows))
 
 # %% [markdown]
-# The `cluster` teacher knows as many soft labels as there are clusters: it cannot say that *this* picture sits badly. Its favourite is always the hard label, as nothing is closer to a [centroid](course/glossary.md#centroid) than itself.
-# The `sample` teacher can disagree with the clustering. But beware: each picture helped to build its own centroid, so its vote is biased towards its own label. Exercise 2 takes that bias out.
-# The `consensus` teacher did not see this epoch's clustering at all. It is independent, and it is out of date.
+# The favourite of the `cluster` teacher is always the hard label, as nothing is closer
+# to a [centroid](course/glossary.md#centroid) than itself. The `sample` teacher can
+# disagree with the clustering. But each picture helped to build its own centroid, a
+# bias towards the hard label (exercise 2). The `consensus` teacher does not depend on
+# this epoch's clustering, but it is out of date.
 #
 # ## Does the teacher know better? P2, the break-even
 #
-# Where true identities are known (for measuring only, training never sees them), we can answer. Call $y^*$ the cluster that truly belongs to the picture: of the clusters in which its identity is the majority, the one with most of its pictures.
-# Some identities own no cluster. For their pictures no label can be right, and we leave them out here.
+# Where identities are known we can measure this (training never sees them). The true
+# cluster $y^*$ of a picture is, of the clusters in which its identity is the majority,
+# the one with most of its pictures. Pictures whose identity is nowhere the majority are
+# left out here: for them no label can be right.
 #
-# Measure the [supervision deviation](course/glossary.md#supervision-deviation), how far a target $t$ is from the truth, by $D(t) = \lVert t - \mathbb{1}_{y^*}\rVert_1$. Let $\eta$ be the share of wrong labels, and $e_c$, $e_w$ the mean teacher probability of $y^*$ where the label is correct and where it is wrong. A target sums to 1, so $D(t) = 2\,(1 - t[y^*])$. Put in $\mathbb{1}_y$ and $r$, and average over right and wrong labels:
+# The [supervision deviation](course/glossary.md#supervision-deviation) of a target $t$
+# is $D(t) = \lVert t - \mathbb{1}_{y^*}\rVert_1$. Let $\eta$ be the share of wrong
+# labels, and $e_c$, $e_w$ the mean teacher probability of $y^*$ where the label is
+# correct and where it is wrong. A target sums to 1, so $D(t) = 2\,(1 - t[y^*])$. Put in
+# $\mathbb{1}_y$ and $r$, and average over right and wrong labels:
 #
 # $$\mathbb{E}\,D(\mathbb{1}_y) = 2\eta, \qquad \mathbb{E}\,D(r) = 2\eta + \frac{2\lambda_g}{1+\lambda_g}\Big[(1-\eta)(1-e_c) - \eta\,e_w\Big].$$
 #
-# This is the [break-even](course/glossary.md#break-even): GKD lowers the expected error exactly when $\eta\,e_w > (1-\eta)(1-e_c)$: what it repairs on wrong labels must outweigh what it spoils on right ones.
-# A teacher that only repeats the hard label ($e_c=1$, $e_w=0$) scores exactly zero: it changes nothing.
+# The [break-even](course/glossary.md#break-even): GKD lowers the expected deviation
+# exactly when $\eta\,e_w > (1-\eta)(1-e_c)$, that is, when it repairs more on wrong
+# labels than it spoils on right ones.
 #
-# **Predict:** if 30 % of the labels are wrong and the teacher puts no mass on the truth there, can it still help? ($e_w = 0$: look at the condition above.)
+# **Predict:** if 30 % of the labels are wrong and the teacher puts no mass on the truth
+# there ($e_w = 0$), can it still help?
 
 # %%
 y_star = None
@@ -372,14 +434,18 @@ else:
 # %% [markdown]
 # (The prediction: no. With $e_w = 0$ nothing is repaired.)
 #
-# Do not read this number as a verdict on GKD. It compares *targets* at one moment, with an $\ell_1$ distance. Training is longer than one moment: a softer target may also make overconfident mistakes cheaper, and clusters change every epoch.
-# The verdict is a training run to its [plateau](course/glossary.md#plateau), with several seeds. Notebook 05 shows the records of such runs beside its own short ones.
+# This number does not decide whether GKD helps training. It compares *targets* at one
+# moment, with an $\ell_1$ distance; in training, a softer target may also make
+# overconfident mistakes cheaper, and clusters change. To decide, train to the
+# [plateau](course/glossary.md#plateau), with several seeds (notebook 05).
 #
 # ## Look at the wrong labels
 #
-# Here are pictures whose hard label is wrong: the one where the teacher gives the true cluster most, and the one where it gives least.
+# Of the pictures with a wrong hard label: the one where the teacher gives the true
+# cluster most, and the one where it gives least.
 #
-# **Predict:** what do the pictures have in common with the cluster that they were put into by mistake?
+# **Predict:** what do the pictures have in common with the cluster that they were put
+# into by mistake?
 
 # %%
 figures = ["03_batch", "03_views_calm", "03_views_contested", "03_gradient", "03_temperature",
@@ -417,12 +483,13 @@ if y_star is not None and wrong.any():
 # %% [markdown]
 # ## Turn the knobs yourself
 #
-# All of this lesson on one bench. The bars are the teacher $e$, the student $q$ and the mixed label $r$.
-# An arrow starts at the top of a blue bar and shows where the gradient pushes it: minus the gradient that autograd finds, divided by $1+\lambda_g$. The number beside it is the gradient itself, so *plus* means *down*. Where there is no arrow, there is hardly any pull. On the right stand the losses, computed by the functions that train.
+# The whole lesson in one figure. The bars are the teacher $e$, the student $q$ and the
+# mixed label $r$. An arrow starts at the top of a blue bar and shows where the gradient
+# pushes it: minus the gradient from autograd, divided by $1+\lambda_g$. The number
+# beside it is the gradient itself, so *plus* means *down*. On the right are the losses,
+# from the functions that train.
 #
 # **Predict:** where do the arrows end, by P1? And where if $T$ is not 1?
-#
-# First the plain function and its picture.
 
 # %%
 suspect = int(index[cases["best"]]) if y_star is not None and wrong.any() else int(batch[contested])
@@ -440,15 +507,22 @@ figures.append("03_losslab")
 fig
 
 # %% [markdown]
-# In JupyterLab the same bench has controls. `picture` moves through the batch; 0 is the picture above, and those marked *out*, at the end, are outliers (if there are any). `tau` is the student's temperature $\tau$, `tau_t` the teacher's $\tau_t$, `T` the distillation temperature $T$, `lambda_g` the weight $\lambda_g$. *by hand* replaces the picture by four clusters whose probabilities you drag: they are brought back to the sum 1, and hold at the temperatures at which the bench began.
+# In JupyterLab the figure has controls. `picture` moves through the batch; 0 is the
+# picture above, and those marked *out*, at the end, are outliers (if there are any).
+# `tau` is $\tau$, `tau_t` is $\tau_t$, `T` is $T$, `lambda_g` is $\lambda_g$. *by hand*
+# replaces the picture by four clusters whose probabilities you drag: they are brought
+# back to the sum 1, and hold at the temperatures at the start.
 #
 # Five things to try:
 #
 # 1. Raise `tau_t` until the orange bars are even. Which arrows turn round?
 # 2. Raise `lambda_g`. How far down does the purple bar come inside the black outline?
-# 3. Turn `T` away from 1. Do the arrows still reach the purple bars? The line below the picture says by how much the true gradient differs from P1's.
-# 4. Move `picture` to an [outlier](course/glossary.md#outlier). It has soft views, and nothing to train on.
-# 5. *By hand*: find probabilities for which the mixed label pulls a cluster up that the hard label pushes away.
+# 3. Turn `T` away from 1. Do the arrows still reach the purple bars? The line below the
+#    picture says by how much the true gradient differs from P1's.
+# 4. Move `picture` to an [outlier](course/glossary.md#outlier). It has soft labels, but
+#    no hard label to train on.
+# 5. *By hand*: find probabilities for which the mixed label pulls a cluster up that the
+#    hard label pushes away.
 
 # %%
 if interactive:
@@ -459,7 +533,8 @@ if interactive:
 # %% [markdown]
 # ## Exercises
 #
-# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What is folded away below prepares the checks: it knows the answers.)
+# Put each answer into the named variable; the cell below it says whether it is right,
+# or why not. (The folded cells prepare the checks: they contain the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.exercises import exercises, value
@@ -517,7 +592,11 @@ check = exercises({
     if (~clustered).any() else None})
 
 # %% [markdown]
-# **1. The other direction.** The kit uses $\mathrm{KL}(e\Vert q)$. Compute, without autograd, the gradient of the batch mean of $\mathrm{KL}(q\Vert e)$ by the logits $l$, for `student` and `teacher` above. Hint: with $g_k = \log q_k - \log e_k$ it is $q_k\,(g_k - \sum_j q_j g_j)$ for one picture. Which direction pulls harder on a cluster that the student has given up ($q_k \approx 0$)?
+# **1. The other direction.** The kit uses $\mathrm{KL}(e\Vert q)$. Compute, without
+# autograd, the gradient of the batch mean of $\mathrm{KL}(q\Vert e)$ by the logits $l$,
+# for `student` and `teacher` above. Hint: with $g_k = \log q_k - \log e_k$ it is
+# $q_k\,(g_k - \sum_j q_j g_j)$ for one picture. Which direction pulls harder on a
+# cluster to which the student gives almost nothing ($q_k \approx 0$)?
 
 # %% tags=["solution"]
 # answer_1: the gradient, an array of the shape of `student`, (B, K)
@@ -534,9 +613,14 @@ if lost.any():
 check(1, answer_1)
 
 # %% [markdown]
-# **2. An unbiased teacher.** Each picture helped to build its own centroid. Leave it out: for picture $i$ use $C_{y_i}$ without $v_i$ (the other centroids stay), and compute the soft labels of all clustered pictures anew. How does the teacher's mass on its hard label change? How often is its favourite now another cluster?
+# **2. An unbiased teacher.** Each picture helped to build its own centroid. For picture
+# $i$ use $C_{y_i}$ without $v_i$ (the other centroids stay), and compute the soft
+# labels of all clustered pictures again. How does the teacher's mass on the hard label
+# change? How often is its favourite now another cluster?
 #
-# (`index` (n,) holds the numbers of the clustered pictures, `yc` (n,) their labels, `v` (N, d) the features, `C` (K, d) the centroids. The sum of a cluster's features without $v_i$ points where its mean points.)
+# (`index` (n,) holds the numbers of the clustered pictures, `yc` (n,) their labels, `v`
+# (N, d) the features, `C` (K, d) the centroids. The sum of a cluster's features without
+# $v_i$ has the direction of their mean.)
 
 # %% tags=["solution"]
 # answer_2: the soft labels without oneself, (n, K), rows that sum to 1
@@ -553,7 +637,10 @@ for name, e_of in (("with itself", teachers["sample"]), ("left out", answer_2)):
 check(2, answer_2)
 
 # %% [markdown]
-# **3. What about the outliers?** They are left out of this epoch's training. Yet the teacher has an opinion about them: `e_all` (N, K) holds it. How sure is it, that is, how large is the probability of its favourite cluster, on average over the outliers? Where identities are known: how often does the favourite belong to the outlier's identity?
+# **3. What about the outliers?** They are left out of this epoch's training, but the
+# teacher has a soft label for them: `e_all` (N, K). How large is the probability of its
+# favourite cluster, on average over the outliers? Where identities are known: how often
+# does the favourite belong to the outlier's identity?
 
 # %% tags=["solution"]
 # answer_3: one number from 0 to 1
