@@ -12,19 +12,27 @@
 # ---
 
 # %% [markdown]
-# # 04 · Self-knowledge distillation: two pictures of one person should tell the same story
+# # 04 · Self-knowledge distillation: two pictures of one person should get the same soft label
 #
 # **What you will learn**
 #
 # - What a *positive anchor* is, and five ways to choose one.
-# - Three divergences between two views of a label, their gradients, and why agreeing anchors mean calm clusters (a bound that you will check).
-# - How all three views meet in *one* mixed target, and what happens when the anchor is somebody else.
+# - Three divergences between two views of a label, their gradients, and a bound:
+#   anchors that agree mean labels that vary little within a cluster.
+# - How all three views form *one* mixed target, and what happens when the anchor is
+#   somebody else.
 #
-# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, about two with `"demo"` (most of it a short training run, unless notebook 03 has made it already).
+# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, about two with `"demo"`
+# (most of it a short training run, unless notebook 03 has made it already).
 #
-# **Reads and writes** in `out_dir`: reads the data set and the run `warm-seed…` (both made if missing); writes `figures/04_*.png` and `metrics/04_skd/metrics.json`.
+# **Reads and writes** in `out_dir`: reads the data set and the run `warm-seed…` (both
+# made if missing); writes `figures/04_*.png` and `metrics/04_skd/metrics.json`.
 #
-# **Whose method is this?** The abstract of Zhu, Peng and Yan (IEEE Trans. Multimedia, 2024) says that in SKD the pseudo labels of the *positive anchors* and of the *query images* are two augmented views of the mini-batch. How anchors are chosen, and which divergence compares them, it does not say. What follows is **this kit's reading**; each open choice is a named setting.
+# **Whose method is this?** The abstract of Zhu, Peng and Yan (IEEE Trans. Multimedia,
+# 2024) says that in SKD the pseudo labels of the *positive anchors* and of the *query
+# images* are two augmented views of the mini-batch. It does not say how anchors are
+# chosen, nor which divergence compares them. What follows is **this kit's reading**;
+# each open choice is a named setting.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -58,7 +66,10 @@ print(stage.dataset.summary())
 # %% [markdown]
 # ## Where we start
 #
-# As in notebook 03: an encoder after a few epochs of [cluster contrast](course/glossary.md#cluster-contrast), its features, and one clustering of them. Then we draw a batch as training does: a number of clusters, several pictures of each, every picture augmented.
+# As in notebook 03: an encoder after a few epochs of
+# [cluster contrast](course/glossary.md#cluster-contrast), its features, one clustering
+# of them, and a batch drawn as in training: some clusters, several pictures of each,
+# every picture augmented.
 
 # %%
 encoder, features, pseudo = stage.warm_start()
@@ -87,17 +98,22 @@ print(f"{pseudo.n_clusters} clusters; the batch holds {len(batch)} pictures of {
 # %% [markdown]
 # ## Choosing a positive anchor
 #
-# The [positive anchor](course/glossary.md#anchor) $p(i)$ of a query $i$ is *another* view that should get the same label. The kit knows five (`skd_anchor`):
+# The [positive anchor](course/glossary.md#anchor) $p(i)$ of a query $i$ is *another*
+# view that should get the same label. The kit knows five (`skd_anchor`):
 #
-# 1. `hardest`: the batch mate of the same cluster that looks **least** alike, $p(i)=\arg\min_{j\neq i,\; y_j=y_i} z_i^\top z_j$;
+# 1. `hardest`: the batch mate of the same cluster that is **least** similar,
+#    $p(i)=\arg\min_{j\neq i,\; y_j=y_i} z_i^\top z_j$;
 # 2. `random`: any batch mate of the cluster;
-# 3. `mean`: the normalised mean of the batch mates (not a picture, but a point in feature space);
+# 3. `mean`: the normalised mean of the batch mates (a point in feature space, not a
+#    picture);
 # 4. `augmentation`: the same picture, augmented once more;
-# 5. `ema`: the same picture through a slowly moving copy of the encoder (*exponential moving average*).
+# 5. `ema`: the same picture through a slowly moving copy of the encoder (*exponential
+#    moving average*).
 #
-# **Predict:** which of the five will differ most from the query? And which can be a *different person*?
+# **Predict:** which of the five will differ most from the query? Which can be a
+# *different person*?
 #
-# The first one is a line of code:
+# The first one in code:
 
 
 # %% tags=["code"]
@@ -119,7 +135,8 @@ torch.testing.assert_close((z * z[mine]).sum(dim=1), similarity)          # the 
 print(f"Lesson and kit choose alike. Mean similarity of a query and its hardest anchor: {similarity.mean():.2f}.")
 
 # %% [markdown]
-# Now all five. For `ema` we take the encoder in eval mode: at the first step of a training the EMA copy *is* the encoder.
+# Now all five. For `ema` we take the encoder in eval mode: at the first step of a
+# training the EMA copy *is* the encoder.
 
 # %%
 encoder.eval()
@@ -154,16 +171,19 @@ stage.save_figure(fig, "04_anchors")
 fig
 
 # %% [markdown]
-# Column 3 blends the batch mates' pixels, only to give the mean a face. A tick means the same person as the query, a cross means somebody else (for the mean: at least one of the mates is somebody else).
-# Columns 4 and 5 can never be wrong, as they show the same picture. They also teach less: they know nothing of other cameras and other views of the person.
+# Column 3 blends the batch mates' pixels, to show something for the mean. A tick means
+# the same person as the query, a cross somebody else (for the mean: at least one of the
+# mates). Columns 4 and 5 show the same picture, so they are never wrong. But they
+# contain nothing of other cameras and other views of the person.
 #
 # ## The anchor view of the label
 #
 # $$a_i = \mathrm{softmax}(M\,z_{p(i)}/\tau)$$
 #
-# Below: one query under each strategy that needs a batch mate, then the average over the batch of all five. (Expect `ema` to differ
-# even though it shows the same picture: the query went through train mode, where batch norm takes its statistics from this one batch, the copy through eval mode.)
-# We take the query of the batch that agrees least with its hardest anchor.
+# Below: the query of the batch that agrees least with its hardest anchor, under each
+# strategy that needs a batch mate; then the batch average of all five. (`ema` differs
+# too, though it shows the same picture: the query is in train mode, where batch norm
+# takes its statistics from this batch, the copy in eval mode.)
 
 
 # %%
@@ -184,13 +204,19 @@ for name in anchors:
           f"{gap[name][far]:.2f} for this query.")
 
 # %% [markdown]
-# ## The loss, in three flavours
+# ## The loss, with three divergences
 #
-# Both views come from the same batch. Neither is a [teacher](course/glossary.md#teacher) by nature. So there is a choice (`skd_divergence`):
+# Both views come from the same batch; neither is the
+# [teacher](course/glossary.md#teacher). So there is a choice (`skd_divergence`):
 #
-# - `kl`: $\mathrm{KL}(\mathrm{sg}(a)\Vert q)$. The anchor is held still (*[stop-gradient](course/glossary.md#stop-gradient)*) and the query moves;
-# - `symmetric_kl`: $\tfrac12\left[\mathrm{KL}(a\Vert q)+\mathrm{KL}(q\Vert a)\right]$. Both move towards each other;
-# - `js`: [Jensen–Shannon](course/glossary.md#jensen-shannon-divergence), $\tfrac12\left[\mathrm{KL}(a\Vert m)+\mathrm{KL}(q\Vert m)\right]$ with $m=\tfrac12(a+q)$. It never exceeds $\log 2$, so one absurd anchor cannot dominate the batch.
+# - `kl`: $\mathrm{KL}(\mathrm{sg}(a)\Vert q)$. The anchor is fixed
+#   (*[stop-gradient](course/glossary.md#stop-gradient)*) and the query moves;
+# - `symmetric_kl`: $\tfrac12\left[\mathrm{KL}(a\Vert q)+\mathrm{KL}(q\Vert a)\right]$.
+#   Both move towards each other;
+# - `js`: [Jensen–Shannon](course/glossary.md#jensen-shannon-divergence),
+#   $\tfrac12\left[\mathrm{KL}(a\Vert m)+\mathrm{KL}(q\Vert m)\right]$ with
+#   $m=\tfrac12(a+q)$. It never exceeds $\log 2$, so one absurd anchor cannot dominate
+#   the batch.
 
 
 # %% tags=["code"]
@@ -220,15 +246,22 @@ for divergence in ("kl", "symmetric_kl", "js"):
           + (", none reaches the anchor." if g_kit is None else "."))
 
 # %% [markdown]
-# ## P3: small consistency loss, calm cluster
+# ## P3: a small consistency loss forces a small variance
 #
-# What does [SKD](course/glossary.md#self-knowledge-distillation) do to a whole cluster? Take the $n$ members of one cluster in the batch, with labels $q_1,\dots,q_n$, and choose anchors at random among the others. Pinsker's inequality says $\mathrm{KL}(a\Vert q)\ge\tfrac12\lVert a-q\rVert_1^2$, and $\lVert\cdot\rVert_1\ge\lVert\cdot\rVert_2$. The mean of $\tfrac12\lVert q_i-q_j\rVert_2^2$ over all pairs $i\ne j$ is $\tfrac{n}{n-1}$ times the variance. Together:
+# What does [SKD](course/glossary.md#self-knowledge-distillation) do to a whole cluster?
+# Take its $n$ members in the batch, with labels $q_1,\dots,q_n$, and anchors drawn at
+# random among the others. Pinsker's inequality says
+# $\mathrm{KL}(a\Vert q)\ge\tfrac12\lVert a-q\rVert_1^2$, and
+# $\lVert\cdot\rVert_1\ge\lVert\cdot\rVert_2$. The mean of
+# $\tfrac12\lVert q_i-q_j\rVert_2^2$ over all pairs $i\ne j$ is $\tfrac{n}{n-1}$ times
+# the variance. Together:
 #
 # $$\mathbb{E}\left[\text{symmetric KL}\right]\;\ge\;\frac{n}{n-1}\,\mathrm{Var}(q), \qquad \mathrm{Var}(q)=\frac1n\sum_i\lVert q_i-\bar q\rVert_2^2 .$$
 #
-# So whoever makes the loss small makes the labels within a cluster *agree*. (With anchors drawn at random: the kit's default, `hardest`, is not covered.)
+# So a small loss makes the labels within a cluster *agree*. (The kit's default,
+# `hardest`, is not covered.)
 #
-# **Predict:** is the bound tight, or does the left side exceed the right side by far?
+# **Predict:** is the left side close to the right side, or far above it?
 
 # %%
 rows, ratios = ["| cluster | n | E[symmetric KL] | n/(n−1) Var(q) |", "|---|---|---|---|"], []
@@ -249,16 +282,19 @@ print(f"P3 holds in all {len(ratios)} clusters of the batch. "
 Markdown("\n".join(rows[:12]))
 
 # %% [markdown]
-# The bound is a promise in one direction: a small loss *forces* a small variance. A large loss does not prove a large variance.
-# And note what it does **not** promise: agreement is not truth. A cluster of two people whose labels all agree has variance zero. (Exercise 2 takes this to its end.)
+# A small loss *forces* a small variance; a large loss does not prove a large one. And
+# agreement is not truth: a cluster of two people whose labels all agree has variance
+# zero. (Exercise 2.)
 #
 # ## P4: one target from three views
 #
-# Put everything together, with `kl`, its stop-gradient, and $T=1$:
+# All together, with `kl`, its stop-gradient, and $T=1$:
 #
 # $$\frac{\partial L}{\partial l} = (1+\lambda_g+\lambda_s)\,(q-r_3), \qquad r_3=\frac{\mathbb{1}_y+\lambda_g\,e+\lambda_s\,a}{1+\lambda_g+\lambda_s}.$$
 #
-# So with `kl` DKD-MPL trains on **one** label, mixed from three views (the default, `symmetric_kl`, also moves the anchor's view and is not covered): [hard label](course/glossary.md#hard-label), teacher, anchor.
+# So with `kl` DKD-MPL trains on **one** label, mixed from
+# [hard label](course/glossary.md#hard-label), teacher and anchor. (The default,
+# `symmetric_kl`, also moves the anchor's view and is not covered.)
 
 # %%
 teacher = teacher_logits("sample", centroids=memory.centroids, features=v[batch], temperature=tau_t)                          # C v / tau_t
@@ -274,7 +310,8 @@ print("Largest difference between autograd and (1 + lambda_g + lambda_s)(q - r3)
       f"{(gradient - by_hand).abs().max():.1e}")
 
 # %% [markdown]
-# **Predict:** in the picture below, can $r_3$ ever give the hard label less than $1/(1+\lambda_g+\lambda_s)$?
+# **Predict:** in the picture below, can $r_3$ ever give the hard label less than
+# $1/(1+\lambda_g+\lambda_s)$?
 
 # %%
 fig = viz.label_views(int(y[far]), e[far], q[far], a[far], r3[far], picture=seen[far])
@@ -282,13 +319,18 @@ stage.save_figure(fig, "04_three_views")
 fig
 
 # %% [markdown]
-# Read it from the black outline outwards. The hard label names one cluster. The teacher $e$ (orange) saw the whole picture. The query $q$ (blue) saw the augmented one, and is what we train. The anchor $a$ (green) is what a batch mate says.
-# The [mixed target](course/glossary.md#mixed-target) $r_3$ (purple) is their weighted mean. Training moves the blue bars towards the purple ones.
-# (The prediction: no. The hard label has weight 1 in the mean, so it keeps at least $1/(1+\lambda_g+\lambda_s)$. Larger weights mean less trust in the clustering.)
+# The black outline is the hard label. The teacher $e$ (orange) comes from the whole
+# picture. The query $q$ (blue) comes from the augmented one, and is trained. The anchor
+# $a$ (green) comes from a batch mate. The
+# [mixed target](course/glossary.md#mixed-target) $r_3$ (purple) is the weighted mean of
+# hard label, $e$ and $a$. Training moves the blue bars towards the purple ones. (The
+# prediction: no. The hard label has weight 1 in the mean, so it keeps at least
+# $1/(1+\lambda_g+\lambda_s)$.)
 #
 # ## Where does SKD pull?
 #
-# The gradient of the loss with `kl` is $q-a$ for the SKD part alone, against $q-\mathbb{1}_y$ for the hard label alone.
+# With `kl`, the gradient of SKD alone is $q-a$, and that of the hard label alone is
+# $q-\mathbb{1}_y$.
 
 # %%
 fig = viz.gradient_bars(q[far], r3[far], hard=int(y[far]), title="Hard label against the target mixed from three views")
@@ -304,13 +346,17 @@ everywhere = F.cosine_similarity(q - F.one_hot(y, q.shape[1]), q - a, dim=1)
 print(f"Over the batch they oppose each other for {100 * (everywhere < 0).float().mean():.0f} % of the queries.")
 
 # %% [markdown]
-# Where both point the same way, the anchor confirms the label. Where they oppose each other, the anchor is less convinced of the label than the query itself, and holds it back: a brake on overconfidence, or a drag on learning.
+# Where both point the same way, the anchor confirms the label. Where they oppose each
+# other, the anchor gives the label less mass than the query does: this can reduce
+# overconfidence, or slow down learning.
 #
 # ## When the anchor is somebody else
 #
-# A cluster that holds two people offers anchors of the wrong person. Where identities are known we can count them. (They are used for counting only.)
+# A cluster that holds two people offers anchors of the wrong person. Where identities
+# are known we can count them.
 #
-# **Predict:** does the *hardest* anchor belong to the wrong person more often than a random one?
+# **Predict:** does the *hardest* anchor belong to the wrong person more often than a
+# random one?
 
 # %%
 counts, wrong_gap, example = {}, {}, None
@@ -362,16 +408,22 @@ if stage.has_truth:
         print("In this batch every hardest anchor shows the right person.")
 
 # %% [markdown]
-# A wrong anchor says: "tell the same story as this other person". If the two are in one cluster by mistake, SKD glues the mistake, like the hard label does.
-# But look where the anchor's mass lies. If the anchor itself doubts the shared cluster, the mixed target gets *softer*, and the false label loses weight. Both effects exist. Which one wins is a matter of measurement: see the [plateau](course/glossary.md#plateau) in notebook 05.
+# If query and anchor are in one cluster by mistake, SKD makes their labels equal, and
+# so strengthens the mistake, as the hard label does. But if the anchor gives little
+# mass to the shared cluster, the mixed target becomes *softer*, and the wrong label
+# loses weight. Which effect is larger must be measured: see the
+# [plateau](course/glossary.md#plateau) in notebook 05.
 #
 # ## All three views on one bench
 #
-# The query above once more, with everything that acts on it: its three views, the target $r_3$ mixed from them, and the losses, computed by the functions that train. An arrow starts at the top of a blue bar and shows where the gradient pushes it: minus the gradient that autograd finds, divided by $1+\lambda_g+\lambda_s$. The number beside it is the gradient itself, so *plus* means *down*.
+# The query above with its three views, the target $r_3$ mixed from them, and the
+# losses, computed by the functions that train. An arrow starts at the top of a blue bar
+# and shows where the gradient pushes it: minus the gradient from autograd, divided by
+# $1+\lambda_g+\lambda_s$. The number beside it is the gradient itself, so *plus* means
+# *down*.
 #
-# **Predict:** with `kl` each arrow ends at its purple bar, by P4. Do the other two divergences push further, or less far?
-#
-# First the plain function and its picture.
+# **Predict:** with `kl` each arrow ends at its purple bar, by P4. Do the other two
+# divergences push further, or less far?
 
 # %%
 likeness, anchors_like = z @ memory.features.T, z[hardest] @ memory.features.T   # M z and M z_p(i): logits times tau
@@ -386,13 +438,22 @@ figures.append("04_losslab")
 fig
 
 # %% [markdown]
-# In JupyterLab the same bench has controls. `picture` moves through the batch, each picture with its hardest anchor. `tau` is the [temperature](course/glossary.md#temperature) $\tau$ of query and anchor, `tau_t` the teacher's $\tau_t$, `T` the distillation temperature (of $L_{\mathrm{GKD}}$ alone); `lambda_g` and `lambda_s` are the weights, `divergence` is the one of $L_{\mathrm{SKD}}$. *by hand* replaces the picture by four clusters whose probabilities you drag: they are brought back to the sum 1, and hold at the temperatures at which the bench began.
+# In JupyterLab the figure has controls. `picture` moves through the batch, each picture
+# with its hardest anchor. `tau` is the [temperature](course/glossary.md#temperature)
+# $\tau$ of query and anchor, `tau_t` the teacher's $\tau_t$, `T` the distillation
+# temperature (of $L_{\mathrm{GKD}}$ alone); `lambda_g` and `lambda_s` are the weights,
+# `divergence` is the one of $L_{\mathrm{SKD}}$. *by hand* replaces the picture by four
+# clusters whose probabilities you drag: they are brought back to the sum 1, and hold at
+# the temperatures at the start.
 #
 # Three things to try:
 #
-# 1. Choose a picture whose query and anchor disagree completely, and switch `divergence` from `kl` to `js`. How much of the anchor's pull is left?
-# 2. Set `lambda_s` to 0 and raise it slowly. Which bars does the anchor hold up that the hard label would push down?
-# 3. *By hand*: find views for which the hard label pushes a cluster down, the anchor pulls it up, and the two cancel, so that it feels no pull at all.
+# 1. Choose a picture whose query and anchor disagree completely, and switch
+#    `divergence` from `kl` to `js`. How much of the anchor's pull is left?
+# 2. Set `lambda_s` to 0 and raise it slowly. Which bars does the anchor hold up that
+#    the hard label would push down?
+# 3. *By hand*: find views for which the hard label pushes a cluster down, the anchor
+#    pulls it up, and the two cancel.
 
 # %%
 if interactive:
@@ -404,7 +465,8 @@ if interactive:
 # %% [markdown]
 # ## Exercises
 #
-# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What is folded away below prepares the checks: it knows the answers.)
+# Put each answer into the named variable; the cell below it says whether it is right,
+# or why not. (The folded cells prepare the checks: they contain the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.exercises import exercises, value
@@ -457,7 +519,10 @@ check = exercises({1: easiest_test, 2: collapse_test, 3: value(
             three(strange, logits) - three(anchor_logits, logits)})})
 
 # %% [markdown]
-# **1. The easiest anchor.** Choose for each query the *most* similar batch mate of its cluster (a query alone in its cluster keeps itself). Compare the mean [symmetric KL](course/glossary.md#kl-divergence) and, where identities are known, the share of wrong anchors with those of `hardest`.
+# **1. The easiest anchor.** Choose for each query the *most* similar batch mate of its
+# cluster (a query alone in its cluster keeps itself). Compare the mean
+# [symmetric KL](course/glossary.md#kl-divergence) and, where identities are known, the
+# share of wrong anchors with those of `hardest`.
 
 # %% tags=["solution"]
 # answer_1: the rows of the anchors in the batch, whole numbers (B,)
@@ -474,7 +539,9 @@ if stage.has_truth:
 check(1, answer_1)
 
 # %% [markdown]
-# **2. Collapse.** Suppose we trained with SKD *alone*. Find logits of the batch for which the loss is zero although the model knows nothing about any picture. What in the full loss forbids this?
+# **2. Collapse.** Suppose we trained with SKD *alone*. Find logits of the batch for
+# which the loss is zero although they are the same for every picture. Which part of the
+# full loss forbids this?
 
 # %% tags=["solution"]
 # answer_2: logits, an array (B, K)
@@ -489,7 +556,10 @@ print(f"Cluster contrast at even labels: {full.cluster_contrast:.2f} nats = log 
 check(2, answer_2)
 
 # %% [markdown]
-# **3. One absurd anchor.** Replace the anchor logits of the query `far` by a view that puts (almost) all its mass on a wrong cluster: 20 for the cluster after its own, `(y[far] + 1) % K`, and -20 for all others. By how much does the batch loss rise under each divergence? Which one is robust, and why?
+# **3. One absurd anchor.** Replace the anchor logits of the query `far` by a view with
+# (almost) all mass on a wrong cluster: 20 for the cluster after its own,
+# `(y[far] + 1) % K`, and -20 for all others. By how much does the batch loss rise under
+# each divergence? Which one is robust, and why?
 
 # %% tags=["solution"]
 # answer_3: three numbers, loss with minus loss without the absurd anchor, for kl, symmetric_kl, js
