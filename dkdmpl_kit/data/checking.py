@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from dkdmpl_kit.data.layouts import LAYOUTS, ignored_pictures
-from dkdmpl_kit.data.pictures import decode, in_threads
+from dkdmpl_kit.data.decoding import decode, holds_several
+from dkdmpl_kit.data.files import SEVERAL, Remark, printable, some, why_no_file
+from dkdmpl_kit.data.layouts import LAYOUTS
+from dkdmpl_kit.data.pictures import in_threads
 from dkdmpl_kit.data.records import SPLITS, ReIDDataset
 from dkdmpl_kit.errors import KitError
 
@@ -42,8 +45,8 @@ class DataCheck:
     """What `check_dataset` found: `problems` must be mended, `notes` one should know.
 
     fingerprint: `ReIDDataset.fingerprint()`, which goes into every result and covers
-    paths, sizes, identities and cameras. content: 16 hex digits of SHA-256 over all
-    bytes as well, which tell whether two copies are the same.
+    paths, sizes, identities and cameras, of what can be read. content: 16 hex digits of
+    SHA-256 over all bytes as well, which tell whether two copies are the same.
     """
 
     dataset: ReIDDataset
@@ -55,7 +58,7 @@ class DataCheck:
 
     def text(self) -> str:
         """The report, for a terminal."""
-        lines = [self.table]
+        lines = [self.table, self.dataset.account_text()]
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"BROKEN: {problem}" for problem in self.problems]
         names = f"fingerprint {self.fingerprint} (goes into every result), "
@@ -65,29 +68,46 @@ class DataCheck:
 def check_dataset(dataset: ReIDDataset, *, progress: bool = True) -> DataCheck:
     """Read every picture once; compare the data set with itself and the official counts.
 
-    Broken are: pictures that cannot be read, identities and (by SHA-256 of the file)
-    pictures that train shares with query or gallery, and camera numbers above the
-    official ones. Counts that differ are noted, with the likely cause. KitError where a
-    picture is gone.
+    Broken are: pictures that cannot be read (each is named, with what lies there where it
+    is not a file), identities and (by SHA-256 of the file) pictures that train shares
+    with query or gallery, and camera numbers above the official ones. Counts that differ
+    are noted, with the likely cause. `.dataset` of the result has a remark for each file
+    of several pictures.
     """
-    hashes, unreadable = _read_all(dataset, progress)
+    reading = _read_all(dataset, progress)
+    dataset = _with_several(dataset, reading.several)
     notes = _counts(dataset)
     problems = []
-    if unreadable:
-        problems.append(f"{_number(unreadable, 'unreadable picture')}: {_names(unreadable)}")
+    if reading.broken:
+        names = [_with_why(dataset, path) for path in reading.broken]
+        problems.append(f"{_number(names, 'unreadable picture')}: {_names(names)}")
     else:
         notes.append("every picture can be read")
     more_notes, more_problems = _identities(dataset)
-    same_notes, same_problems = _duplicates(dataset, hashes)
-    content = hashlib.sha256(repr(sorted(hashes.items())).encode()).hexdigest()[:16]
+    same_notes, same_problems = _duplicates(dataset, reading.hashes)
+    content = hashlib.sha256(repr(sorted(reading.hashes.items())).encode()).hexdigest()[:16]
     return DataCheck(
         dataset,
         _table(dataset),
         (*notes, *more_notes, *same_notes),
         (*problems, *more_problems, *same_problems),
-        dataset.fingerprint(),
+        dataset.without(reading.broken).fingerprint(),
         content,
     )
+
+
+def _with_several(dataset: ReIDDataset, names: set[str]) -> ReIDDataset:
+    """`dataset` with a remark for each of the files that hold several pictures."""
+    known = {remark.name for remark in dataset.remarks}
+    new = [Remark(name, SEVERAL, read=True) for name in sorted(names - known)]
+    remarks = sorted([*dataset.remarks, *new], key=lambda remark: remark.name)
+    return replace(dataset, remarks=tuple(remarks))
+
+
+def _with_why(dataset: ReIDDataset, path: Path) -> str:
+    """A broken picture's name, with what lies there where it is not a file."""
+    why = why_no_file(path)
+    return dataset.relative(path) + (f" ({why})" if why else "")
 
 
 def _number(things, name: str) -> str:
@@ -95,13 +115,8 @@ def _number(things, name: str) -> str:
     return f"{len(things):,} {name}{plural}"
 
 
-def _names(names, shown: int = SHOWN) -> str:
-    """The first `shown` of the names, and how many more there are."""
-    names = list(map(str, names))
-    said = ", ".join(names[:shown])
-    if len(names) > shown:
-        said += f" and {len(names) - shown:,} more"
-    return said
+def _names(names) -> str:
+    return some([str(name) for name in names], SHOWN)
 
 
 def _pids(dataset: ReIDDataset) -> dict[str, int | None]:
@@ -109,23 +124,41 @@ def _pids(dataset: ReIDDataset) -> dict[str, int | None]:
     return {dataset.relative(image.path): image.pid for image in dataset.images()}
 
 
-def _read_all(dataset: ReIDDataset, progress: bool) -> tuple[dict[str, str], list[str]]:
-    """{path below root: SHA-256 of the file} of what can be decoded; the rest, sorted."""
+@dataclass
+class _Reading:
+    """hashes: {path below root: SHA-256 of the file} of what can be decoded. broken: the
+    other files, sorted. several: names of files that hold more than one picture.
+    """
+
+    hashes: dict[str, str]
+    broken: list[Path]
+    several: set[str]
+
+
+def _read_all(dataset: ReIDDataset, progress: bool) -> _Reading:
     paths = dataset.paths()
-    names = [dataset.relative(path) for path in paths]
-    hashes = {}
-    broken = set()
+    reading = _Reading({}, [], set())
 
     def work(index: int) -> None:
+        path = paths[index]
+        # what is not a file is never opened: a pipe would wait for ever
+        if why_no_file(path):
+            reading.broken.append(path)
+            return
+        name = dataset.relative(path)
         try:
-            content = paths[index].read_bytes()
+            content = path.read_bytes()
             decode(io.BytesIO(content), 1, 1)
-            hashes[names[index]] = hashlib.sha256(content).hexdigest()
         except (OSError, KitError):
-            broken.add(names[index])
+            reading.broken.append(path)
+            return
+        reading.hashes[name] = hashlib.sha256(content).hexdigest()
+        if holds_several(io.BytesIO(content)):
+            reading.several.add(name)
 
     in_threads(work, len(paths), progress, "check")
-    return hashes, sorted(broken)
+    reading.broken.sort()
+    return reading
 
 
 # ---- counts
@@ -140,7 +173,7 @@ def _table(dataset: ReIDDataset) -> str:
         head += f"{column:>12}"
         if official:
             head += f"{'published':>11}"
-    lines = [f"{dataset.name} ({dataset.root.name})", head]
+    lines = [f"{dataset.name} ({printable(dataset.root.name)})", head]
     for split, found in counts.items():
         line = f"{split:<8}"
         for column in COLUMNS:
@@ -179,8 +212,8 @@ def _count(number: int | None) -> str:
 
 
 def _counts(dataset: ReIDDataset) -> list[str]:
-    """Notes on pictures in no split, and on counts that are not the official ones."""
-    notes = _ignored(dataset)
+    """Notes on counts that are not the official ones."""
+    notes = []
     known = OFFICIAL_COUNTS.get(dataset.name)
     if known is None:
         return notes
@@ -226,30 +259,6 @@ def _cause(dataset: ReIDDataset, split: str, more: bool) -> str:
     return "a partial copy, or another data set in this layout"
 
 
-def _ignored(dataset: ReIDDataset) -> list[str]:
-    ignored = defaultdict(list)
-    for name in ignored_pictures(dataset):
-        ignored[name.split("/")[0]].append(name)
-    layout = LAYOUTS.get(dataset.name)
-    if layout is None:  # MSMT17 with lists
-        why = "named in no list, so no part of the data set"
-    elif layout.junk is not None:
-        why = (
-            f"junk (identity {layout.junk}), background outside the gallery, or in a folder "
-            "within"
-        )
-    else:
-        why = "in a folder within"
-    read = Counter(name.split("/")[0] for name in _pids(dataset))
-    notes = []
-    for folder, names in ignored.items():
-        notes.append(
-            f"{folder} holds {read[folder] + len(names):,} pictures, {read[folder]:,} are "
-            f"read; the rest is {why}: {_names(names, 3)}"
-        )
-    return notes
-
-
 # ---- identities, cameras, duplicates
 
 
@@ -267,7 +276,7 @@ def _identities(dataset: ReIDDataset) -> tuple[list[str], list[str]]:
         both = "identity" if len(train & test) == 1 else "identities"
         problems.append(
             f"{len(train & test):,} {both} both in train and in query or gallery: "
-            f"{_names(sorted(train & test))}"
+            f"{_names(dataset.identity(pid) for pid in sorted(train & test))}"
         )
     problems += _unknown_cameras(dataset)
     return notes, problems
@@ -306,7 +315,8 @@ def _duplicates(dataset: ReIDDataset, hashes: dict[str, str]) -> tuple[list[str]
         said = " = ".join(names)
         identities = {pids[name] for name in names}
         if len(identities) > 1:
-            said += f" (identities {_names(sorted(identities, key=str))})"
+            called = {dataset.identity(pid) for pid in identities}
+            said += f" (identities {_names(sorted(called))})"
         if train.isdisjoint(names):
             where = "query and gallery"
         elif train.issuperset(names):

@@ -6,17 +6,33 @@ machine reads the same order.
 
 from __future__ import annotations
 
-import os
 import re
+import unicodedata
 import warnings
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from dkdmpl_kit.data.decoding import holds_several
+from dkdmpl_kit.data.files import (
+    SEVERAL,
+    Remark,
+    expanded,
+    list_folder,
+    printable,
+    some,
+    why_no_file,
+)
 from dkdmpl_kit.data.records import SPLITS, ReIDDataset, ReIDImage
 from dkdmpl_kit.errors import KitError, check_option
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+# endings of formats that often hold several pictures: their heads are read
+MAY_HOLD_SEVERAL = (".gif", ".webp", ".apng", ".tif", ".tiff", ".avif", ".avifs", ".mpo")
+MOST_DIGITS = 18  # of an identity or a camera, which are kept as 64-bit integers
+WITHIN = "in a folder within"
+IN_NO_LIST = "named in no list, so no part of the data set"
+LIST_FILE = "a list of the data set"
 WITHDRAWN = (
     "DukeMTMC-reID was withdrawn by its authors in 2019, as the people in it never gave "
     "consent"
@@ -66,19 +82,42 @@ MSMT17 = {
     "msmt17_v2": ("mask_train_v2", "mask_test_v2"),
     "msmt17_reorganised": (BOUNDING_BOX[0], BOUNDING_BOX[2]),
 }
+LIST_EXAMPLE = "0000/0000_000_01_0303morning_0015_0.jpg 0"
 LIST_LINE = re.compile(r"(?P<path>(?:\S*/)?\d+_\d+_(?P<camid>\d+)_[^\s/]+)\s+(?P<pid>\d+)")
+# what folders of a plain folder of crops may be called; case does not count
 SPLIT_OF_FOLDER = {
     "train": "train",
+    "training": "train",
     "query": "query",
+    "queries": "query",
+    "probe": "query",
     "gallery": "gallery",
     "test": "gallery",
+    "testing": "gallery",
 }
 for _layout in LAYOUTS.values():
     SPLIT_OF_FOLDER.update(zip(_layout.folders, SPLITS))
+# a test folder may hold a query folder; other splits within splits are contradictions
+HOLDS_QUERIES = ("test", "testing", "bounding_box_test", "image_test")
+HELD_OUT = ("val", "valid", "validation")  # neither trained on nor measured on
+
+
+@dataclass
+class _Found:
+    """What a reader gathers on its way."""
+
+    splits: dict[str, list[ReIDImage]]
+    remarks: list[Remark] = field(default_factory=list)
+    pid_names: dict[int, str] = field(default_factory=dict)
 
 
 def read_dataset(
-    name: str, root: str | Path, *, pattern: str | None = None, allow_withdrawn: bool = False
+    name: str,
+    root: str | Path,
+    *,
+    pattern: str | None = None,
+    allow_withdrawn: bool = False,
+    splits: bool = True,
 ) -> ReIDDataset:
     """Read a data set under `root`.
 
@@ -89,24 +128,29 @@ def read_dataset(
     at 0 on disk; its list files, where it has them, say what belongs to it: other
     pictures are ignored. "folder": `pattern` is a regex with the named groups `pid`
     and/or `camid`, searched in each picture's path below `root` (forward slashes);
-    their texts are numbered from 0 in sorted order. Without a pattern only the pictures
-    are known. Folders named train, query, gallery or test, at any depth, make the
-    splits (`_with_queries`); without them all is train. "dukemtmcreid" was withdrawn by
-    its authors over consent and needs `allow_withdrawn=True`. Files that are not
-    pictures are ignored; a picture whose name does not fit is an error. Raises
-    `KitError`.
+    their texts are numbered from 0 in sorted order, and 0065 and 65 are one. Without a
+    pattern only the pictures are known. Folders named train, query, gallery or test
+    (`SPLIT_OF_FOLDER`), at any depth, make the splits (`_with_queries`); without them,
+    or with splits=False, all is train; a folder val among them is an error, as it is in
+    no split. "dukemtmcreid" was withdrawn by its authors over consent and needs
+    `allow_withdrawn=True`.
+
+    A picture whose name does not fit is an error. All other files are left out, and
+    `.account()` of the result names each with the reason. Raises `KitError`.
     """
     check_option("name", name, (*dict.fromkeys((*LAYOUTS, *MSMT17)), "folder"))
-    root = Path(root).expanduser()
-    if not root.is_dir():
+    root = expanded(root)
+    if not _is_folder(root):
         raise KitError(
-            f"data folder {root} does not exist or is not a folder; give the folder that "
-            "holds the data set."
+            f"data folder {printable(root)} does not exist or is not a folder; give the "
+            "folder that holds the data set."
         )
     if name == "folder":
-        return _read_folder(root, pattern)
+        return _read_folder(root, pattern, splits)
     if pattern is not None:
         raise KitError(f'pattern= belongs to name="folder"; {name} has its own file names.')
+    if not splits:
+        raise KitError(f'splits=False belongs to name="folder"; {name} has its own folders.')
     if name == "dukemtmcreid":
         if not allow_withdrawn:
             raise KitError(
@@ -119,83 +163,119 @@ def read_dataset(
     return _dataset(name, root, _read_splits(root, name))
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a looping link, a name of no file system
+        return False
+
+
 def _dataset(
-    name: str, root: Path, splits: dict[str, list[ReIDImage]], may_be_empty=()
+    name: str, root: Path, found: _Found, may_be_empty: Collection[str] = ()
 ) -> ReIDDataset:
     for split in SPLITS:
-        if not splits[split] and split not in may_be_empty:
+        if not found.splits[split] and split not in may_be_empty:
             raise KitError(
-                f"the {split} split of {name} at {root} is empty; put pictures into "
-                "its folder."
+                f"the {split} split of {name} at {printable(root)} is empty; put pictures "
+                "into its folder."
             )
-    return ReIDDataset(name, root, *(tuple(splits[split]) for split in SPLITS))
+    splits = [tuple(found.splits[split]) for split in SPLITS]
+    dataset = ReIDDataset(name, root, *splits, pid_names=found.pid_names)
+    several = [
+        Remark(dataset.relative(path), SEVERAL, read=True)
+        for path in dataset.paths()
+        if path.suffix.lower() in MAY_HOLD_SEVERAL and holds_several(path)
+    ]
+    remarks = sorted([*found.remarks, *several], key=lambda remark: remark.name)
+    return replace(dataset, remarks=tuple(remarks))
 
 
-def _listing(folder: Path, *, deep: bool = False) -> tuple[list[str], list[str]]:
-    """Sorted names of the pictures and of the folders in `folder`.
+def _below(prefix: str, remarks: list[Remark]) -> list[Remark]:
+    return [replace(remark, name=f"{prefix}/{remark.name}") for remark in remarks]
 
-    deep: of all below it, as paths with '/'.
-    """
-    pictures = []
-    folders = []
-    waiting = [("", ())]
-    while waiting:
-        prefix, above = waiting.pop()
-        here = os.path.realpath(os.path.join(folder, prefix))
-        if here in above:  # a link back to a folder above
-            continue
-        try:
-            entries = list(os.scandir(here))
-        except OSError as error:
-            raise KitError(
-                f"folder {here} cannot be read ({error.strerror}); check its permissions."
-            ) from error
-        for entry in entries:
-            if entry.name.startswith((".", "__MACOSX")):  # left by file managers
-                continue
-            if entry.is_dir():
-                folders.append(prefix + entry.name)
-                if deep:
-                    waiting.append((f"{prefix}{entry.name}/", (*above, here)))
-            elif entry.name.lower().endswith(PICTURES):
-                pictures.append(prefix + entry.name)
-    return sorted(pictures), sorted(folders)
+
+def _outside(root: Path, name: str, folders: Collection[str], lists=()) -> list[Remark]:
+    """What lies in `root` beside the `folders` and lists of the data set `name`."""
+    why = f"outside the folders of {name}"
+    top = list_folder(root)
+    remarks = [Remark(picture, why) for picture in top.pictures]
+    remarks += [Remark(f"{other}/", why) for other in top.folders if other not in folders]
+    for remark in top.remarks:
+        remarks.append(Remark(remark.name, LIST_FILE) if remark.name in lists else remark)
+    return remarks
 
 
 def _missing_folder(root: Path, name: str, expected: str) -> KitError:
-    pictures, folders = _listing(root)
-    found = ", ".join(folders[:6]) or "no folders"
-    if len(folders) > 6:
+    there = list_folder(root)
+    found = ", ".join(map(printable, there.folders[:6])) or "no folders"
+    if len(there.folders) > 6:
         found += ", ..."
     return KitError(
-        f"{root} is not laid out as {name}: expected {expected}, found {found} and "
-        f"{len(pictures)} pictures; give the data set's folder."
+        f"{printable(root)} is not laid out as {name}: expected {expected}, found {found} "
+        f"and {len(there.pictures)} pictures; give the data set's folder."
     )
 
 
-def _read_splits(root: Path, name: str) -> dict[str, list[ReIDImage]]:
-    return {split: _read_split(root, name, LAYOUTS[name], split) for split in SPLITS}
+def _read_splits(root: Path, name: str) -> _Found:
+    layout = LAYOUTS[name]
+    found = _Found({split: [] for split in SPLITS})
+    for split, folder in zip(SPLITS, layout.folders):
+        if not _is_folder(root / folder):
+            raise _missing_folder(root, name, f"the folder {folder}")
+        _read_split(root / folder, name, split, found)
+    found.remarks += _outside(root, name, layout.folders)
+    return found
 
 
-def _read_split(root: Path, name: str, layout: Layout, split: str) -> list[ReIDImage]:
-    folder = root / layout.folders[SPLITS.index(split)]
-    if not folder.is_dir():
-        raise _missing_folder(root, name, f"the folder {folder.name}")
-    dropped = {layout.junk} if split == "gallery" else {layout.junk, layout.distractor}
+def _read_split(folder: Path, name: str, split: str, found: _Found) -> None:
+    """Add the pictures of one folder to `found`."""
+    layout = LAYOUTS[name]
+    why_dropped = {}
+    if layout.junk is not None:
+        why_dropped[layout.junk] = f"junk (identity {layout.junk})"
+    if layout.distractor is not None and split != "gallery":
+        why_dropped[layout.distractor] = (
+            f"background (identity {layout.distractor}) outside the gallery"
+        )
     matcher = re.compile(layout.file_name)
-    images = []
-    for picture in _listing(folder)[0]:
+    there = list_folder(folder)
+    for picture in there.pictures:
         match = matcher.match(picture)
-        if match is None or int(match["camid"]) < 1:
+        if match is None:
             raise KitError(
-                f"{folder / picture} is not named as {name}'s pictures are "
+                f"{printable(folder / picture)} is not named as {name}'s pictures are "
                 f"({layout.example}); rename it."
             )
-        pid = int(match["pid"])
-        camid = int(match["camid"]) - 1
-        if pid not in dropped:
-            images.append(ReIDImage(folder / picture, pid, camid))
-    return images
+        pid = _number(match["pid"], "identity", folder / picture)
+        camid = _camera(match["camid"], folder / picture, name, layout.example)
+        if pid in why_dropped:
+            found.remarks.append(Remark(f"{folder.name}/{picture}", why_dropped[pid]))
+            continue
+        found.pid_names.setdefault(pid, match["pid"])
+        found.splits[split].append(ReIDImage(folder / picture, pid, camid))
+    found.remarks += _below(folder.name, there.remarks)
+    found.remarks += [Remark(f"{folder.name}/{name}/", WITHIN) for name in there.folders]
+
+
+def _number(text: str, what: str, where: object) -> int:
+    """An identity or a camera as files write it; KitError above `MOST_DIGITS`."""
+    if len(text.lstrip("-0")) > MOST_DIGITS:
+        raise KitError(
+            f"{printable(where)} has the {what} {text}, a number of more than {MOST_DIGITS} "
+            "digits, which cannot be kept; give it a shorter one."
+        )
+    return int(text)
+
+
+def _camera(text: str, where: Path, name: str, example: str) -> int:
+    """A camera as file names write it (from 1) -> camid from 0."""
+    number = _number(text, "camera", where)
+    if number < 1:
+        raise KitError(
+            f"{printable(where)} has the camera {text}, and the cameras of {name} start at 1 "
+            f"({example}); rename it."
+        )
+    return number - 1
 
 
 def _read_msmt17(root: Path, name: str) -> ReIDDataset:
@@ -211,104 +291,149 @@ def _read_msmt17(root: Path, name: str) -> ReIDDataset:
         )
     version = found[0]
     read = _read_splits if version in LAYOUTS else _read_lists
-    splits = read(root, version)
-    offset = 1 + max((image.pid for image in splits["train"]), default=-1)
+    found = read(root, version)
+    offset = 1 + max((image.pid for image in found.splits["train"]), default=-1)
+    train_names = {image.pid for image in found.splits["train"]}
+    names = {pid: name for pid, name in found.pid_names.items() if pid in train_names}
     for split in ("query", "gallery"):
-        splits[split] = [replace(image, pid=image.pid + offset) for image in splits[split]]
-    return _dataset(version, root, splits)
+        moved = []
+        for image in found.splits[split]:
+            names[image.pid + offset] = found.pid_names[image.pid]
+            moved.append(replace(image, pid=image.pid + offset))
+        found.splits[split] = moved
+    found.pid_names = names
+    return _dataset(version, root, found)
 
 
-def _read_lists(root: Path, version: str) -> dict[str, list[ReIDImage]]:
+def _read_lists(root: Path, version: str) -> _Found:
     """The splits as the four list files name them.
 
     Case does not count: a .JPG on disk may be a .jpg in a list.
     """
-    on_disk = {}
+    found = _Found({split: [] for split in SPLITS})
+    waiting = {}
     for folder in MSMT17[version]:
-        if not (root / folder).is_dir():
+        if not _is_folder(root / folder):
             raise _missing_folder(root, version, f"the folder {folder}")
-        pictures, _ = _listing(root / folder, deep=True)
-        on_disk[folder] = {name.lower(): name for name in pictures}
-
-    def read(part: str, folder: str) -> list[ReIDImage]:
-        return _read_list(root, part, root / folder, on_disk[folder])
-
+        there = list_folder(root / folder, deep=True)
+        waiting[folder] = {name.lower(): name for name in there.pictures}
+        found.remarks += _below(folder, there.remarks)
     train, test = MSMT17[version]
-    return {
-        "train": read("train", train) + read("val", train),
-        "query": read("query", test),
-        "gallery": read("gallery", test),
+    parts = {
+        "train": ("train", train),
+        "val": ("train", train),
+        "query": ("query", test),
+        "gallery": ("gallery", test),
     }
+    for part, (split, folder) in parts.items():
+        rows = _read_list(root, part, root / folder, waiting[folder], found.pid_names)
+        found.splits[split] += rows
+    for folder, left in waiting.items():
+        found.remarks += [Remark(f"{folder}/{name}", IN_NO_LIST) for name in left.values()]
+    lists = [f"list_{part}.txt" for part in parts]
+    found.remarks += _outside(root, version, MSMT17[version], lists)
+    return found
 
 
 def _read_list(
-    root: Path, part: str, folder: Path, waiting: dict[str, str]
+    root: Path, part: str, folder: Path, waiting: dict[str, str], pid_names: dict[int, str]
 ) -> list[ReIDImage]:
     """Lines "0000/0000_000_01_0303morning_0015_0.jpg 0": picture and pid.
 
     The third field of the name is the camera. waiting: {lower-case name: name} of the
     pictures in `folder` that no list has named yet; those named here leave it.
+    pid_names: gains what the list calls each identity.
     """
     source = root / f"list_{part}.txt"
     rows = []
     absent = []
-    if not source.is_file():
+    if why_no_file(source):
         raise _missing_folder(root, "msmt17", f"the file {source.name}")
     text = source.read_text(encoding="utf-8-sig", errors="replace")
     for line in map(str.strip, text.splitlines()):
         if not line:
             continue
         match = LIST_LINE.fullmatch(line.replace("\\", "/"))
-        if match is None or int(match["camid"]) < 1:
+        if match is None or set(match["camid"]) == {"0"}:
+            camera = "" if match is None else " (cameras start at 1)"
             raise KitError(
-                f"{source} has the line {line!r}, expected "
-                "'0000/0000_000_01_0303morning_0015_0.jpg 0'; restore the official list."
+                f"{printable(source)} has the line {line!r}, expected "
+                f"'{LIST_EXAMPLE}'{camera}; restore the official list."
             )
         name = waiting.pop(match["path"].lower(), None)
         if name is None:
             absent.append(match["path"])
-        rows.append((name, int(match["pid"]), int(match["camid"]) - 1))
+        pid = _number(match["pid"], "identity", source)
+        pid_names.setdefault(pid, match["pid"])
+        rows.append((name, pid, _number(match["camid"], "camera", source) - 1))
     if absent:
         raise KitError(
-            f"{source} names {len(absent)} pictures that are not in {folder} or were "
-            f"named before, first {absent[0]}; unpack the official archive again."
+            f"{printable(source)} names {len(absent)} pictures that are not in "
+            f"{printable(folder)} or were named before, first {absent[0]}; unpack the "
+            "official archive again."
         )
     return [ReIDImage(folder / name, pid, camid) for name, pid, camid in sorted(rows)]
 
 
-def _read_folder(root: Path, pattern: str | None) -> ReIDDataset:
-    pictures, folders = _listing(root, deep=True)
+def _read_folder(root: Path, pattern: str | None, with_splits: bool) -> ReIDDataset:
+    there = list_folder(root, deep=True)
+    pictures = there.pictures
     if not pictures:
+        others = [remark.name for remark in there.remarks]
+        beside = f", only {len(others)} other files ({some(others)})" if others else ""
         raise KitError(
-            f"{root} holds no picture ({', '.join(PICTURES)}); give the folder that "
-            "holds the crops."
+            f"{printable(root)} holds no picture{beside}; give the folder that holds the crops."
         )
     texts = _match_pattern(root, pictures, pattern)
     codes = {group: _codes(texts[group]) for group in texts}
-    splits = {split: [] for split in SPLITS}
-    marked = {_split_folder(folder) for folder in folders} - {None}
+    found = _Found({split: [] for split in SPLITS}, there.remarks)
+    marks = _marks(there.folders) if with_splits else {}
     for index, picture in enumerate(pictures):
-        folder = _split_folder(os.path.dirname(picture)) if marked else "train"
-        if folder is None:
-            raise KitError(
-                f"{root / picture} lies outside the folders that make the splits "
-                f"({', '.join(sorted(marked))}); move or remove it."
-            )
+        split = _split_of(root, picture, marks) if marks else "train"
         ids = {"pid": None, "camid": None}
         for group in texts:
             ids[group] = codes[group][texts[group][index]]
-        splits[SPLIT_OF_FOLDER[folder]].append(ReIDImage(root / picture, **ids))
-    present = {SPLIT_OF_FOLDER[folder] for folder in marked or {"train"}}
+        found.splits[split].append(ReIDImage(root / picture, **ids))
+    for text in sorted(codes.get("pid", ()), reverse=True):
+        found.pid_names[codes["pid"][text]] = text
+    present = set(marks.values()) or {"train"}
     may_be_empty = set(SPLITS) - present
     if "query" in present:
         may_be_empty.discard("gallery")  # queries need a gallery to search in
-    dataset = _dataset("folder", root, splits, may_be_empty)
+    dataset = _dataset("folder", root, found, may_be_empty)
     return dataset if "query" in present else _with_queries(dataset)
 
 
-def _split_folder(folder: str) -> str | None:
-    """The first part of a path that names a split."""
-    return next((part for part in folder.split("/") if part in SPLIT_OF_FOLDER), None)
+def _marks(folders: list[str]) -> dict[str, str]:
+    """{word, as written: split} of all parts of the folders' paths that name a split, or
+    "val" for what is held out.
+    """
+    words = {part for folder in folders for part in folder.split("/")}
+    known = SPLIT_OF_FOLDER | dict.fromkeys(HELD_OUT, "val")
+    return {word: known[word.lower()] for word in sorted(words) if word.lower() in known}
+
+
+def _split_of(root: Path, picture: str, marks: dict[str, str]) -> str:
+    """The split of a picture, by the folders on its path; KitError where they name none,
+    or two.
+    """
+    words = [part for part in picture.split("/")[:-1] if part in marks]
+    splits = list(dict.fromkeys(marks[word] for word in words))
+    if not splits or "val" in splits:
+        held_out = "" if not splits else f", and {words[0]} is not one of them"
+        named = ", ".join(word for word in marks if marks[word] != "val")
+        raise KitError(
+            f"{printable(root / picture)} lies outside the folders that make the splits "
+            f"({named or 'train, query, gallery, test'}){held_out}; move or remove it."
+        )
+    if splits == ["gallery", "query"] and words[0].lower() in HOLDS_QUERIES:
+        return "query"
+    if len(splits) > 1:
+        raise KitError(
+            f"{printable(root / picture)} lies in folders of two splits "
+            f"({', '.join(words)}); rename or move one of them."
+        )
+    return splits[0]
 
 
 def _match_pattern(
@@ -338,20 +463,26 @@ def _match_pattern(
     if unmatched:
         raise KitError(
             f"pattern {pattern!r} does not fit {len(unmatched)} of {len(pictures)} "
-            f"pictures under {root}, first {unmatched[0]}; change the pattern, or move "
-            "those pictures away."
+            f"pictures under {printable(root)}, first {printable(unmatched[0])}; change the "
+            "pattern, or move those pictures away."
         )
     return {group: [match[group] for match in matches] for group in groups}
 
 
 def _codes(texts: list[str]) -> dict[str, int]:
-    """0 ... n-1 for the unique texts in sorted order.
+    """{text: 0 ... n-1} in sorted order of the texts; equal ones share a code.
 
-    Where all are numbers they are sorted by value: camera 10 comes after camera 2.
+    Equal are numbers of the same value (0065 and 65), and texts whose letters Unicode
+    can write in two ways. Where all are numbers they are sorted by value: camera 10
+    comes after camera 2.
     """
     numbers = all(text.isdecimal() for text in texts)
-    unique = sorted(set(texts), key=lambda text: (int(text) if numbers else 0, text))
-    return {text: code for code, text in enumerate(unique)}
+    codes = {}
+    code_of_key = {}
+    for text in sorted(set(texts), key=lambda text: (int(text) if numbers else 0, text)):
+        key = int(text) if text.isdecimal() else unicodedata.normalize("NFC", text)
+        codes[text] = code_of_key.setdefault(key, len(code_of_key))
+    return codes
 
 
 def _with_queries(dataset: ReIDDataset) -> ReIDDataset:
@@ -372,18 +503,3 @@ def _with_queries(dataset: ReIDDataset) -> ReIDDataset:
     taken = {image.path for image in query if image.camid is None}
     gallery = tuple(image for image in dataset.gallery if image.path not in taken)
     return replace(dataset, query=query, gallery=gallery)
-
-
-def ignored_pictures(dataset: ReIDDataset) -> list[str]:
-    """Pictures in the folders of `dataset` that belong to no split, below root, sorted.
-
-    They are junk, or named in no list.
-    """
-    read = {dataset.relative(path) for path in dataset.paths()}
-    folders = sorted({name.split("/")[0] for name in read if "/" in name})
-    ignored = []
-    for folder in folders:
-        pictures, _ = _listing(dataset.root / folder, deep=True)
-        present = [f"{folder}/{name}" for name in pictures]
-        ignored += [name for name in present if name not in read]
-    return ignored

@@ -9,17 +9,17 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image
 
+from dkdmpl_kit.data.decoding import decode, unreadable
+from dkdmpl_kit.data.files import expanded, printable, why_no_file
 from dkdmpl_kit.data.records import SPLITS, ReIDDataset
 from dkdmpl_kit.errors import KitError
 
+DECODING = 2  # grows when `decode` reads some pictures in another way: old caches end
 CHUNK = 512  # pictures handed to the threads at a time
 
 
@@ -60,7 +60,7 @@ class ImageStore:
                 "memory map."
             )
         else:
-            folder = Path(cache_dir).expanduser()
+            folder = expanded(cache_dir)
             self.pixels = _memory_map(self.paths, shape, folder, progress)
 
     def __len__(self) -> int:
@@ -71,27 +71,6 @@ class ImageStore:
         if isinstance(self.pixels, torch.Tensor):
             return self.pixels[torch.as_tensor(indices, dtype=torch.int64)]
         return torch.from_numpy(np.asarray(self.pixels[np.asarray(indices, dtype=np.int64)]))
-
-
-def decode(path: Path | BinaryIO, height: int, width: int) -> np.ndarray:
-    """One picture as uint8 RGB (3, height, width), resized bilinearly.
-
-    path: a file, or its content opened. KitError names the one that cannot be read.
-    """
-    try:
-        with Image.open(path) as image:
-            resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
-    # each decoder of Pillow has its own errors for broken bytes
-    except Exception as error:
-        raise _unreadable(path, error) from error
-    return np.asarray(resized).transpose(2, 0, 1)
-
-
-def _unreadable(path: Path | BinaryIO, error: Exception) -> KitError:
-    return KitError(
-        f"picture {path} cannot be read ({type(error).__name__}); repair or remove it, or "
-        "leave such pictures out with --skip-corrupt."
-    )
 
 
 def in_threads(work: Callable[[int], None], count: int, progress: bool, label: str) -> None:
@@ -134,13 +113,13 @@ def _memory_map(
 
 def _cache_key(paths: Sequence[Path], shape: tuple[int, ...]) -> str:
     """16 hex digits that name these files (paths, sizes, times) at this size of picture."""
-    key = hashlib.sha256(repr(shape).encode())
+    key = hashlib.sha256(repr((shape, DECODING)).encode())
     for path in paths:
-        try:
-            stat = os.stat(path)
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        key.update(f"{os.path.abspath(path)}\n{stat.st_size}\n{stat.st_mtime_ns}\n".encode())
+        if why := why_no_file(path):
+            raise unreadable(path, why)
+        stat = os.stat(path)
+        key.update(os.fsencode(os.path.abspath(path)))
+        key.update(f"\n{stat.st_size}\n{stat.st_mtime_ns}\n".encode())
     return key.hexdigest()[:16]
 
 
@@ -181,15 +160,12 @@ def drop_corrupt(
             broken[index] = True  # returned by name below
 
     in_threads(work, len(paths), progress, "check")
-    skipped = dict.fromkeys(paths[index] for index in np.flatnonzero(broken))
-    kept = {
-        split: tuple(image for image in getattr(dataset, split) if image.path not in skipped)
-        for split in SPLITS
-    }
+    skipped = tuple(paths[index] for index in np.flatnonzero(broken))
+    kept = dataset.without(skipped)
     for split in SPLITS:
-        if getattr(dataset, split) and not kept[split]:
+        if getattr(dataset, split) and not getattr(kept, split):
             raise KitError(
-                f"no picture of the {split} split of {dataset.name} at {dataset.root} "
-                "can be read."
+                f"no picture of the {split} split of {dataset.name} at "
+                f"{printable(dataset.root)} can be read."
             )
-    return replace(dataset, **kept), tuple(skipped)
+    return kept, skipped

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from dkdmpl_kit.data.decoding import unreadable
+from dkdmpl_kit.data.files import Remark, printable, some, why_no_file
 from dkdmpl_kit.errors import KitError
 
 SPLITS = ("train", "query", "gallery")
+UNREADABLE = "a picture that cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +47,19 @@ class TrainingImages:
 
 @dataclass(frozen=True)
 class ReIDDataset:
-    """A data set for re-ID: `train`, `query` and `gallery` are tuples of `ReIDImage`."""
+    """A data set for re-ID: `train`, `query` and `gallery` are tuples of `ReIDImage`.
+
+    remarks: the files of the folder that are left out, and why. pid_names: what the
+    files call an identity, where that is not its number; `identity` asks it.
+    """
 
     name: str
     root: Path
     train: tuple[ReIDImage, ...]
     query: tuple[ReIDImage, ...]
     gallery: tuple[ReIDImage, ...]
+    remarks: tuple[Remark, ...] = ()
+    pid_names: Mapping[int, str] = field(default_factory=dict, compare=False, repr=False)
 
     def images(self) -> tuple[ReIDImage, ...]:
         """The pictures of all splits, one after the other; some may be in two of them."""
@@ -62,6 +72,46 @@ class ReIDDataset:
     def relative(self, path: Path) -> str:
         """`path` below the data set's folder, with forward slashes."""
         return Path(os.path.relpath(path, self.root)).as_posix()
+
+    def identity(self, pid: int | None) -> str:
+        """What the files call an identity: "0065" for 65."""
+        return "unknown" if pid is None else self.pid_names.get(pid, str(pid))
+
+    def account(self) -> dict[str, tuple[str, ...]]:
+        """{"read": names, why a file is left out: names ...} of all that lies in the folder.
+
+        Names are below root; a folder that is left out as a whole is one name with a '/'
+        at its end. Of some files not all is read (an animation's first picture): they
+        are in "read", and under their reason too.
+        """
+        names = {"read": [self.relative(path) for path in self.paths()]}
+        for remark in self.remarks:
+            names.setdefault(remark.why, []).append(remark.name)
+        return {why: tuple(found) for why, found in names.items()}
+
+    def account_text(self) -> str:
+        """`account()` in a few lines: how many files are read, and what is left out."""
+        counts = defaultdict(list)
+        for remark in self.remarks:
+            counts[remark.read, remark.why].append(remark.name)
+        lines = [f"{len(self.paths()):,} files read"]
+        for (read, why), found in sorted(counts.items()):
+            state = "read in part" if read else "left out"
+            lines.append(f"{state}: {len(found):,} {why} ({some(found)})")
+        return "\n".join(lines)
+
+    def without(self, broken: Iterable[Path]) -> ReIDDataset:
+        """The same without these pictures: each becomes a remark that says why."""
+        gone = set(broken)
+        kept = {
+            split: tuple(image for image in getattr(self, split) if image.path not in gone)
+            for split in SPLITS
+        }
+        new = {self.relative(path): why_no_file(path) or UNREADABLE for path in gone}
+        remarks = [remark for remark in self.remarks if remark.name not in new]
+        remarks += [Remark(name, why) for name, why in new.items()]
+        remarks.sort(key=lambda remark: remark.name)
+        return replace(self, remarks=tuple(remarks), **kept)
 
     def statistics(self) -> dict[str, dict[str, int | None]]:
         """{split: {"images", "identities", "cameras"}}; None where nothing is known.
@@ -81,13 +131,13 @@ class ReIDDataset:
         return counts
 
     def summary(self) -> str:
-        """`statistics()` as a small text table, "-" where unknown.
+        """`statistics()` as a small text table, "-" where unknown, and what is left out.
 
         It names the folder, not its place.
         """
         columns = ("images", "identities", "cameras")
         lines = [
-            f"{self.name} ({self.root.name})",
+            f"{self.name} ({printable(self.root.name)})",
             f"{'split':<8}" + "".join(f"{column:>12}" for column in columns),
         ]
         for split, counts in self.statistics().items():
@@ -95,6 +145,8 @@ class ReIDDataset:
                 "-" if counts[column] is None else f"{counts[column]:,}" for column in columns
             )
             lines.append(f"{split:<8}" + "".join(f"{cell:>12}" for cell in cells))
+        if self.remarks:
+            lines.append(self.account_text())
         return "\n".join(lines)
 
     def fingerprint(self) -> str:
@@ -107,23 +159,17 @@ class ReIDDataset:
         picture is gone.
         """
         by_list = self.name.startswith("msmt17")
-        try:
-            rows = sorted(
-                (
-                    self.relative(image.path),
-                    os.stat(image.path).st_size,
-                    repr(image.pid),
-                    repr(image.camid),
-                    *([split] if by_list else []),
-                )
-                for split in SPLITS
-                for image in getattr(self, split)
+        rows = sorted(
+            (
+                self.relative(image.path),
+                _size(image.path),
+                repr(image.pid),
+                repr(image.camid),
+                *([split] if by_list else []),
             )
-        except OSError as error:
-            raise KitError(
-                f"a picture of {self.name} cannot be reached ({error}); read the data "
-                "set again."
-            ) from error
+            for split in SPLITS
+            for image in getattr(self, split)
+        )
         return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
     def unlabelled(self) -> TrainingImages:
@@ -137,6 +183,14 @@ class ReIDDataset:
             )
         paths, _, camids = arrays_of(self.train)
         return TrainingImages(paths, camids)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a picture's file; KitError where there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError as error:
+        raise unreadable(path, why_no_file(path) or error.strerror) from error
 
 
 def arrays_of(images: Iterable[ReIDImage]) -> tuple[tuple[Path, ...], np.ndarray, np.ndarray]:

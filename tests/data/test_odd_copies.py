@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from dkdmpl_kit.data import read_dataset, render_layout
 from dkdmpl_kit.data.checking import OFFICIAL_COUNTS
-from dkdmpl_kit.data.layouts import LAYOUTS, MSMT17, ignored_pictures
+from dkdmpl_kit.data.layouts import IN_NO_LIST, LAYOUTS, MSMT17
 from dkdmpl_kit.data.rendering import layouts
 from dkdmpl_kit.errors import KitError
 
@@ -145,10 +146,10 @@ def test_a_picture_too_many_beside_the_lists_is_ignored_and_can_be_listed(
     shutil.copy(extra, extra.with_name("0000_099_01_0303morning_0001_0.jpg"))
     dataset = read(root)
     assert rows(dataset) == rows(read(rendered[layout]))
-    assert [Path(name).name for name in ignored_pictures(dataset)] == [
+    assert [Path(name).name for name in dataset.account()[IN_NO_LIST]] == [
         "0000_099_01_0303morning_0001_0.jpg"
     ]
-    assert ignored_pictures(read(rendered[layout])) == []
+    assert IN_NO_LIST not in read(rendered[layout]).account()
 
 
 @pytest.mark.parametrize(
@@ -183,6 +184,15 @@ def test_a_wrong_name_is_named_beside_a_right_one(copy, layout, wrong):
     )
 
 
+@pytest.mark.parametrize("layout", OF_FOLDERS)
+def test_a_camera_0_is_told_that_cameras_start_at_1(copy, layout):
+    root = copy(layout)
+    path = read(root).query[0].path
+    path.rename(path.with_name(re.sub(r"_c0*\d", "_c0", path.name)))
+    sentence = refusal(root)
+    assert "has the camera 0" in sentence and "start at 1" in sentence
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -199,6 +209,7 @@ def test_a_line_of_another_form_is_shown_with_the_right_form(copy, line):
     sentence = refusal(root)
     assert (
         "list_query.txt" in sentence
+        and ("cameras start at 1" in sentence) == ("_00_" in line)
         and line in sentence
         and "0000/0000_000_01_0303morning_0015_0.jpg 0" in sentence
     )

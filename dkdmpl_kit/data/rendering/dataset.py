@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dkdmpl_kit.data.files import expanded
 from dkdmpl_kit.data.layouts import read_dataset
 from dkdmpl_kit.data.records import ReIDDataset
 from dkdmpl_kit.data.rendering.canvas import OVERSAMPLING, Canvas
@@ -132,7 +133,7 @@ def synthetic_dataset(
     settings = RenderSettings(
         n_train_ids, n_test_ids, n_cameras, images_per_camera, kind, difficulty, seed
     )
-    root = Path(root)
+    root = expanded(root)
     shots = list(planned_shots(settings))
     if not _is_complete(root, settings, shots):
         _render_all(root, settings, shots)
@@ -145,7 +146,7 @@ def load_factors(root: str | os.PathLike) -> dict[str, dict]:
     Factors are pid, camera, split, and those under id_, cam_ and pic_. KitError where
     the folder has no manifest.
     """
-    manifest = Path(root) / "manifest.jsonl"
+    manifest = expanded(root) / "manifest.jsonl"
     if not manifest.is_file():
         raise KitError(
             f"{manifest} does not exist: only rendered data sets have factors; use "

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dkdmpl_kit.data.checking import OFFICIAL_COUNTS
+from dkdmpl_kit.data.files import expanded
 from dkdmpl_kit.data.layouts import LAYOUTS, MSMT17, read_dataset
 from dkdmpl_kit.data.records import SPLITS, ReIDDataset
 from dkdmpl_kit.data.rendering.dataset import (
@@ -63,7 +64,7 @@ def render_layout(
             f"n_cameras={n_cameras} is more than the {OFFICIAL_COUNTS[layout].cameras} "
             f"cameras of {layout}; lower it."
         )
-    root = Path(root).expanduser()
+    root = expanded(root)
     about = {"layout": layout, "settings": asdict(settings)}
     if not _holds(root, about):
         try:
