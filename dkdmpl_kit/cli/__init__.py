@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from dkdmpl_kit.cli import data, grids, lessons, runs
 from dkdmpl_kit.cli.extras import how_to_install
-from dkdmpl_kit.cli.shared import add_settings
+from dkdmpl_kit.cli.shared import add_settings, at_home
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import Config
 
@@ -21,10 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse and run one command; `KitError` becomes one sentence on standard error and
     exit code 2.
     """
+    _show_any_name()
     parser = build_parser()
     args, unknown = parser.parse_known_args(argv)
     try:
         _refuse_unknown(unknown)
+        at_home(args)
         return args.run(args) or 0
     except KitError as error:
         print(f"dkdmpl: {error}", file=sys.stderr)
@@ -42,6 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
+
+
+def _show_any_name() -> None:
+    """Names of files need not be text: a terminal that cannot show a letter gets its
+    escape.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # what notebooks and tests put in their place may lack it
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _refuse_unknown(flags: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from dkdmpl_kit.cli.shared import add_settings, config_of, settings_of
+from dkdmpl_kit.data.files import printable
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import open_dataset
 
@@ -80,7 +81,7 @@ def _check(args: argparse.Namespace) -> int:
     print(f"{found.text()}\n{dataset.root}")
     if found.problems:
         raise KitError(
-            f"{dataset.root} is broken: {'; '.join(found.problems)}; mend these "
+            f"{printable(dataset.root)} is broken: {'; '.join(found.problems)}; mend these "
             "pictures or take them away "
             "(training leaves unreadable ones out with --skip-corrupt)."
         )

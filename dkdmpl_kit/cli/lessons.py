@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from dkdmpl_kit.data.files import expanded
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import PRESETS
 
@@ -115,6 +116,10 @@ def _notebooks(args: argparse.Namespace) -> int:
         )
         return 0
     parameters = {name: _literal(value) for name, value in args.parameter}
+    # a notebook runs in its own folder, and paths are meant from here
+    for name in ("data_root", "out_dir"):
+        if parameters.get(name):
+            parameters[name] = str(expanded(str(parameters[name])).resolve())
     parameters.setdefault("out_dir", str(out.resolve()))
     if args.action == "slides":
         for page in write_slides(names, folder, out, parameters, timeout_s=args.timeout):

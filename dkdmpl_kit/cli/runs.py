@@ -208,16 +208,21 @@ def _rank(args: argparse.Namespace) -> int:
 
     if args.top < 1:
         raise KitError(f"--top={args.top} must be at least 1.")
-    folder = read_dataset("folder", args.gallery)
+    folder = read_dataset("folder", args.gallery, splits=False)
     if args.skip_corrupt:
         folder, skipped = drop_corrupt(folder, progress=not args.quiet)
         print(f"{len(skipped)} unreadable pictures left out")
-    paths = [
-        image.path
-        for split in (folder.train, folder.query, folder.gallery)
-        for image in split
-    ]
-    paths = sorted({p for p in paths if p.resolve() != Path(args.query).resolve()})
+    if folder.remarks and not args.quiet:
+        print(folder.account_text())
+    real = {path: path.resolve() for path in folder.paths()}
+    sheet = Path(args.sheet).resolve()
+    within = sheet.is_relative_to(folder.root.resolve())
+    if within or sheet.parent in {path.parent for path in real.values()}:
+        raise KitError(
+            f"--sheet {args.sheet} lies in the gallery {args.gallery}, where the next call "
+            "would rank it as one of the pictures: give a place outside of it."
+        )
+    paths = [path for path in real if real[path] != Path(args.query).resolve()]
     if not paths:
         raise KitError(
             f"the gallery {args.gallery} holds no picture but the query: give a folder "

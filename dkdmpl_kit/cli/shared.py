@@ -6,7 +6,9 @@ import argparse
 import dataclasses
 import json
 import sys
+from pathlib import Path
 
+from dkdmpl_kit.data.files import expanded
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import (
     OPTIONS,
@@ -96,6 +98,23 @@ def settings_of(args: argparse.Namespace) -> dict:
         for k, v in vars(args).items()
         if k.startswith("set_") and v is not None
     }
+
+
+def at_home(args: argparse.Namespace) -> None:
+    """Expand ~ in all that a command was given, which shells leave in --flag=~/path.
+
+    Settings are left alone: `Config` knows which of them are paths.
+    """
+
+    def expand(value):
+        if isinstance(value, list):
+            return [expand(item) for item in value]
+        is_path = isinstance(value, (str, Path)) and str(value).startswith("~")
+        return type(value)(expanded(value)) if is_path else value
+
+    for name, value in vars(args).items():
+        if not name.startswith("set_"):
+            setattr(args, name, expand(value))
 
 
 def config_of(args: argparse.Namespace) -> Config:

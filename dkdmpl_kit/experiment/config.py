@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from dkdmpl_kit.data.files import expanded
 from dkdmpl_kit.errors import KitError, check_option
 
 # the last six: rivals, other papers' methods
@@ -173,6 +174,10 @@ class Config:
     run_name: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("data_root", "out_dir", "weights"):
+            if str(getattr(self, name)).startswith("~"):
+                # a frozen dataclass is set so, once
+                object.__setattr__(self, name, str(expanded(getattr(self, name))))
         for name, valid in OPTIONS.items():
             check_option(name, getattr(self, name), valid)
         for name in (
