@@ -2,12 +2,27 @@
 
 from dkdmpl_kit.clustering.algorithms import PseudoLabels, pseudo_labels, require_clusters
 from dkdmpl_kit.clustering.cameras import centre_by_camera
-from dkdmpl_kit.clustering.jaccard import jaccard_distances
+from dkdmpl_kit.clustering.eps import auto_labels, percolation_warning, sweep_eps
+from dkdmpl_kit.clustering.jaccard import (
+    jaccard_distances,
+    jaccard_of,
+    reciprocal_neighbourhoods,
+)
+from dkdmpl_kit.clustering.soft import jaccard_votes, neighbourhood_shares, rows_of, strongest
 
 __all__ = [
     "PseudoLabels",
+    "auto_labels",
     "centre_by_camera",
     "jaccard_distances",
+    "jaccard_of",
+    "jaccard_votes",
+    "neighbourhood_shares",
+    "percolation_warning",
     "pseudo_labels",
+    "reciprocal_neighbourhoods",
     "require_clusters",
+    "rows_of",
+    "strongest",
+    "sweep_eps",
 ]

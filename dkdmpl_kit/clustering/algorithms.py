@@ -21,6 +21,8 @@ class PseudoLabels:
     labels            (N,) int64: 0..n_clusters-1, numbered by first appearance; -1 for
                       an outlier
     outlier_fraction  share of the N images that are outliers
+    eps               the radius used, also where a rule chose it (`sweep`: EpsSweep.record)
+    soft              (N, K) sparse soft labels of the same clustering, where asked for
     """
 
     labels: np.ndarray
@@ -29,6 +31,13 @@ class PseudoLabels:
     method: str = "dbscan"
     eps: float = 0.6
     min_samples: int = 4
+    sweep: dict | None = None
+    soft: sparse.csr_array | None = None
+
+    @property
+    def largest_share(self) -> float:
+        """The share of all pictures that the largest cluster holds; 0 without a cluster."""
+        return largest_share(self.labels)
 
 
 def pseudo_labels(
@@ -91,6 +100,12 @@ def pseudo_labels(
     return PseudoLabels(
         labels, n_clusters, outlier_fraction, method, float(eps), int(min_samples)
     )
+
+
+def largest_share(labels: np.ndarray) -> float:
+    """The share of all pictures (N,) that the largest cluster holds; 0 without a cluster."""
+    sizes = np.bincount(labels[labels >= 0], minlength=1)
+    return float(sizes.max() / len(labels))
 
 
 def require_clusters(pseudo: PseudoLabels, at_least: int = 2) -> PseudoLabels:

@@ -7,12 +7,13 @@ the peak sits where the largest cluster still holds about one picture in a hundr
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from dkdmpl_kit.clustering.algorithms import PseudoLabels, pseudo_labels
+from dkdmpl_kit.clustering.algorithms import PseudoLabels, largest_share, pseudo_labels
 from dkdmpl_kit.errors import KitError
 
 STEP = 0.025
@@ -93,24 +94,17 @@ def sweep_eps(
     )
 
 
-def auto_labels(
-    distances: csr_array, *, min_samples: int = 4
-) -> tuple[PseudoLabels, EpsSweep]:
-    """The pseudo labels at the eps that `sweep_eps` chooses, and the sweep."""
+def auto_labels(distances: csr_array, *, min_samples: int = 4) -> PseudoLabels:
+    """The pseudo labels at the eps that `sweep_eps` chooses; the sweep's record is kept."""
     sweep = sweep_eps(distances, min_samples=min_samples)
-    return pseudo_labels(distances, eps=sweep.chosen, min_samples=min_samples), sweep
+    found = pseudo_labels(distances, eps=sweep.chosen, min_samples=min_samples)
+    return dataclasses.replace(found, sweep=sweep.record())
 
 
 def smoothed(counts: np.ndarray) -> np.ndarray:
     """Counts (n,) averaged with their neighbours; the ends with themselves."""
     padded = np.concatenate([counts[:1], counts, counts[-1:]])
     return (padded[:-2] + padded[1:-1] + padded[2:]) / 3
-
-
-def largest_share(labels: np.ndarray) -> float:
-    """The share of all pictures (N,) that the largest cluster holds; 0 without a cluster."""
-    clustered = labels[labels >= 0]
-    return float(np.bincount(clustered).max() / len(labels)) if len(clustered) else 0.0
 
 
 def percolation_warning(labels: np.ndarray, eps: float) -> str | None:

@@ -41,13 +41,22 @@ def jaccard_distances(
     `eliminate_zeros`). The result does not depend on the number of threads. KitError:
     fewer than 2 images, and settings out of range.
     """
+    return jaccard_of(
+        reciprocal_neighbourhoods(features_or_graph, k1=k1, k2=k2), max_distance
+    )
+
+
+def reciprocal_neighbourhoods(
+    features_or_graph: np.ndarray | torch.Tensor | NeighborGraph,
+    *,
+    k1: int = 30,
+    k2: int = 6,
+) -> sparse.csr_array:
+    """V (N, N) float32: how much of picture j belongs to picture i's neighbourhood, rows
+    that sum to 1 (METHOD.md: "The distance"). Arguments and errors as `jaccard_distances`.
+    """
     if not 1 <= k2 <= k1:
         raise KitError(f"k2={k2} must lie between 1 and k1={k1}.")
-    if not 0 < max_distance < 1:
-        raise KitError(
-            f"max_distance={max_distance} must lie strictly between 0 and 1: at 1 "
-            "every pair is near."
-        )
     given = isinstance(features_or_graph, NeighborGraph)
     source = features_or_graph if given else as_features(features_or_graph)
     n = len(source)
@@ -61,8 +70,10 @@ def jaccard_distances(
             f"The neighbour graph has {graph.k} columns, but k1={k1} needs as many: "
             f"build it with k={k1}."
         )
-    V = _expand_query(graph.indices[:, :k1], k2, _rows_of_V(graph, k1))
-    return _distances_of(V, max_distance)
+    pointers, columns, weights = _expand_query(
+        graph.indices[:, :k1], k2, _rows_of_V(graph, k1)
+    )
+    return sparse.csr_array((weights, columns, pointers), shape=(n, n))
 
 
 def _assemble(
@@ -114,16 +125,21 @@ def _expand_query(
     )
 
 
-def _distances_of(V: tuple, max_distance: float) -> sparse.csr_array:
-    """1 - m / (2 - m) with m_ij = sum_l min(V_il, V_jl), upper triangle first, then
-    mirrored.
+def jaccard_of(V: sparse.csr_array, max_distance: float = 0.8) -> sparse.csr_array:
+    """1 - m / (2 - m) with m_ij = sum_l min(V_il, V_jl), of V (N, N) as
+    `reciprocal_neighbourhoods` gives it; returns what `jaccard_distances` returns.
     """
     from dkdmpl_kit.clustering import kernels
 
-    pointers, columns, weights = V
-    n = len(pointers) - 1
-    # per column: who has it, ascending
-    inverted = sparse.csr_array((weights, columns, pointers), shape=(n, n)).tocsc()
+    if not 0 < max_distance < 1:
+        raise KitError(
+            f"max_distance={max_distance} must lie strictly between 0 and 1: at 1 "
+            "every pair is near."
+        )
+    n = V.shape[0]
+    rows = (V.indptr.astype(np.int64), V.indices.astype(np.int32, copy=False), V.data)
+    # per column: who has it, ascending. Upper triangle first, then mirrored
+    inverted = V.tocsc()
     by_column = (
         inverted.indptr.astype(np.int64),
         inverted.indices.astype(np.int32, copy=False),
@@ -131,7 +147,10 @@ def _distances_of(V: tuple, max_distance: float) -> sparse.csr_array:
     )
     limit = np.float32(max_distance)
     upper = _assemble(
-        lambda start, stop: kernels.jaccard_of_shared_m(*V, *by_column, limit, start, stop), n
+        lambda start, stop: kernels.jaccard_of_shared_m(
+            *rows, *by_column, limit, start, stop
+        ),
+        n,
     )
     pointers, columns, values = kernels.mirror(*upper)
     distances = sparse.csr_array((values, columns, pointers), shape=(n, n))

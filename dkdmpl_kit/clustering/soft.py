@@ -42,6 +42,22 @@ def neighbourhood_shares(
     return _by_cluster(rows, voters, weights, labels, camids)
 
 
+def strongest(soft: csr_array, count: int) -> csr_array:
+    """Each row cut to its `count` largest entries, which again sum to 1; (N, K) as given.
+
+    Of equal entries the cluster that comes first is kept. KitError: count below 1.
+    """
+    if count < 1:
+        raise KitError(f"count={count} must be at least 1: a soft label needs a cluster.")
+    rows = np.repeat(np.arange(soft.shape[0]), np.diff(soft.indptr))
+    order = np.lexsort((soft.indices, -soft.data, rows))
+    rank = np.arange(len(order)) - np.repeat(soft.indptr[:-1], np.diff(soft.indptr))
+    kept = order[rank < count]
+    cut = csr_array((soft.data[kept], (rows[kept], soft.indices[kept])), shape=soft.shape)
+    cut.data /= np.repeat(cut.sum(axis=1), np.diff(cut.indptr))
+    return cut
+
+
 def rows_of(soft: csr_array, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Soft labels (B, K) float32 of images (B,), dense; labels: (N,) the hard ones.
 

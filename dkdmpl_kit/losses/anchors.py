@@ -13,6 +13,7 @@ from dkdmpl_kit.losses.checks import checked_labels
 # the last two are encoded by the training loop
 SKD_ANCHORS = (
     "hardest",
+    "camera",
     "random",
     "mean",
     "augmentation",
@@ -27,15 +28,17 @@ def positive_anchors(
     strategy: str = "hardest",
     generator: torch.Generator | None = None,
     alone: str = "self",
+    cameras: Tensor | None = None,
 ) -> Tensor:
     """(B,) index p(i) of each row's positive anchor: another row of the batch with the
     same label (method: "Symbols").
 
     z: (B, d) rows of norm 1. labels: (B,) integers >= 0. strategy: "hardest" (least
-    similar) or "random" (uniform, drawn from `generator`). A row alone in its cluster
-    is its own anchor (L_SKD is 0 there): alone="error" forbids.
+    similar), "camera" (the least similar of other `cameras` (B,) than its own; of all
+    where its cluster has none) or "random" (uniform, drawn from `generator`). A row alone
+    in its cluster is its own anchor (L_SKD is 0 there): alone="error" forbids.
     """
-    check_option("strategy", strategy, ("hardest", "random"))
+    check_option("strategy", strategy, ("hardest", "camera", "random"))
     check_option("alone", alone, ("self", "error"))
     z, mates = batch_mates(z, labels)
     lonely = ~mates.any(dim=1)
@@ -44,7 +47,13 @@ def positive_anchors(
             f"row {int(lonely.nonzero()[0, 0])} is alone in its cluster; draw two of "
             "each cluster."
         )
-    if strategy == "hardest":
+    if strategy == "camera":
+        if cameras is None:
+            raise KitError('strategy="camera" needs cameras (B,), one a row.')
+        cameras = torch.as_tensor(cameras, device=z.device)
+        abroad = mates & (cameras[:, None] != cameras)
+        mates = torch.where(abroad.any(dim=1, keepdim=True), abroad, mates)
+    if strategy in ("hardest", "camera"):
         cost = z.detach() @ z.detach().T
     else:
         where = z.device if generator is None else generator.device
@@ -59,9 +68,10 @@ def anchor_features(
     *,
     strategy: str = "hardest",
     generator: torch.Generator | None = None,
+    cameras: Tensor | None = None,
 ) -> Tensor:
-    """(B, d) features of the second view, differentiable in z: z[p(i)] for "hardest"
-    and "random", or for "mean" the normalised mean of the batch mates (without the row
+    """(B, d) features of the second view, differentiable in z: z[p(i)] for "hardest",
+    "camera" (with cameras (B,)) and "random", or for "mean" the normalised mean of the batch mates (without the row
     itself). A row alone in its cluster keeps its own feature.
     """
     if strategy in ("augmentation", "ema"):
@@ -72,7 +82,9 @@ def anchor_features(
     check_option("strategy", strategy, SKD_ANCHORS)
     if strategy != "mean":
         return torch.as_tensor(z)[
-            positive_anchors(z, labels, strategy=strategy, generator=generator)
+            positive_anchors(
+                z, labels, strategy=strategy, generator=generator, cameras=cameras
+            )
         ]
     z, mates = batch_mates(z, labels)
     mates = mates | torch.diag(~mates.any(dim=1))  # alone: itself

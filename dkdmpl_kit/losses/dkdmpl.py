@@ -107,7 +107,8 @@ def dkdmpl_loss(
 ) -> DKDMPLLoss:
     """L = L_CC + lambda_g L_GKD + lambda_s L_SKD (method: loss 4).
 
-    query_logits, teacher_logits, anchor_logits: (B, K); labels: (B,). A weight of 0
+    query_logits, teacher_logits, anchor_logits: (B, K); labels: (B,), -1 for an outlier,
+    which L_GKD alone teaches: L_CC and L_SKD are means over the other rows. A weight of 0
     skips its term, whose logits may then be None. `temperature` is the T of L_GKD
     alone.
     """
@@ -120,14 +121,21 @@ def dkdmpl_loss(
         if weight and given is None:
             missing = "teacher_logits" if name == "gkd_weight" else "anchor_logits"
             raise KitError(f"{name}={weight} needs {missing}; give them, or set {name}=0.")
-    contrast = cluster_contrast_loss(query_logits, labels)
+    labels = torch.as_tensor(labels)
+    known = labels != -1
+    rows = slice(None) if known.all() else known  # a slice copies nothing
+    contrast = cluster_contrast_loss(query_logits[rows], labels[rows])
     zero = torch.zeros_like(contrast)
     gkd = (
         gkd_loss(query_logits, teacher_logits, temperature=temperature)
         if gkd_weight
         else zero
     )
-    skd = skd_loss(query_logits, anchor_logits, divergence=divergence) if skd_weight else zero
+    skd = (
+        skd_loss(query_logits[rows], anchor_logits[rows], divergence=divergence)
+        if skd_weight
+        else zero
+    )
     return DKDMPLLoss(contrast + gkd_weight * gkd + skd_weight * skd, contrast, gkd, skd)
 
 

@@ -9,8 +9,7 @@ from torch import Tensor
 from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.losses.checks import checked_labels, require_positive
 
-GKD_TEACHERS = ("sample", "cluster", "consensus")
-
+GKD_TEACHERS = ("sample", "cluster", "consensus", "vote", "neighbourhood")
 
 _EPS = 1e-8
 
@@ -28,24 +27,23 @@ def teacher_logits(
     lacks.
 
     kind: "sample" C v_i / tau_t of features (B, d); "cluster" C c_{y_i} / tau_t, one
-    soft label a cluster, of labels (B,); "consensus" the log of `posterior` (B, K),
-    rows of `carry_posterior`. centroids: (K, d), the C of the epoch.
+    soft label a cluster, of labels (B,); the others the log of `posterior` (B, K): rows
+    of `carry_posterior` for "consensus", of `clustering.soft` for "vote" and
+    "neighbourhood". centroids: (K, d), the C of the epoch.
     """
     check_option("kind", kind, GKD_TEACHERS)
     given = {
         "sample": (features, centroids),
         "cluster": (labels, centroids),
-        "consensus": (posterior,),
-    }[kind]
+    }.get(kind, (posterior,))
     if any(value is None for value in given):
         names = {
             "sample": "features and centroids",
             "cluster": "labels and centroids",
-            "consensus": "posterior",
-        }[kind]
+        }.get(kind, "posterior")
         raise KitError(f"the {kind!r} teacher needs {names}.")
     require_positive("temperature", temperature)
-    if kind == "consensus":
+    if kind not in ("sample", "cluster"):
         return torch.as_tensor(posterior).clamp_min(_EPS).log()
     c = torch.as_tensor(centroids)
     if kind == "cluster":

@@ -94,8 +94,15 @@ class ClusterMemory:
             return z.to(rows.dtype) @ rows.T / temperature
 
     def remember(self, z: Tensor, images: Tensor) -> None:
-        """`update` for images of the training set: z (B, d), images (B,) indices 0..N-1."""
-        self.update(z, self.classes[images])
+        """`update` for images of the training set: z (B, d), images (B,) indices 0..N-1;
+        outliers leave the memory as it is.
+        """
+        labels = self.classes[images]
+        known = labels >= 0
+        if known.all():
+            self.update(z, labels)
+        elif known.any():
+            self.update(z[known], labels[known])
 
     @torch.no_grad()
     def update(self, z: Tensor, labels: Tensor) -> None:

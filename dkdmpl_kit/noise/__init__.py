@@ -50,6 +50,7 @@ from dkdmpl_kit.noise.quality import (
     suspicion_curve,
     view_disagreement,
 )
+from dkdmpl_kit.noise.soft_labels import SoftLabelMass, soft_label_mass
 from dkdmpl_kit.noise.tables import (
     OUTLIERS,
     Contingency,
@@ -75,6 +76,7 @@ __all__ = [
     "NoiseCauses",
     "NoisyLabels",
     "PairCauses",
+    "SoftLabelMass",
     "auroc",
     "best_matching",
     "camera_pair_errors",
@@ -100,6 +102,7 @@ __all__ = [
     "pair_causes",
     "pair_factors",
     "self_confidence",
+    "soft_label_mass",
     "softmax_entropy",
     "suspicion_curve",
     "true_clusters",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from dkdmpl_kit.clustering import PseudoLabels
 from dkdmpl_kit.data import augment, pk_batches
 from dkdmpl_kit.experiment import Config
 from dkdmpl_kit.memory import ClusterMemory
@@ -19,14 +20,14 @@ from dkdmpl_kit.training.seeds import generator_for
 
 
 def draw_batches(
-    run: Run, memory: ClusterMemory, labels: np.ndarray, epoch: int, draws: torch.Generator
+    run: Run, memory: ClusterMemory, pseudo: PseudoLabels, epoch: int, draws: torch.Generator
 ) -> Iterator[np.ndarray]:
     """The epoch's batches of image indices (B,): PK batches, and outliers that the memory
-    keeps as classes of their own.
+    keeps as classes of their own, or that the clustering's soft labels teach.
     """
     config = run.config
     batches = pk_batches(
-        labels,
+        pseudo.labels,
         run.images.camids,
         clusters_per_batch=config.batch_clusters,
         images_per_cluster=config.batch_images,
@@ -35,7 +36,10 @@ def draw_batches(
         generator=generator_for(config.seed, epoch, "sampler"),
     )
     outliers = memory.outliers.cpu().numpy()
-    return with_outliers(batches, outliers, len(labels), config.batch_images, draws)
+    if config.outliers == "teach" and pseudo.soft is not None:
+        voted_on = np.diff(pseudo.soft.indptr) > 0
+        outliers = np.flatnonzero((pseudo.labels < 0) & voted_on)
+    return with_outliers(batches, outliers, len(pseudo.labels), config.batch_images, draws)
 
 
 def with_outliers(

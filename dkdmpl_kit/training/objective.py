@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dkdmpl_kit.clustering import PseudoLabels, rows_of
 from dkdmpl_kit.data import to_float
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.losses.anchors import anchor_features
@@ -17,6 +19,7 @@ from dkdmpl_kit.losses.teachers import carry_posterior, teacher_logits
 from dkdmpl_kit.memory import ClusterMemory, HybridMemory
 from dkdmpl_kit.training.batches import augmented, ema_features, features_of, share_of
 from dkdmpl_kit.training.checkpoint import TrainingState
+from dkdmpl_kit.training.probe import Probe
 from dkdmpl_kit.training.run import Run
 
 
@@ -33,9 +36,10 @@ def new_memory(run: Run, v: Tensor, labels: Tensor) -> ClusterMemory:
 class Objective:
     """The loss of an epoch's batches, by `config.method`.
 
-    memory: the epoch's. v: (N, d) frozen features, labels: (N,) pseudo labels. draws:
-    the epoch's generator. Called with a batch's indices (B,), this process' pictures
-    and z (B, d); KitError where z or the loss is not finite.
+    memory: the epoch's. v: (N, d) frozen features. pseudo: the epoch's pseudo labels,
+    (N,), with soft ones where the teacher is made of them. draws: the epoch's generator.
+    probe: looks at the terms before the step. Called with a batch's indices (B,), this
+    process' pictures and z (B, d); KitError where z or the loss is not finite.
     """
 
     def __init__(
@@ -44,15 +48,18 @@ class Objective:
         state: TrainingState,
         memory: ClusterMemory,
         v: Tensor,
-        labels: Tensor,
+        pseudo: PseudoLabels,
         draws: torch.Generator,
+        probe: Probe,
     ) -> None:
         self.run = run
         self.state = state
         self.memory = memory
         self.v = v
-        self.labels = labels
+        self.pseudo = pseudo
+        self.labels = torch.from_numpy(pseudo.labels).to(v.device)
         self.draws = draws
+        self.probe = probe
         self.gkd_weight, self.skd_weight = run.config.loss_weights(state.epoch)
         self.posterior = None  # (N, K): the consensus teacher's, or RLCC's refined labels
         if self.gkd_weight and run.config.gkd_teacher == "consensus":
@@ -63,23 +70,27 @@ class Objective:
 
     def __call__(self, batch: np.ndarray, pictures: Tensor, z: Tensor) -> DKDMPLLoss:
         self._require_finite(z, "features")
+        config = self.run.config
         y = self.memory.classes[batch]
-        logits = self.memory.logits(z, self.run.config.temperature)
-        if self.run.config.method in NEEDS:
-            loss = rival_loss(self.run.config.method, logits, y, self.rival_views(batch, z))
+        logits = self.memory.logits(z, config.temperature)
+        if config.method in NEEDS:
+            teacher = None
+            loss = rival_loss(config.method, logits, y, self.rival_views(batch, z))
         else:
+            teacher = self.teacher(batch) if self.gkd_weight else None
             loss = dkdmpl_loss(
                 logits,
                 y,
-                teacher_logits=self.teacher(batch) if self.gkd_weight else None,
+                teacher_logits=teacher,
                 anchor_logits=self.anchors(batch, pictures, z) if self.skd_weight else None,
                 gkd_weight=self.gkd_weight,
                 skd_weight=self.skd_weight,
-                temperature=self.run.config.distillation_temperature,
-                divergence=self.run.config.skd_divergence,
+                temperature=config.distillation_temperature,
+                divergence=config.skd_divergence,
             )
         self._require_finite(loss.total, "loss")
-        return loss
+        self.probe.look(batch, z, y, loss, teacher)
+        return replace(loss, total=config.loss_scale * loss.total)
 
     def teacher(self, batch: np.ndarray) -> Tensor:
         """The epoch view e_i as logits (B, K), by `gkd_teacher`."""
@@ -89,8 +100,15 @@ class Objective:
             features=self.v[batch],
             labels=self.labels[batch],
             temperature=self.run.config.teacher_temperature,
-            posterior=None if self.posterior is None else self.posterior[batch],
+            posterior=self.posterior_of(batch),
         )
+
+    def posterior_of(self, batch: np.ndarray) -> Tensor | None:
+        """(B, K) probabilities: the clustering's soft labels, or a posterior carried over."""
+        if self.pseudo.soft is not None:
+            rows = rows_of(self.pseudo.soft, batch, self.pseudo.labels)
+            return torch.from_numpy(rows).to(self.v.device)
+        return None if self.posterior is None else self.posterior[batch]
 
     def anchors(self, batch: np.ndarray, pictures: Tensor, z: Tensor) -> Tensor:
         """The anchor view a_i as logits (B, K), by `skd_anchor`: batch mates, a second
@@ -103,11 +121,14 @@ class Objective:
         elif config.skd_anchor == "ema":
             second = ema_features(config, self.state.ema, pictures, len(batch))
         else:
+            y = self.memory.classes[batch]
+            alone = self.memory.n_clusters + torch.arange(len(y), device=y.device)
             second = anchor_features(
                 z,
-                self.memory.classes[batch],
+                torch.where(y < 0, alone, y),  # an outlier has no mate
                 strategy=config.skd_anchor,
                 generator=self.draws,
+                cameras=torch.from_numpy(self.run.images.camids[batch]),
             )
         return self.memory.logits(second, config.temperature)
 

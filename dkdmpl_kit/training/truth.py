@@ -9,9 +9,10 @@ from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.evaluation import evaluate_ranking
 from dkdmpl_kit.experiment import Config
 from dkdmpl_kit.models import Encoder
-from dkdmpl_kit.noise import cluster_agreement
+from dkdmpl_kit.noise import cluster_agreement, soft_label_mass
 from dkdmpl_kit.training import processes
 from dkdmpl_kit.training.extraction import extract, open_store
+from dkdmpl_kit.training.probe import Probe
 
 UNMEASURED = {"mAP": None, "rank1": None, "mINP": None}
 
@@ -34,6 +35,17 @@ class Monitor:
         """
         found = cluster_agreement(labels, self.pids)
         return {"ari": found.ari, "nmi": found.nmi, "purity": found.purity}
+
+    def teacher(self, probe: Probe, labels: np.ndarray) -> dict:
+        """Where the mass of the teacher's soft labels lies, of the batches that `probe` saw;
+        labels: (N,). None values without a teacher, or without identities.
+        """
+        mass = None
+        if probe.soft and (self.pids >= 0).any():
+            seen = np.concatenate(probe.seen)
+            mass = soft_label_mass(np.concatenate(probe.soft), seen, labels, self.pids)
+        names = ("truth", "siblings", "strangers", "sibling_lift")
+        return {f"teacher_{name}": mass and getattr(mass, name) for name in names}
 
     def ranking_if_due(self, encoder: Encoder, epoch: int) -> dict:
         """`ranking` every `evaluate_every` epochs and in the last one; else None values."""

@@ -56,11 +56,13 @@ def test_auto_labels_are_those_of_the_chosen_eps():
     features = (centres + 0.35 * draws.normal(size=(120, 16))).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     distances = jaccard_distances(features, k1=12, k2=3, max_distance=0.9)
-    pseudo, sweep = auto_labels(distances)
+    pseudo = auto_labels(distances)
+    sweep = sweep_eps(distances)
     assert pseudo.eps == sweep.chosen and (pseudo.labels == sweep.labels).all()
     assert 10 <= pseudo.n_clusters <= 14 and sweep.warning is None
+    assert pseudo.sweep == sweep.record()
     assert (
-        sweep.record()["n_clusters"][list(sweep.eps).index(sweep.chosen)] == pseudo.n_clusters
+        pseudo.sweep["n_clusters"][list(sweep.eps).index(sweep.chosen)] == pseudo.n_clusters
     )
 
 

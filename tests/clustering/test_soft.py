@@ -7,7 +7,12 @@ import pytest
 from scipy.sparse import csr_array
 
 from dkdmpl_kit.clustering import jaccard_distances
-from dkdmpl_kit.clustering.soft import jaccard_votes, neighbourhood_shares, rows_of
+from dkdmpl_kit.clustering.soft import (
+    jaccard_votes,
+    neighbourhood_shares,
+    rows_of,
+    strongest,
+)
 from dkdmpl_kit.errors import KitError
 
 LABELS = np.array([0, 0, 1, 1, -1])
@@ -102,3 +107,14 @@ def test_what_does_not_fit_is_one_sentence():
         jaccard_votes(stored(DISTANCES), LABELS, np.array([0, 1, -1, 0, 0]))
     with pytest.raises(KitError, match="N, N"):
         jaccard_votes(csr_array((2, 3)), LABELS)
+
+
+def test_the_strongest_clusters_are_kept_and_sum_to_one():
+    soft = csr_array(np.array([[0.5, 0.3, 0.2], [0.0, 0.0, 0.0], [0.25, 0.25, 0.5]]))
+    cut = strongest(soft, 2).toarray()
+    np.testing.assert_allclose(cut[0], [0.625, 0.375, 0.0])
+    assert not cut[1].any()
+    np.testing.assert_allclose(cut[2], [1 / 3, 0.0, 2 / 3])  # of equals the first
+    np.testing.assert_allclose(strongest(soft, 3).toarray(), soft.toarray())
+    with pytest.raises(KitError, match="count=0"):
+        strongest(soft, 0)

@@ -310,6 +310,17 @@ def test_by_hand_the_hardest_anchor_is_the_least_similar_mate_not_the_least_simi
     assert positive_anchors(z, torch.tensor([0, 0, 0, 1])).tolist() == [1, 0, 0, 3]
 
 
+def test_anchors_of_another_camera_are_the_least_similar_there_and_any_mate_without_one():
+    z = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6], [0.0, 1.0], [0.28, 0.96]])
+    labels = torch.tensor([0, 0, 0, 1, 1])
+    cameras = torch.tensor([1, 1, 2, 3, 3])
+    chosen = positive_anchors(z, labels, strategy="camera", cameras=cameras)
+    assert chosen.tolist() == [2, 2, 0, 4, 3]  # "hardest" would give 1, 0, 0, 4, 3
+    assert positive_anchors(z, labels).tolist() == [1, 0, 0, 4, 3]
+    with pytest.raises(KitError, match="needs cameras"):
+        positive_anchors(z, labels, strategy="camera")
+
+
 def test_random_anchors_are_mates_repeat_with_the_generator_and_reach_every_mate():
     z = unit_rows(1, 7, 4)
     generator = torch.Generator().manual_seed(0)
@@ -393,7 +404,12 @@ def test_the_softmax_of_the_consensus_teacher_gives_the_posterior_back():
 
 @pytest.mark.parametrize(
     ("kind", "lacks"),
-    [("sample", "features"), ("cluster", "labels"), ("consensus", "posterior")],
+    [
+        ("sample", "features"),
+        ("cluster", "labels"),
+        ("consensus", "posterior"),
+        ("vote", "posterior"),
+    ],
 )
 def test_a_teacher_names_what_it_lacks(kind, lacks):
     with pytest.raises(KitError, match=lacks):

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.sparse import csr_array
 
+from dkdmpl_kit.clustering import PseudoLabels
 from dkdmpl_kit.data import ImageStore, arrays_of, to_float
 from dkdmpl_kit.experiment import METHODS, OPTIONS
+from dkdmpl_kit.experiment.config import SPARSE_TEACHERS
 from dkdmpl_kit.losses import (
     anchor_features,
     carry_posterior,
@@ -21,10 +24,14 @@ from dkdmpl_kit.training import Run, fit, new_state
 from dkdmpl_kit.training.batches import augmented
 from dkdmpl_kit.training.objective import Objective, new_memory
 from dkdmpl_kit.training.optimisation import needs_ema
+from dkdmpl_kit.training.probe import Probe
 
 LABELS = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 2, -1, -1])
 EARLIER = np.array([1, 1, 0, 0, 0, 0, 1, 1, 1, 0, -1, 0])
 BATCH = np.array([0, 2, 3, 5, 6, 9])
+# (12, 3): what a clustering might hand over; row 11 has no vote
+SOFT = np.array([[0.6, 0.4, 0.0], [0.0, 0.5, 0.5], [0.1, 0.1, 0.8]])[[*range(3)] * 4]
+SOFT[11] = 0.0
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +53,9 @@ def made(tiny_config, tiny_dataset, store):
         random = torch.Generator().manual_seed(0)
         v = F.normalize(torch.randn(len(labels), state.encoder.dim, generator=random), dim=1)
         memory = new_memory(run, v, torch.from_numpy(labels))
-        objective = Objective(run, state, memory, v, torch.from_numpy(labels), draws)
+        soft = csr_array(SOFT) if config.teaches_sparsely else None
+        pseudo = PseudoLabels(labels, int(labels.max()) + 1, 0.0, soft=soft)
+        objective = Objective(run, state, memory, v, pseudo, draws, Probe())
         pictures = augmented(run, BATCH, draws)
         return objective, pictures, state.encoder(pictures).float()
 
@@ -62,6 +71,8 @@ def expected_teacher(objective, v, previous):
     config = objective.run.config
     centroids = [F.normalize(v[LABELS == k].sum(0), dim=0) for k in range(3)]
     c, tau_t = torch.stack(centroids), config.teacher_temperature
+    if config.gkd_teacher in SPARSE_TEACHERS:
+        return torch.from_numpy(SOFT[BATCH]).float().clamp_min(1e-8).log()
     if config.gkd_teacher == "sample":
         return v[BATCH] @ c.T / tau_t
     if config.gkd_teacher == "cluster":
@@ -81,25 +92,27 @@ def expected_anchor(objective, pictures, z, draws):
     if strategy == "ema":
         return state.ema(pictures).float()
     y = torch.from_numpy(LABELS[BATCH])
-    return anchor_features(z, y, strategy=strategy, generator=draws)
+    cameras = torch.from_numpy(run.images.camids[BATCH])
+    return anchor_features(z, y, strategy=strategy, generator=draws, cameras=cameras)
 
 
-@pytest.mark.parametrize("consensus_has_a_past", [False, True])
+TEACHERS = [*OPTIONS["gkd_teacher"], "consensus with a past"]
+PAIRS = itertools.product(TEACHERS, OPTIONS["skd_anchor"])
+
+
 @pytest.mark.parametrize(
     ("teacher", "anchor", "divergence"),
-    list(
-        itertools.product(
-            *(OPTIONS[f] for f in ("gkd_teacher", "skd_anchor", "skd_divergence"))
-        )
-    ),
+    # every pair of a teacher and an anchor, and every divergence with each of them
+    [
+        (*pair, divergence)
+        for pair, divergence in zip(PAIRS, itertools.cycle(OPTIONS["skd_divergence"]))
+    ]
+    + [("sample", "hardest", divergence) for divergence in OPTIONS["skd_divergence"][1:]],
 )
-def test_the_loops_objective_is_the_loss_of_the_method(
-    teacher, anchor, divergence, consensus_has_a_past, made
-):
+def test_the_loops_objective_is_the_loss_of_the_method(teacher, anchor, divergence, made):
     past = None
-    if consensus_has_a_past:
-        if teacher != "consensus":
-            pytest.skip("only the consensus teacher looks back")
+    if teacher == "consensus with a past":
+        teacher = "consensus"
         random = torch.Generator().manual_seed(1)
         past = (EARLIER, softmax(torch.randn(len(LABELS), 2, generator=random)).numpy())
     objective, pictures, z = made(
@@ -132,6 +145,37 @@ def test_the_loops_objective_is_the_loss_of_the_method(
             getattr(loss, name), getattr(expected, name), rtol=1e-4, atol=1e-5, msg=name
         )
     assert loss.gkd > 0 and loss.skd > 0
+
+
+def test_outliers_are_taught_by_gkd_alone_and_leave_the_memory_as_it_is(made):
+    objective, pictures, _ = made(
+        method="dkdmpl", gkd_teacher="vote", outliers="teach", gkd_weight=0.7, skd_weight=0.4
+    )
+    batch = np.array([0, 2, 3, 5, 10, 9])  # 10 is an outlier
+    z = F.normalize(torch.randn(6, objective.memory.features.shape[1]), dim=1)
+    z.requires_grad_()
+    loss = objective(batch, pictures, z)
+    known = [0, 1, 2, 3, 5]
+    temperature = objective.run.config.temperature
+    q = (z @ objective.memory.features.T / temperature).log_softmax(1)
+    hard = -q[known, torch.from_numpy(LABELS[batch[known]])].mean()
+    torch.testing.assert_close(loss.cluster_contrast, hard)
+    for term, taught in ((loss.cluster_contrast, False), (loss.gkd, True), (loss.skd, False)):
+        (gradient,) = torch.autograd.grad(term, z, retain_graph=True)
+        assert bool(gradient[4].any()) is taught
+    before = objective.memory.features.clone()
+    objective.memory.remember(z[4:5].detach(), torch.tensor([10]))
+    assert torch.equal(objective.memory.features, before)
+
+
+def test_loss_scale_multiplies_the_whole_loss(made):
+    losses = [
+        objective(BATCH, pictures, z).total
+        for objective, pictures, z in (
+            made(method="dkdmpl", loss_scale=s) for s in (1.0, 1.75)
+        )
+    ]
+    torch.testing.assert_close(losses[1], 1.75 * losses[0])
 
 
 @pytest.mark.parametrize(
