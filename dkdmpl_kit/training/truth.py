@@ -9,11 +9,14 @@ from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.evaluation import evaluate_ranking
 from dkdmpl_kit.experiment import Config
 from dkdmpl_kit.models import Encoder
-from dkdmpl_kit.noise import cluster_agreement, soft_label_mass
+from dkdmpl_kit.losses.rulers import rulers
+from dkdmpl_kit.noise import cluster_agreement, soft_label_mass, true_clusters
 from dkdmpl_kit.training import processes
 from dkdmpl_kit.training.extraction import extract, open_store
 from dkdmpl_kit.training.probe import Probe
 
+MASSES = ("truth", "siblings", "strangers", "sibling_lift")
+RULERS = ("l1", "brier", "log")
 UNMEASURED = {"mAP": None, "rank1": None, "mINP": None}
 
 
@@ -37,15 +40,22 @@ class Monitor:
         return {"ari": found.ari, "nmi": found.nmi, "purity": found.purity}
 
     def teacher(self, probe: Probe, labels: np.ndarray) -> dict:
-        """Where the mass of the teacher's soft labels lies, of the batches that `probe` saw;
+        """Where the mass of the teacher's soft labels lies, of the batches that `probe` saw,
+        and whether they lie nearer to the truth than the hard ones in P2's three rulers;
         labels: (N,). None values without a teacher, or without identities.
         """
-        mass = None
+        mass = gains = None
         if probe.soft and (self.pids >= 0).any():
+            e = np.concatenate(probe.soft)
             seen = np.concatenate(probe.seen)
-            mass = soft_label_mass(np.concatenate(probe.soft), seen, labels, self.pids)
-        names = ("truth", "siblings", "strangers", "sibling_lift")
-        return {f"teacher_{name}": mass and getattr(mass, name) for name in names}
+            mass = soft_label_mass(e, seen, labels, self.pids)
+            truth = true_clusters(labels, self.pids)[seen]
+            known = (truth >= 0) & (labels[seen] >= 0)
+            weight = self.config.gkd_weight
+            if known.any():
+                gains = rulers(e[known], labels[seen][known], truth[known], weight)
+        named = {f"teacher_{name}": mass and getattr(mass, name) for name in MASSES}
+        return named | {f"{name}_gain": gains and getattr(gains, name) for name in RULERS}
 
     def ranking_if_due(self, encoder: Encoder, epoch: int) -> dict:
         """`ranking` every `evaluate_every` epochs and in the last one; else None values."""

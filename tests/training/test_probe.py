@@ -74,4 +74,5 @@ def test_the_probe_looks_at_the_first_batches_and_keeps_what_truth_is_held_again
     labels = np.arange(len(monitor.pids)) % 4
     mass = monitor.teacher(probe, labels)
     assert 0 < mass["teacher_truth"] < 1
+    assert mass["l1_gain"] is not None and mass["brier_gain"] > mass["l1_gain"]
     assert set(monitor.teacher(Probe(), labels).values()) == {None}
