@@ -14,12 +14,14 @@ from dkdmpl_kit.experiment import (
     OPTIONS,
     PRESETS,
     Config,
+    as_config,
     open_dataset,
     preset,
     read_json,
     smoke,
 )
 
+PRESET = "demo"  # where neither --preset nor --config is given
 SMOKE = (
     "a dry run of the same settings: one epoch of two small batches of small pictures; the "
     "run's name says so"
@@ -30,9 +32,8 @@ def add_settings(sub: argparse.ArgumentParser) -> None:
     """Every field of `Config` as a flag; what is not given comes from the preset."""
     sub.add_argument(
         "--preset",
-        default="demo",
         choices=sorted(PRESETS),
-        help="where unset settings come from (default: %(default)s)",
+        help=f"where unset settings come from (default: {PRESET})",
     )
     sub.add_argument(
         "--skip-corrupt",
@@ -120,19 +121,41 @@ def at_home(args: argparse.Namespace) -> None:
 def config_of(args: argparse.Namespace) -> Config:
     """The `Config` of a command: its preset or --config file, with the flags applied."""
     source = getattr(args, "config", None)
-    dry = smoke if getattr(args, "smoke", False) else lambda config: config
-    if source:
+    given = settings_of(args)
+    if source and args.preset:
+        raise KitError(
+            f"--preset {args.preset} and --config {source} are two answers to one "
+            "question: give one."
+        )
+    base = settings_in(source) if source else preset(args.preset or PRESET)
+    config = base.replace(**given)
+    if not getattr(args, "smoke", False):
+        return config
+    # sizes that were asked for stay, and the name tells of all settings
+    dry = smoke(config)
+    return named_and_weighted(dry.replace(**given | {"run_name": dry.run_name}))
+
+
+def settings_in(source: str) -> Config:
+    """The `Config` of a JSON file, or of standard input (-): an object of settings, or a
+    run's config.json. KitError says what else it is.
+    """
+    if source == "-":
         try:
-            base = json.load(sys.stdin) if source == "-" else read_json(source)
-        except ValueError as error:
-            raise KitError(
-                f"The settings in {source} are not valid JSON: {error}."
-            ) from error
-        config = dry(Config().replace(**base.get("settings", base)))
+            found = json.loads(sys.stdin.read())
+        except (ValueError, RecursionError) as error:
+            raise KitError(f"The settings in {source} are not valid JSON: {error}.") from error
     else:
-        config = dry(preset(args.preset))
-    config = config.replace(**settings_of(args))
-    return named_and_weighted(config) if dry is smoke else config
+        if not Path(source).exists():
+            raise KitError(f"There is no settings file {source}: give a JSON file, or -.")
+        found = read_json(source)
+    settings = found.get("settings", found) if isinstance(found, dict) else found
+    if not isinstance(settings, dict):
+        raise KitError(
+            f"The settings in {source} are not an object {{name: value}}, such as "
+            '{"preset": "smoke", "eps": 0.5}, or the config.json of a run.'
+        )
+    return as_config(settings, source)
 
 
 def named_and_weighted(config: Config) -> Config:

@@ -8,15 +8,34 @@ from dkdmpl_kit.experiment.config import (
     PLACE,
     Config,
 )
-from dkdmpl_kit.experiment.files import read_json, write_atomic, write_json
-from dkdmpl_kit.experiment.folders import environment, open_dataset, open_run, pick_device
-from dkdmpl_kit.experiment.presets import PRESETS, preset, smoke
+from dkdmpl_kit.experiment.files import (
+    check_record,
+    read_json,
+    read_record,
+    read_text,
+    write_atomic,
+    write_json,
+)
+from dkdmpl_kit.experiment.folders import (
+    environment,
+    open_dataset,
+    open_run,
+    pick_device,
+    started,
+)
+from dkdmpl_kit.experiment.locks import CHECKPOINT, claim, one_writer
+from dkdmpl_kit.experiment.presets import PRESETS, as_config, preset, smoke
 
 __all__ = [
+    "as_config",
+    "check_record",
+    "CHECKPOINT",
+    "claim",
     "Config",
     "environment",
     "METHOD_LABELS",
     "METHODS",
+    "one_writer",
     "open_dataset",
     "open_run",
     "OPTIONS",
@@ -26,7 +45,10 @@ __all__ = [
     "preset",
     "PRESETS",
     "read_json",
+    "read_record",
+    "read_text",
     "smoke",
+    "started",
     "write_atomic",
     "write_json",
 ]

@@ -51,8 +51,10 @@ OPTIONS = {  # every setting that is a name, with its valid names
     "knn": ("exact", "approximate"),
     "cluster_method": ("dbscan", "hdbscan", "agglomerative"),
     "memory_update": ("instance", "mean", "hardest"),
-    "gkd_teacher": ("sample", "cluster", "consensus"),
-    "skd_anchor": ("hardest", "random", "mean", "augmentation", "ema"),
+    "gkd_teacher": ("sample", "cluster", "consensus", "vote", "neighbourhood"),
+    "teacher_cameras": ("all", "other"),
+    "outliers": ("leave", "teach"),
+    "skd_anchor": ("hardest", "camera", "random", "mean", "augmentation", "ema"),
     "skd_divergence": ("kl", "symmetric_kl", "js"),
     "sampler": ("camera", "random"),
     "schedule": ("cosine", "step", "constant"),
@@ -60,6 +62,8 @@ OPTIONS = {  # every setting that is a name, with its valid names
     "memory_format": ("auto", "contiguous", "channels_last"),
     "extraction_precision": ("same", "auto", "fp32", "bf16"),
 }
+
+SPARSE_TEACHERS = ("vote", "neighbourhood")  # soft labels of the clustering itself
 
 # settings that decide which pictures a run is made on
 PICTURES = (
@@ -124,7 +128,7 @@ class Config:
     max_distance: float = 0.8
     knn: str = "exact"  # "approximate" pays above several hundred thousand pictures
     cluster_method: str = "dbscan"
-    eps: float = 0.6
+    eps: float | str = 0.6  # "auto": each epoch's by `clustering.sweep_eps`
     min_samples: int = 4
     centre_cameras: bool = False
     # memory and losses (method: the table of options)
@@ -135,12 +139,16 @@ class Config:
     gkd_weight: float = 0.5
     gkd_teacher: str = "sample"
     teacher_temperature: float = 0.05
+    teacher_cameras: str = "all"  # whose neighbours vote: "other" leaves out the own camera
+    teacher_clusters: int = 0  # a soft label's strongest clusters; 0: all
+    outliers: str = "leave"  # "teach": outliers enter batches, with L_GKD alone
     distillation_temperature: float = 1.0
     skd_weight: float = 0.5
     skd_anchor: str = "hardest"
     skd_divergence: str = "symmetric_kl"
     ema_momentum: float = 0.999
     warmup_epochs: int = 0
+    loss_scale: float = 1.0  # of the whole loss: the control of a louder loss
     # optimisation
     epochs: int = 12
     iterations: int = 15
@@ -201,7 +209,7 @@ class Config:
             "teacher_temperature",
             "distillation_temperature",
             "learning_rate",
-            "eps",
+            "loss_scale",
         ):
             if not getattr(self, name) > 0:
                 raise KitError(f"{name}={getattr(self, name)} must be above 0.")
@@ -212,6 +220,7 @@ class Config:
             "warmup_epochs",
             "padding",
             "samples_per_bn",
+            "teacher_clusters",
         ):
             if getattr(self, name) < 0:
                 raise KitError(f"{name}={getattr(self, name)} must not be negative.")
@@ -227,12 +236,46 @@ class Config:
         for name in ("flip", "erasing", "memory_momentum", "ema_momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise KitError(f"{name}={getattr(self, name)} must lie between 0 and 1.")
+        self._check_eps()
+        self._check_teacher()
+
+    def _check_eps(self) -> None:
+        if self.eps == "auto":
+            if self.cluster_method != "dbscan":
+                raise KitError(
+                    'eps="auto" chooses a radius for DBSCAN: use cluster_method=dbscan, or '
+                    f"a number with cluster_method={self.cluster_method}."
+                )
+            return
+        if isinstance(self.eps, str) or not self.eps > 0:
+            raise KitError(f'eps={self.eps!r} must be a number above 0, or "auto".')
         if self.eps > self.max_distance:
             raise KitError(
                 f"eps={self.eps} is above max_distance={self.max_distance}: raise "
                 "max_distance, "
                 "as longer distances are not stored."
             )
+
+    def _check_teacher(self) -> None:
+        if self.gkd_teacher in SPARSE_TEACHERS:
+            return
+        for name, unused in (("teacher_cameras", "all"), ("teacher_clusters", 0)):
+            if getattr(self, name) != unused:
+                raise KitError(
+                    f"{name}={getattr(self, name)} belongs to gkd_teacher="
+                    f"{' or '.join(SPARSE_TEACHERS)}; gkd_teacher={self.gkd_teacher} has no "
+                    f"voters: set {name}={unused}."
+                )
+        if self.outliers == "teach":
+            raise KitError(
+                "outliers=teach needs a teacher that knows outliers: gkd_teacher="
+                f"{' or '.join(SPARSE_TEACHERS)}, not {self.gkd_teacher}."
+            )
+
+    @property
+    def teaches_sparsely(self) -> bool:
+        """Whether the epoch's clustering hands its soft labels to GKD."""
+        return self.gkd_teacher in SPARSE_TEACHERS and self.loss_weights(0)[0] > 0
 
     @property
     def name(self) -> str:
@@ -292,6 +335,8 @@ def _convert(field: dataclasses.Field, value: object) -> object:
     the field's type.
     """
     kind = type(field.default)
+    if field.name == "eps" and value == "auto":
+        return value
     if isinstance(value, kind):
         return value
     try:

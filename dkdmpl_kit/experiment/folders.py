@@ -6,12 +6,29 @@ import dataclasses
 import hashlib
 import json
 import platform
+import shutil
 import sys
 from pathlib import Path
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment.config import Config
-from dkdmpl_kit.experiment.files import read_json, write_json
+from dkdmpl_kit.experiment.files import read_record, write_json
+from dkdmpl_kit.experiment.presets import as_config
+
+STARTED = {  # the fields of a run's config.json
+    "settings": dict,
+    "fingerprint": str,
+    "data_fingerprint": str,
+}
+
+
+def started(run_dir: Path) -> dict:
+    """A run's config.json: {"settings", "fingerprint", "data_fingerprint"}, and "config",
+    the settings as a `Config`. KitError where it is missing, damaged or edited.
+    """
+    path = run_dir / "config.json"
+    found = read_record(path, STARTED)
+    return {**found, "config": as_config(found["settings"], path)}
 
 
 def open_run(config: Config, data_fingerprint: str, *, resume: bool) -> Path:
@@ -25,7 +42,7 @@ def open_run(config: Config, data_fingerprint: str, *, resume: bool) -> Path:
     run_dir = config.run_dir
     marker = config.run_dir / "config.json"
     if marker.exists():
-        found = read_json(marker)
+        found = read_record(marker, STARTED)
         begun = (run_dir / "checkpoint.json").exists()
         same = (
             found["fingerprint"] == config.fingerprint()
@@ -41,8 +58,8 @@ def open_run(config: Config, data_fingerprint: str, *, resume: bool) -> Path:
             raise KitError(
                 f"{run_dir} already holds a run that was started with other settings "
                 "or data "
-                f"({', '.join(changed) or 'other pictures'}): choose another run_name, "
-                "or the same settings."
+                f"({', '.join(changed) or 'other pictures'}): choose another out_dir or "
+                "run_name, or the same settings."
             )
         if begun and not resume:
             raise KitError(
@@ -51,6 +68,8 @@ def open_run(config: Config, data_fingerprint: str, *, resume: bool) -> Path:
             )
         if same:
             return run_dir
+        # the decoded pictures may be others now
+        shutil.rmtree(run_dir / "cache", ignore_errors=True)
     write_json(run_dir / "environment.json", environment())
     write_json(
         marker,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dkdmpl_kit.errors import check_option
+from collections.abc import Mapping
+
+from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.experiment.config import Config
 
 # method: "The recipe around it" (Cluster Contrast's, see `recipe`); the presets differ
@@ -84,6 +86,20 @@ def preset(name: str, **changes: object) -> Config:
     """
     check_option("preset", name, PRESETS)
     return Config(preset=name).replace(**PRESETS[name]).replace(**changes)
+
+
+def as_config(settings: Mapping[str, object], source: object) -> Config:
+    """The `Config` of settings that a file holds, {name: value}: those of its preset, with
+    its own applied.
+
+    KitError for an unknown preset or setting, or a value that does not fit, names
+    `source`.
+    """
+    own = dict(settings)
+    try:
+        return preset(str(own.pop("preset", Config.preset)), **own)
+    except KitError as error:
+        raise KitError(f"In {source}: {error}") from error
 
 
 def smoke(config: Config) -> Config:

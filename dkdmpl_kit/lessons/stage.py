@@ -162,6 +162,7 @@ class Stage:
             self.dataset,
             reference_labels=reference_labels(config, self.dataset),
             resume=True,
+            wait=True,
             progress=progress,
             on_epoch=on_epoch,
         )

@@ -8,22 +8,19 @@ and every attempt with its time and error).
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
-
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.experiment import Config, preset, write_json
+from dkdmpl_kit.experiment import Config, claim, preset, write_json
 from dkdmpl_kit.studies.files import read_if_there
 from dkdmpl_kit.studies.notebooks import CELL, NotebookFailed, default_folder, run_notebook
 
@@ -73,34 +70,11 @@ def is_done(config: Config) -> bool:
     to its end (a run that `dkdmpl train` made has no notebook).
     """
     folder = config.run_dir
-    started = read_if_there(folder / "config.json")
+    started = read_if_there(folder / "config.json", fields={"fingerprint": str})
     if started is None or not (folder / "result.json").exists():
         return False
-    cell = read_if_there(folder / "cell.json", {"state": "done"})
+    cell = read_if_there(folder / "cell.json", {"state": "done"}, {"state": str})
     return cell["state"] == "done" and started["fingerprint"] == config.fingerprint()
-
-
-@contextlib.contextmanager
-def claim(
-    path: Path, *, wait: bool = True, stop: threading.Event | None = None
-) -> Iterator[bool]:
-    """Hold the lock file `path` for this process alone, and make its folder.
-
-    Yields False, and holds nothing, where another process holds it and `wait` is not
-    set, or `stop` came. The system frees a lock when its process ends, however it ends.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stopped = stop.is_set if stop is not None else None
-    lock = FileLock(path, thread_local=False)
-    try:
-        lock.acquire(blocking=wait, poll_interval=0.2, cancel_check=stopped)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def run_cell(
@@ -125,9 +99,9 @@ def run_cell(
         if is_done(config):
             return CellOutcome("done")
         parameters = parameters_of(config, allow_withdrawn=allow_withdrawn)
-        earlier = read_if_there(folder / "cell.json", {"attempts": []})["attempts"]
+        told = read_if_there(folder / "cell.json", {"attempts": []}, {"attempts": list})
         attempt = {"started": _now(), "seconds": None, "error": None}
-        cell = {"parameters": parameters, "attempts": [*earlier, attempt]}
+        cell = {"parameters": parameters, "attempts": [*told["attempts"], attempt]}
         write_json(folder / "cell.json", {"state": "running", **cell})
         begun = time.monotonic()
         outcome = _run_notebook(config, parameters, threads, notebook, stop)
@@ -192,7 +166,7 @@ def epoch_log(config: Config) -> Callable[[dict], None]:
         with (folder / "train.log").open("a") as log:
             log.write(f"{_now()} {line}\n")
 
-    begun = read_if_there(folder / "checkpoint.json", {"epoch": 0})["epoch"]
+    begun = read_if_there(folder / "checkpoint.json", {"epoch": 0}, {"epoch": int})["epoch"]
     say(f"{config.name}: from epoch {begun} to {config.epochs}, process {os.getpid()}")
 
     def on_epoch(record: dict) -> None:

@@ -12,12 +12,15 @@ from typing import Any
 import pandas as pd
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.experiment import read_json, write_atomic
-from dkdmpl_kit.studies.files import read_if_there
+from dkdmpl_kit.experiment import check_record, read_record, write_atomic
+from dkdmpl_kit.studies.files import is_inside, read_if_there, real
+from dkdmpl_kit.studies.notebooks import read_records
 from dkdmpl_kit.studies.report_runs import Picture, grid_states, run_groups
 from dkdmpl_kit.studies.results import collect_runs
 from dkdmpl_kit.studies.tables import flat, render, table, text_of
 
+PNG = b"\x89PNG\r\n\x1a\n"  # how a PNG begins
+LARGEST_PICTURE_MB = 64
 FIRST = ("preset", "seed", "data", "data_fingerprint", "fingerprint")  # above the others
 
 
@@ -40,17 +43,21 @@ def write_report(out_dir: str | Path) -> Path:
     return its path.
 
     Reads **/metrics.json ({"notebook", "metrics", and optionally "table": {"columns",
-    "rows"}, "figures": [paths]}), the runs of any tree of folders
+    "rows"}, "figures": [paths below `out_dir`]}), the runs of any tree of folders
     (`results.collect_runs`), figures/*.png with a .json of the same name beside
     ("caption", and where it comes from) and notebooks/notebooks.json. Shares (mAP, ARI,
-    outliers) are shown in percent. KitError names a broken file, or says that there is
-    nothing to report.
+    outliers) are shown in percent. A damaged run, and a figure that lies elsewhere, are
+    left out, and the page says so. KitError names a broken record of a notebook, or says
+    that there is nothing to report.
     """
     out = Path(out_dir)
     found = [_notebook_record(path) for path in sorted(out.rglob("metrics.json"))]
     notebooks = sorted(found, key=lambda notebook: notebook.name)
-    records = collect_runs(out)
-    pictures = _pictures(out, notebooks)
+    left_out: list[str] = []
+    records = collect_runs(out, left_out)
+    pictures = _pictures(out, notebooks, left_out)
+    if left_out and not (notebooks or records or pictures):
+        raise KitError(left_out[0])
     if not (notebooks or records or pictures):
         raise KitError(
             f"There is nothing to report in {out} (metrics.json, runs, figures): run "
@@ -64,7 +71,8 @@ def write_report(out_dir: str | Path) -> Path:
         grids=grid_states(out) if records else [],
         groups=run_groups(records, out),
         pictures=pictures,
-        executed_notebooks=read_if_there(out / "notebooks" / "notebooks.json", []),
+        left_out=left_out,
+        executed_notebooks=read_records(out / "notebooks" / "notebooks.json"),
         facts=facts,
         settings=settings,
     )
@@ -72,13 +80,14 @@ def write_report(out_dir: str | Path) -> Path:
 
 
 def _notebook_record(path: Path) -> NotebookRecord:
-    entry = read_json(path)
-    shown = {}
-    if isinstance(entry, dict):
-        shown = entry.get("table") or {"columns": [], "rows": []}
-    columns = shown.get("columns")
-    rows = shown.get("rows", [])
-    if columns is None or any(len(row) != len(columns) for row in rows):
+    entry = read_record(path, {})
+    kinds = {"metrics": dict, "figures": list, "settings": dict, "environment": dict}
+    check_record(entry, {name: kinds[name] for name in kinds if name in entry}, path)
+    shown = entry.get("table") or {"columns": [], "rows": []}
+    check_record(shown, {"columns": list, "rows": list}, f"{path} (its 'table')")
+    columns = shown["columns"]
+    rows = shown["rows"]
+    if any(not isinstance(row, list) or len(row) != len(columns) for row in rows):
         raise KitError(
             f"{path} is not a notebook's record, or a row of its table is not as long "
             "as the columns."
@@ -88,29 +97,50 @@ def _notebook_record(path: Path) -> NotebookRecord:
         folder=path.parent,
         metrics=entry.get("metrics", {}),
         table=table(columns, rows),
-        figures=entry.get("figures", []),
+        figures=[str(name) for name in entry.get("figures", [])],
         origin=entry,
     )
 
 
-def _pictures(out: Path, notebooks: Sequence[NotebookRecord]) -> list[Picture]:
+def _pictures(
+    out: Path, notebooks: Sequence[NotebookRecord], left_out: list[str]
+) -> list[Picture]:
     """Pictures in the order of the notebooks that name them, then those of figures/
-    that no notebook named; each once.
+    that no notebook named; each once. A sentence for each that is left out.
+
+    A record may come from anywhere, and name any file of this machine: only pictures
+    that lie in the folder get into its page.
     """
     paths = []
     for notebook in notebooks:
         for name in notebook.figures:
             beside = notebook.folder / name
-            paths.append(beside if beside.exists() else out / name)
+            paths.append(beside if is_inside(beside, out) and beside.exists() else out / name)
     paths += sorted(out.glob("figures/*.png"))
-    once = {path.resolve(): path for path in paths}
-    return [_picture(path) for path in once.values()]
+    once = {real(path): path for path in paths}
+    pictures = []
+    for path in once.values():
+        if not is_inside(path, out):
+            left_out.append(f"The figure {path} lies outside of {out}, so it is not shown.")
+            continue
+        try:
+            pictures.append(_picture(path))
+        except KitError as error:
+            left_out.append(str(error))
+    return pictures
 
 
 def _picture(path: Path) -> Picture:
     if not path.exists():
         return Picture(None, str(path))
-    facts = dict(read_if_there(path.with_suffix(".json"), {}))
+    if not path.is_file() or path.stat().st_size > LARGEST_PICTURE_MB << 20:
+        raise KitError(
+            f"The figure {path} is not a file of at most {LARGEST_PICTURE_MB} MB, so it is "
+            "not shown."
+        )
+    if not path.read_bytes().startswith(PNG):
+        raise KitError(f"The figure {path} is not a PNG, so it is not shown.")
+    facts = dict(read_if_there(path.with_suffix(".json"), {}, {}))
     caption = str(facts.pop("caption", path.stem.replace("_", " ")))
     origin = [
         f"{name}: {text_of(value)}"

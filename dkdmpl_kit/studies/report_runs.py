@@ -14,7 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.experiment import read_json
+from dkdmpl_kit.experiment import check_record, read_record
 from dkdmpl_kit.studies.exhibits import figures_of
 from dkdmpl_kit.studies.files import read_if_there
 from dkdmpl_kit.studies.literature import DATA_SETS, published_on, why_not_comparable
@@ -104,9 +104,9 @@ def grid_states(out: Path) -> list[GridState]:
     """The state of each grid whose plan (grid-*.json) lies at or below `out`."""
     states = []
     for path in sorted(out.rglob("grid-*.json")):
-        plan = read_json(path)
+        plan = read_record(path, {"cells": list})
         missing = {}
-        for name in plan["cells"]:
+        for name in map(str, plan["cells"]):
             folder = path.parent / "runs" / name
             if not (folder / "result.json").exists():
                 missing[name] = _why_missing(folder)
@@ -117,10 +117,15 @@ def grid_states(out: Path) -> list[GridState]:
 
 
 def _why_missing(folder: Path) -> str:
-    attempts = read_if_there(folder / "cell.json", {"attempts": []})["attempts"]
-    if not attempts:
-        return "not run"
-    return str(attempts[-1]["error"] or "cut, or still running")
+    path = folder / "cell.json"
+    try:
+        attempts = read_if_there(path, {"attempts": []}, {"attempts": list})["attempts"]
+        if not attempts:
+            return "not run"
+        last = check_record(attempts[-1], {"error": (str, type(None))}, path)
+    except KitError as error:
+        return str(error)
+    return last["error"] or "cut, or still running"
 
 
 def run_groups(records: Sequence[dict], out: Path) -> list[RunGroup]:

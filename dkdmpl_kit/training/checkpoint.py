@@ -13,7 +13,14 @@ import numpy as np
 import torch
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.experiment import environment, read_json, write_atomic, write_json
+from dkdmpl_kit.experiment import (
+    CHECKPOINT,
+    environment,
+    read_record,
+    read_text,
+    write_atomic,
+    write_json,
+)
 from dkdmpl_kit.models import Encoder
 
 
@@ -72,17 +79,19 @@ def load_epoch(
 def load_history(run_dir: Path) -> list[dict]:
     """The records of a run so far, one an epoch; empty before the first."""
     path = run_dir / "history.jsonl"
+    if not path.exists():
+        return []
+    lines = read_text(path).splitlines()
     try:
-        return (
-            [json.loads(line) for line in path.read_text().splitlines()]
-            if path.exists()
-            else []
-        )
-    except ValueError as error:
+        records = [json.loads(line) for line in lines]
+        if not all(isinstance(record, dict) for record in records):
+            raise ValueError("a line is not an object")
+    except (ValueError, RecursionError) as error:
         raise KitError(
             f"{path} is not one JSON record a line ({error}): restore it, or start the "
             "run anew."
         ) from error
+    return records
 
 
 def save_checkpoint(run_dir: Path, state: TrainingState) -> None:
@@ -129,18 +138,55 @@ def load_checkpoint(run_dir: Path, state: TrainingState) -> None:
     """Bring `state` to the last whole epoch of the run, or leave it as it is where
     there is none yet.
     """
-    from safetensors.torch import load_file
-
     if not (run_dir / "checkpoint.json").exists():
         return
-    meta = read_json(run_dir / "checkpoint.json")
+    meta, tensors = _read_checkpoint(run_dir)
     try:
-        tensors = load_file(run_dir / meta["weights"])
+        _take_over(state, tensors)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise KitError(
+            f"{run_dir / meta['weights']} does not fit the settings in "
+            f"{run_dir / 'config.json'} ({str(error).splitlines()[0]}): restore the one "
+            "that was changed, or start the run anew."
+        ) from error
+    state.epoch = meta["epoch"]
+    state.history = meta["history"]
+
+
+def _read_checkpoint(run_dir: Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """checkpoint.json, and the tensors {name: tensor} of the weights that it names."""
+    from safetensors.torch import load_file
+
+    path = run_dir / "checkpoint.json"
+    for last in (False, False, True):
+        meta = read_record(path, CHECKPOINT)
+        weights = run_dir / meta["weights"]
+        records = meta["history"]
+        if weights.parent != run_dir or weights.suffix != ".safetensors":
+            raise KitError(
+                f"{path} was edited: {meta['weights']!r} is not a checkpoint of this run; "
+                "restore it or start the run anew."
+            )
+        if len(records) != meta["epoch"] or not all(isinstance(r, dict) for r in records):
+            raise KitError(
+                f"{path} was edited: it tells of {meta['epoch']} epochs, and its history "
+                f"has {len(records)} records; restore it or start the run anew."
+            )
+        # a run that goes on meanwhile may have taken these weights away: look again
+        if weights.is_file() or last:
+            break
+    try:
+        return meta, load_file(weights)
     except Exception as error:  # safetensors raises its own error types
         raise KitError(
-            f"{run_dir / meta['weights']} cannot be read ({error}): delete {run_dir} "
-            "and start anew."
+            f"{weights}, which checkpoint.json names, cannot be read "
+            f"({' '.join(str(error).split())}): restore it, or delete {run_dir} and start "
+            "anew."
         ) from error
+
+
+def _take_over(state: TrainingState, tensors: dict[str, torch.Tensor]) -> None:
+    """Put the tensors of a checkpoint into encoder, EMA encoder and optimiser."""
 
     def under(prefix: str) -> dict[str, torch.Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -160,5 +206,3 @@ def load_checkpoint(run_dir: Path, state: TrainingState) -> None:
             tensors["previous.labels"].numpy(),
             tensors["previous.posterior"].numpy(),
         )
-    state.epoch = meta["epoch"]
-    state.history = meta["history"]

@@ -77,7 +77,8 @@ def export_run(run: str | Path, out: str | Path) -> list[Path]:
         raise KitError(
             f"{out} is not an empty folder: give a new one, nothing is overwritten."
         )
-    config, encoder = load_encoder(run)
+    # on the CPU, wherever it was trained: the files are for any machine
+    config, encoder = load_encoder(run, device="cpu")
     plain = portable(encoder)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

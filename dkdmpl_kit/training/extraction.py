@@ -4,19 +4,26 @@ processes where there are several.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 
 from dkdmpl_kit.clustering import (
     PseudoLabels,
+    auto_labels,
     centre_by_camera,
-    jaccard_distances,
+    jaccard_of,
+    jaccard_votes,
+    neighbourhood_shares,
     pseudo_labels,
+    reciprocal_neighbourhoods,
+    strongest,
 )
 from dkdmpl_kit.data import ImageStore
-from dkdmpl_kit.experiment import Config, pick_device, read_json, write_json
+from dkdmpl_kit.experiment import Config, check_record, pick_device, read_record, write_json
 from dkdmpl_kit.models import Encoder, extract_features
 from dkdmpl_kit.neighbors import knn_graph
 from dkdmpl_kit.training import processes
@@ -51,12 +58,24 @@ def resolve_auto(config: Config, known: dict | None = None) -> tuple[Config, dic
     ), record
 
 
+def known_compute(run_dir: Path) -> dict | None:
+    """The record of how a run computes in its environment.json, None where it is not
+    settled yet.
+    """
+    path = run_dir / "environment.json"
+    record = read_record(path, {}).get("compute")
+    if record is None:
+        return None
+    names = ("precision", "memory_format", "extraction_precision")
+    return check_record(record, dict.fromkeys(names, str), f"{path} (its 'compute')")
+
+
 def resolve_run(config: Config, run_dir: Path) -> Config:
     """`resolve_auto` for a run: by environment.json where it was written down, which it is
     before anything else happens.
     """
-    found = read_json(run_dir / "environment.json")
-    settled, record = resolve_auto(config, found.get("compute"))
+    settled, record = resolve_auto(config, known_compute(run_dir))
+    found = read_record(run_dir / "environment.json", {})
     if "compute" not in found:
         # each epoch's record has its own count
         began = {
@@ -76,7 +95,9 @@ def open_store(config: Config, paths, **options) -> ImageStore:
     return ImageStore(paths, config.height, config.width, **({"progress": False} | options))
 
 
-def extract(config: Config, encoder: Encoder, store: ImageStore) -> np.ndarray:
+def extract(
+    config: Config, encoder: Encoder, store: ImageStore, *, progress: bool = False
+) -> np.ndarray:
     """Features (N, d) of the pictures in a store, eval mode, on the configured device
     and precision, in every process.
 
@@ -86,7 +107,9 @@ def extract(config: Config, encoder: Encoder, store: ImageStore) -> np.ndarray:
     device = pick_device(config.device)
     precision = resolve_auto(config)[0].extraction_precision
     if processes.world_size() == 1 or len(store) < processes.world_size():
-        return extract_features(encoder, store, device=device, precision=precision)
+        return extract_features(
+            encoder, store, device=device, precision=precision, progress=progress
+        )
     part = processes.share(len(store))
     own = extract_features(encoder, _Stretch(store, part), device=device, precision=precision)
     return processes.gather(torch.from_numpy(own).to(device), len(store), part).cpu().numpy()
@@ -94,21 +117,45 @@ def extract(config: Config, encoder: Encoder, store: ImageStore) -> np.ndarray:
 
 def cluster_epoch(config: Config, features: np.ndarray, camids: np.ndarray) -> PseudoLabels:
     """Pseudo labels of features (N, d): k-NN graph, k-reciprocal Jaccard distance,
-    DBSCAN.
+    DBSCAN; with their soft labels where the method's teacher is made of them.
     """
     # an option of ours for strong camera shift, not in the paper
     if config.centre_cameras:
         features = centre_by_camera(features, camids)
     graph = knn_graph(features, min(config.k1, len(features)), exact=config.knn == "exact")
-    distances = jaccard_distances(
-        graph, k1=config.k1, k2=config.k2, max_distance=config.max_distance
-    )
-    return pseudo_labels(
-        distances,
-        method=config.cluster_method,
-        eps=config.eps,
-        min_samples=config.min_samples,
-    )
+    neighbourhoods = reciprocal_neighbourhoods(graph, k1=config.k1, k2=config.k2)
+    distances = jaccard_of(neighbourhoods, config.max_distance)
+    if config.eps == "auto":
+        pseudo = auto_labels(distances, min_samples=config.min_samples)
+    else:
+        pseudo = pseudo_labels(
+            distances,
+            method=config.cluster_method,
+            eps=config.eps,
+            min_samples=config.min_samples,
+        )
+    if not config.teaches_sparsely or pseudo.n_clusters == 0:
+        return pseudo
+    soft = soft_labels(config, distances, neighbourhoods, pseudo.labels, camids)
+    return dataclasses.replace(pseudo, soft=soft)
+
+
+def soft_labels(
+    config: Config,
+    distances: csr_array,
+    neighbourhoods: csr_array,
+    labels: np.ndarray,
+    camids: np.ndarray,
+) -> csr_array:
+    """The epoch view e of all pictures (N, K), sparse, by `gkd_teacher`: of Jaccard
+    distances, or of the neighbourhoods V.
+    """
+    voters = camids if config.teacher_cameras == "other" else None
+    if config.gkd_teacher == "vote":
+        soft = jaccard_votes(distances, labels, voters)
+    else:
+        soft = neighbourhood_shares(neighbourhoods, labels, voters)
+    return strongest(soft, config.teacher_clusters) if config.teacher_clusters else soft
 
 
 class _Stretch:

@@ -24,13 +24,14 @@ from dkdmpl_kit.training.objective import Objective, new_memory
 from dkdmpl_kit.training.optimisation import new_state, start_epoch, step
 from dkdmpl_kit.training.outcome import (
     FitResult,
-    cluster_counts,
+    clustering_record,
     finish,
     keep_epoch,
     mean_losses,
     one_line,
 )
 from dkdmpl_kit.training.precision import StageClock
+from dkdmpl_kit.training.probe import Probe
 from dkdmpl_kit.training.run import Run, open_training
 from dkdmpl_kit.training.seeds import generator_for
 from dkdmpl_kit.training.truth import Monitor
@@ -42,6 +43,7 @@ def fit(
     *,
     reference_labels: Sequence[int] | np.ndarray | None = None,
     resume: bool = False,
+    wait: bool = False,
     progress: bool = True,
     on_epoch: Callable[[dict], None] | None = None,
     control: RunControl | None = None,
@@ -52,8 +54,10 @@ def fit(
     `method="supervised"`, the reference row, alone (`identity_labels(dataset)`).
     resume: continue from the last whole epoch, to the result of the uninterrupted run,
     bit for bit on a CPU with the same number of threads; a finished run is read, not
-    repeated. on_epoch: called with each epoch's record. control: pauses or stops the
-    loop between two batches, from another thread (`RunStopped` is raised).
+    repeated. One process at a time writes a run: where another one does, KitError says
+    so, or, with `wait`, its end is waited for. on_epoch: called with each epoch's
+    record. control: pauses or stops the loop between two batches, from another thread
+    (`RunStopped` is raised).
 
     Under torchrun every process calls it with the same arguments: one writes, shows
     progress and calls `on_epoch`; all return. The same global batch gives the same
@@ -62,14 +66,25 @@ def fit(
     KitError: settings or data that cannot be trained on, a loss that is not finite, a
     lost process.
     """
-    run = open_training(
+    with open_training(
         config,
         dataset,
         reference_labels=reference_labels,
         resume=resume,
+        wait=wait,
         progress=progress,
         control=control,
-    )
+    ) as run:
+        return train_run(run, dataset, on_epoch, control)
+
+
+def train_run(
+    run: Run,
+    dataset: ReIDDataset,
+    on_epoch: Callable[[dict], None] | None = None,
+    control: RunControl | None = None,
+) -> FitResult:
+    """The epochs of an opened run, from the last whole one on (arguments as `fit`'s)."""
     monitor = Monitor(run.config, dataset)  # measures, and hands nothing to what follows
     state = new_state(run.config, run.config.device)
     load_checkpoint(run.folder, state)
@@ -84,12 +99,13 @@ def fit(
                     cluster_epoch, run.config, features, run.images.camids
                 )
                 require_clusters(pseudo)
+            probe = Probe()  # what the distillations add to cluster contrast
             with clock("train"):
-                losses = train_epoch(run, state, features, pseudo, clock, control)
+                losses = train_epoch(run, state, features, pseudo, clock, probe, control)
             with clock("evaluate"):
                 ranking = monitor.ranking_if_due(state.encoder, epoch)
-            agreement = monitor.agreement(pseudo.labels)
-            measures = losses | cluster_counts(pseudo) | agreement | ranking
+            truth = monitor.agreement(pseudo.labels) | monitor.teacher(probe, pseudo.labels)
+            measures = losses | probe.record() | clustering_record(pseudo) | truth | ranking
             record = keep_epoch(run, state, measures, clock, pseudo.labels, features)
             epochs.set_postfix_str(one_line(record))
             if on_epoch and processes.rank() == 0:
@@ -103,20 +119,22 @@ def train_epoch(
     features: np.ndarray,
     pseudo: PseudoLabels,
     clock: StageClock,
+    probe: Probe,
     control: RunControl | None = None,
 ) -> dict:
     """Train on the epoch's batches -> {"loss", "loss_cc", ...}, means over them.
 
-    features: (N, d), this epoch's frozen v. pseudo: labels (N,), -1 for outliers.
+    features: (N, d), this epoch's frozen v. pseudo: labels (N,), -1 for outliers. probe:
+    looks at the first batches.
     """
     config = run.config
     v = torch.from_numpy(features).to(config.device)
     labels = torch.from_numpy(pseudo.labels).to(config.device)
     memory = new_memory(run, v, labels)  # C, and M = C
     draws = generator_for(config.seed, state.epoch, "augmentation")
-    objective = Objective(run, state, memory, v, labels, draws)
+    objective = Objective(run, state, memory, v, pseudo, draws, probe)
     start_epoch(config, state)
-    batches = draw_batches(run, memory, pseudo.labels, state.epoch, draws)
+    batches = draw_batches(run, memory, pseudo, state.epoch, draws)
     if control:
         batches = control.between(batches, state.epoch, config.iterations)
     losses = []

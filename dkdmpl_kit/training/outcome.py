@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
-from dkdmpl_kit.clustering import PseudoLabels
+from dkdmpl_kit.clustering import PseudoLabels, percolation_warning
 from dkdmpl_kit.data import ImageStore, ReIDDataset, TrainingImages
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.experiment import Config, pick_device, read_json, write_json
+from dkdmpl_kit.experiment import Config, pick_device, read_record, started, write_json
 from dkdmpl_kit.losses.dkdmpl import DKDMPLLoss
 from dkdmpl_kit.models import Encoder
 from dkdmpl_kit.training import processes
@@ -22,9 +23,16 @@ from dkdmpl_kit.training.checkpoint import (
     save_checkpoint,
     save_epoch,
 )
-from dkdmpl_kit.training.extraction import cluster_epoch, extract, open_store, resolve_auto
+from dkdmpl_kit.training.extraction import (
+    cluster_epoch,
+    extract,
+    known_compute,
+    open_store,
+    resolve_auto,
+)
 from dkdmpl_kit.training.optimisation import learning_rate, new_state
 from dkdmpl_kit.training.precision import StageClock, peak_memory_mb
+from dkdmpl_kit.training.probe import repeats_the_label
 from dkdmpl_kit.training.run import Run
 from dkdmpl_kit.training.truth import UNMEASURED, Monitor
 
@@ -65,7 +73,20 @@ def mean_losses(config: Config, epoch: int, losses: Sequence[DKDMPLLoss]) -> dic
 
 def cluster_counts(pseudo: PseudoLabels) -> dict:
     """What a record says of a clustering without any truth."""
-    return {"n_clusters": pseudo.n_clusters, "outlier_fraction": pseudo.outlier_fraction}
+    return {
+        "n_clusters": pseudo.n_clusters,
+        "outlier_fraction": pseudo.outlier_fraction,
+        "largest_share": pseudo.largest_share,
+        "eps": pseudo.eps,
+    }
+
+
+def clustering_record(pseudo: PseudoLabels) -> dict:
+    """`cluster_counts`, the sweep that chose eps where one did, and what to warn of."""
+    return cluster_counts(pseudo) | {
+        "eps_sweep": pseudo.sweep,
+        "percolation": percolation_warning(pseudo.labels, pseudo.eps),
+    }
 
 
 def keep_epoch(
@@ -87,12 +108,24 @@ def keep_epoch(
     }
     # each process has its own times: the first one's count
     record = processes.once(lambda: record)
+    if run.progress:
+        tell_news(record, state.history[-1] if state.history else {})
     state.history.append(record)
     state.epoch = epoch + 1
     kept = features if run.config.keep_features else None
     processes.once(save_epoch, run.folder, epoch, labels, kept)
     processes.once(save_checkpoint, run.folder, state)
     return record
+
+
+def tell_news(record: dict, before: dict) -> None:
+    """Say above the progress bar what is wrong in an epoch and was not in the one before:
+    clusters that have grown together, a teacher that repeats the label.
+    """
+    for find in (lambda one: one.get("percolation"), repeats_the_label):
+        sentence = find(record)
+        if sentence and not find(before):
+            tqdm.write(f"epoch {record['epoch']}: {sentence}")
 
 
 def one_line(record: dict) -> str:
@@ -120,7 +153,7 @@ def finish(run: Run, state: TrainingState, monitor: Monitor) -> FitResult:
 
 def _written(folder: Path) -> dict | None:
     path = folder / "result.json"
-    return read_json(path) if path.exists() else None
+    return read_record(path, {"final": dict}) if path.exists() else None
 
 
 def _write_result(run: Run, state: TrainingState, monitor: Monitor) -> dict:
@@ -171,14 +204,16 @@ def assess_untrained(config: Config, dataset: ReIDDataset) -> dict:
     return assess(config, encoder, store, images, Monitor(config, dataset))
 
 
-def load_encoder(run_dir: str | Path) -> tuple[Config, Encoder]:
+def load_encoder(run_dir: str | Path, device: str | None = None) -> tuple[Config, Encoder]:
     """The configuration, with precision and memory format as the run had them, and the
     trained encoder of a run folder.
+
+    device: where it is wanted, in place of where the run was trained.
     """
     run_dir = Path(run_dir)
-    settings = read_json(run_dir / "config.json")["settings"]
-    compute = read_json(run_dir / "environment.json").get("compute")
-    config, _ = resolve_auto(Config().replace(**settings), compute)
+    config = started(run_dir)["config"]
+    config = config.replace(device=device) if device else config
+    config, _ = resolve_auto(config, known_compute(run_dir))
     if not (run_dir / "checkpoint.json").exists():
         raise KitError(f"{run_dir} holds no checkpoint: train at least one epoch first.")
     # the weights that the run started from may be gone

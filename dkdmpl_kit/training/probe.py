@@ -84,8 +84,8 @@ def repeats_the_label(record: dict) -> str | None:
     if cosine is None or cosine <= REPEATS:
         return None
     return (
-        f"The teacher adds nothing in epoch {record['epoch']}: GKD pulls as cluster contrast "
-        f"does (cosine of the gradients {cosine:.4f}, mass on the own label "
+        "The teacher adds nothing: GKD pulls as cluster contrast does "
+        f"(cosine of the gradients {cosine:.4f}, mass on the own label "
         f"{record['teacher_own_mass']:.3f}); gkd_teacher=vote can doubt."
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tqdm.auto import tqdm
 from dkdmpl_kit.clustering import PseudoLabels
 from dkdmpl_kit.data import ImageStore, ReIDDataset, TrainingImages
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.experiment import Config, open_run, pick_device, write_json
+from dkdmpl_kit.experiment import Config, one_writer, open_run, pick_device, write_json
 from dkdmpl_kit.training import processes
 from dkdmpl_kit.training.control import RunControl
 from dkdmpl_kit.training.extraction import open_store, resolve_run
@@ -46,16 +47,19 @@ class Run:
         )
 
 
+@contextlib.contextmanager
 def open_training(
     config: Config,
     dataset: ReIDDataset,
     *,
     reference_labels: Sequence[int] | np.ndarray | None = None,
     resume: bool = False,
+    wait: bool = False,
     progress: bool = True,
     control: RunControl | None = None,
-) -> Run:
-    """Check, seed, and open the folder and the pictures of a run (arguments as `fit`'s).
+) -> Iterator[Run]:
+    """Check, seed, and open the folder and the pictures of a run (arguments as `fit`'s);
+    the folder is this process' alone until the `with` ends.
 
     Nothing is written before the settings and the pictures are known to fit. KitError
     for what cannot be trained, and for a folder that holds another run.
@@ -65,20 +69,23 @@ def open_training(
     reference = _reference(config, reference_labels, len(images.paths))
     refuse_unfit(config, images, control)
     fingerprint = processes.once(dataset.fingerprint)
-    folder = processes.once(open_run, config, fingerprint, resume=resume)
-    description = {
-        "name": dataset.name,
-        "statistics": dataset.statistics(),
-        "fingerprint": fingerprint,
-    }
-    processes.once(write_json, folder / "data.json", description)
-    config = processes.once(resolve_run, config, folder).replace(device=device)
-    seed_everything(config.seed)
-    shown = progress and processes.rank() == 0
-    store = processes.main_first(
-        open_store, config, images.paths, progress=shown, cache_dir=folder / "cache"
-    )
-    return Run(config, folder, images, store, reference, fingerprint, shown)
+    with contextlib.ExitStack() as held:
+        # of several processes the first one holds the folder for all
+        processes.once(held.enter_context, one_writer(config.run_dir, wait=wait))
+        folder = processes.once(open_run, config, fingerprint, resume=resume)
+        description = {
+            "name": dataset.name,
+            "statistics": dataset.statistics(),
+            "fingerprint": fingerprint,
+        }
+        processes.once(write_json, folder / "data.json", description)
+        config = processes.once(resolve_run, config, folder).replace(device=device)
+        seed_everything(config.seed)
+        shown = progress and processes.rank() == 0
+        store = processes.main_first(
+            open_store, config, images.paths, progress=shown, cache_dir=folder / "cache"
+        )
+        yield Run(config, folder, images, store, reference, fingerprint, shown)
 
 
 def refuse_unfit(
@@ -90,6 +97,16 @@ def refuse_unfit(
         raise KitError(
             f"sampler=camera needs every camera, and {unknown} are unknown: use sampler=random "
             "(--sampler random), or a pattern with the group camid."
+        )
+    if config.teaches_sparsely and config.teacher_cameras == "other" and unknown:
+        raise KitError(
+            f"teacher_cameras=other needs every camera, and {unknown} are unknown: use "
+            "teacher_cameras=all, or a pattern with the group camid."
+        )
+    if config.loss_weights(config.epochs)[1] and config.skd_anchor == "camera" and unknown:
+        raise KitError(
+            f"skd_anchor=camera needs every camera, and {unknown} are unknown: use "
+            "skd_anchor=hardest, or a pattern with the group camid."
         )
     if config.accumulation > 1 and not config.samples_per_bn:
         raise KitError(

@@ -34,7 +34,7 @@ run_name = ""
 from IPython.display import Markdown, display
 
 from dkdmpl_kit import experiment, viz
-from dkdmpl_kit.studies.grid_cell import claim, epoch_log
+from dkdmpl_kit.studies.grid_cell import epoch_log
 from dkdmpl_kit.studies.results import markdown_table, read_run
 from dkdmpl_kit.training import fit, reference_labels
 
@@ -47,9 +47,8 @@ print(dataset.summary())
 # `settings` holds what differs from the preset, such as `["epochs=5", "eps=0.5"]`. Only one process at a time may train a run: another waits here, and then reads the result.
 
 # %%
-with claim(config.run_dir / "run.lock"):
-    result = fit(config, dataset, reference_labels=reference_labels(config, dataset), resume=True, progress=False,
-                 on_epoch=epoch_log(config))
+result = fit(config, dataset, reference_labels=reference_labels(config, dataset), resume=True, wait=True, progress=False,
+             on_epoch=epoch_log(config))
 
 # %% [markdown]
 # ## What came of it

@@ -67,6 +67,12 @@ def test_a_configuration_cannot_be_changed():
         ({"extraction_precision": "int8"}, "same, auto, fp32, bf16"),
         ({"epoch": 3}, "epochs"),
         ({"eps": 0.9}, "max_distance"),
+        ({"eps": "automatic"}, "should be a float"),
+        ({"eps": "auto", "cluster_method": "hdbscan"}, "use cluster_method=dbscan"),
+        ({"teacher_cameras": "other"}, "teacher_cameras=all"),
+        ({"teacher_clusters": 3}, "teacher_clusters=0"),
+        ({"outliers": "teach"}, "gkd_teacher=vote or neighbourhood"),
+        ({"loss_scale": 0.0}, "above 0"),
         ({"epochs": 0}, "at least 1"),
         ({"learning_rate": "fast"}, "should be a float"),
         ({"epochs": "2.5"}, "should be a int"),
@@ -188,9 +194,10 @@ def test_writing_leaves_the_old_file_or_the_new_one_and_no_rest(tmp_path, monkey
 
     with monkeypatch.context() as patched:
         patched.setattr("os.replace", torn)
-        with pytest.raises(KitError, match="choose another out_dir"):
+        with pytest.raises(KitError, match="free some space .* --resume"):
             write_atomic(path, "new")
     assert path.read_text() == "old"
+    assert [file.name for file in path.parent.iterdir()] == ["value.json"]
 
 
 def test_damaged_json_is_named(tmp_path):

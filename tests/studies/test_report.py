@@ -423,7 +423,11 @@ def test_a_broken_record_is_named(out, broken):
         write_report(out)
 
 
-def test_a_broken_run_is_named(out):
+def test_a_broken_run_is_named_and_the_others_are_shown(out, tmp_path):
     write(out / "runs" / "gkd-seed0" / "config.json", "{broken\n")
+    page = write_report(out).read_text(encoding="utf-8")
+    assert "Left out" in page and "gkd-seed0/config.json is not valid JSON" in page
+    alone = tmp_path / "alone"
+    write(alone / "runs" / "gkd-seed0" / "config.json", "{broken\n")
     with pytest.raises(KitError, match="gkd-seed0/config.json"):
-        write_report(out)
+        write_report(alone)

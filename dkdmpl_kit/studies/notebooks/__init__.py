@@ -16,7 +16,12 @@
 
 from dkdmpl_kit.studies.notebooks.batch import run_notebooks
 from dkdmpl_kit.studies.notebooks.building import build_notebooks
-from dkdmpl_kit.studies.notebooks.process import NotebookFailed, NotebookRun, run_notebook
+from dkdmpl_kit.studies.notebooks.process import (
+    NotebookFailed,
+    NotebookRun,
+    read_records,
+    run_notebook,
+)
 from dkdmpl_kit.studies.notebooks.sources import (
     CELL,
     KERNELSPEC,
@@ -37,6 +42,7 @@ __all__ = [
     "notebook_tool",
     "NotebookFailed",
     "NotebookRun",
+    "read_records",
     "run_notebook",
     "run_notebooks",
     "select_notebooks",

@@ -13,8 +13,12 @@ from typing import Any
 from tqdm import tqdm
 
 from dkdmpl_kit.experiment import write_json
-from dkdmpl_kit.studies.files import read_if_there
-from dkdmpl_kit.studies.notebooks.process import NotebookFailed, NotebookRun, run_notebook
+from dkdmpl_kit.studies.notebooks.process import (
+    NotebookFailed,
+    NotebookRun,
+    read_records,
+    run_notebook,
+)
 from dkdmpl_kit.studies.notebooks.sources import (
     check_parameters,
     digest,
@@ -50,8 +54,7 @@ def run_notebooks(
         if "out_dir" in notebook_parameters(source):
             mine.setdefault("out_dir", str(folder.parent))
         given[source.stem] = check_parameters(source, mine)
-    old = read_if_there(folder / "notebooks.json", [])
-    records = {record["name"]: NotebookRun(**record) for record in old}
+    records = {r["name"]: NotebookRun(**r) for r in read_records(folder / "notebooks.json")}
     bar = tqdm(total=len(sources), disable=not progress, unit="notebook")
     batch = _Batch(folder, given, records, timeout_s, resume, bar)
     pool = ThreadPoolExecutor(max(1, jobs))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.experiment import write_atomic, write_json
+from dkdmpl_kit.experiment import check_record, write_atomic, write_json
 from dkdmpl_kit.studies.files import read_if_there
 from dkdmpl_kit.studies.notebooks.sources import KERNELSPEC, check_parameters, digest
 
@@ -46,6 +46,27 @@ class NotebookRun:
     parameters: dict[str, Any]
     source: str
     error: str | None = None
+
+
+RECORD = {  # what an entry of notebooks.json holds
+    "name": str,
+    "seconds": (int, float),
+    "parameters": dict,
+    "source": str,
+    "error": (str, type(None)),
+}
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The entries of notebooks.json, each as a `NotebookRun` has them; [] where there is
+    none. KitError where it was edited.
+    """
+    entries = read_if_there(path, [])
+    if not isinstance(entries, list):
+        raise KitError(f"{path} was edited: it is not a list; delete it.")
+    for entry in entries:
+        check_record(entry, RECORD, path)
+    return [{name: entry[name] for name in RECORD} for entry in entries]
 
 
 def run_notebook(
@@ -114,7 +135,7 @@ def _attend(
     environment: Mapping[str, str],
 ) -> str | None:
     """Start the child and wait for it; the line that says why it failed, or None. A
-    kernel whose child is gone ends itself.
+    child whose parent is gone ends itself, and a kernel whose child is gone does, too.
     """
     with tempfile.TemporaryDirectory(prefix="dkdmpl-notebook-") as scratch:
         folder = Path(scratch)
@@ -124,7 +145,8 @@ def _attend(
         with log_path.open("ab") as log:
             child = subprocess.Popen(
                 [*command, str(request_path)],
-                stdin=subprocess.DEVNULL,
+                # closed by the system when this process ends, however it ends
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 env=_environment(folder) | environment,
@@ -144,6 +166,7 @@ def _attend(
         finally:
             child.kill()
             child.wait()
+            child.stdin.close()
         if child.returncode == 0:
             return None
         told = folder / "reason" if (folder / "reason").exists() else log_path
