@@ -44,7 +44,7 @@ import numpy as np
 from IPython.display import Markdown, display
 
 from dkdmpl_kit import viz
-from dkdmpl_kit.clustering import centre_by_camera, jaccard_distances, pseudo_labels
+from dkdmpl_kit.clustering import centre_by_camera, jaccard_distances, percolation_warning, pseudo_labels, sweep_eps
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.neighbors import knn_graph, umap_layout
@@ -204,23 +204,29 @@ fig
 
 # %%
 grid = np.linspace(0.3, config.max_distance, 21)
+sweep = sweep_eps(distances, min_samples=config.min_samples)  # what eps=auto looks at
+eps = sweep.chosen if config.eps == "auto" else config.eps
 curve = [pseudo_labels(distances, eps=float(eps), min_samples=config.min_samples) for eps in grid]
 ari = [cluster_agreement(found.labels, pids).ari for found in curve]  # None where nothing can be compared
 fig = viz.eps_curve(grid, [found.n_clusters for found in curve], [found.outlier_fraction for found in curve],
-                    None if truth is None else [np.nan if a is None else a for a in ari], chosen=config.eps,
+                    None if truth is None else [np.nan if a is None else a for a in ari], chosen=eps, auto=sweep.chosen,
                     n_identities=None if truth is None else len(np.unique(pids)))
 stage.save_figure(fig, "02_eps", caption="Clusters, outliers and ARI against eps.")
 fig
 
 # %%
-pseudo = pseudo_labels(distances, eps=config.eps, min_samples=config.min_samples)
+pseudo = pseudo_labels(distances, eps=eps, min_samples=config.min_samples)
 agreement = cluster_agreement(pseudo.labels, pids)
-print(f"At eps = {config.eps}: {pseudo.n_clusters} clusters, {pseudo.outlier_fraction:.0%} outliers.")
+print(f"At eps = {eps}: {pseudo.n_clusters} clusters, {pseudo.outlier_fraction:.0%} outliers.")
 if truth is not None and any(a is not None for a in ari):
     best = int(np.nanargmax([np.nan if a is None else a for a in ari]))
     chosen_ari = "unknown" if agreement.ari is None else f"{agreement.ari:.3f}"
     print(f"ARI there {chosen_ari}; the best on this curve is {ari[best]:.3f} at eps = {grid[best]:.2f}, "
           f"with {curve[best].outlier_fraction:.0%} of the pictures left out.")
+    auto_ari = cluster_agreement(sweep.labels, pids).ari
+    print(f"Without identities, eps=auto takes {sweep.chosen:g}: ARI {'unknown' if auto_ari is None else f'{auto_ari:.3f}'}.")
+if percolation_warning(pseudo.labels, eps):
+    print(percolation_warning(pseudo.labels, eps))
 if pseudo.n_clusters < 2:
     print("Fewer than two clusters: training could not start. Raise eps or lower min_samples, for example with "
           "settings='min_samples=2'.")
@@ -229,7 +235,9 @@ if pseudo.n_clusters < 2:
 # Read the three panels together: the ARI counts clustered pictures only, so it can be
 # high while nearly all are outliers. You could *choose* the best `eps` only because you
 # know the identities; an [unsupervised](course/glossary.md#unsupervised) method must
-# not. The kit keeps the field's usual value, and reports the result.
+# not. `settings="eps=auto"` chooses without them, in each epoch: `sweep_eps` takes the
+`eps` where the number of clusters peaks. Below it pictures are left out; above it
+clusters grow together. How far from the best ARI is that choice here?
 #
 # In JupyterLab, move the radius yourself. You see the purest cluster, the most mixed
 # one and some outliers (without identities: the most compact cluster and the loosest).
@@ -248,7 +256,7 @@ if interactive:
     def gallery(labels: np.ndarray):
         return viz.cluster_gallery(stage.pictures().pixels, gallery_rows(labels, truth, features, clusters_each=1), truth)
 
-    display(widgets.eps_slider(recluster, gallery, value=config.eps, high=config.max_distance))
+    display(widgets.eps_slider(recluster, gallery, value=eps, high=config.max_distance))
 
 # %% [markdown]
 # ## 5. The cameras' share in it
@@ -415,7 +423,7 @@ Markdown(table)
 # %%
 if interactive:
     display(widgets.ClusterExplorer(xy, features, pids=truth, camids=camids if stage.has_cameras else None,
-                                    pictures=stage.pictures(), eps=config.eps, min_samples=config.min_samples, k1=config.k1,
+                                    pictures=stage.pictures(), eps=eps, min_samples=config.min_samples, k1=config.k1,
                                     k2=config.k2, max_distance=config.max_distance))
 
 # %% [markdown]
@@ -450,28 +458,28 @@ def radius_test(answer):
             f"{'larger' if here > target else 'smaller'}.")
 
 
-left_out = [int((pseudo_labels(distances, eps=config.eps, min_samples=m).labels < 0).sum()) for m in (2, 4, 8)]
+left_out = [int((pseudo_labels(distances, eps=eps, min_samples=m).labels < 0).sum()) for m in (2, 4, 8)]
 k1_tried = (max(2, config.k1 // 2), config.k1, min(2 * config.k1, len(features)))
 with_k1 = [stage.cluster(features, k1=k, k2=min(config.k2, k)) for k in k1_tried]
 check = exercises({
     1: value(left_out, mistakes={"those are the pictures that are clustered; count the others.":
                                  [len(features) - n for n in left_out],
                                  "those are the clusters; count the outliers.":
-                                 [pseudo_labels(distances, eps=config.eps, min_samples=m).n_clusters for m in (2, 4, 8)]}),
+                                 [pseudo_labels(distances, eps=eps, min_samples=m).n_clusters for m in (2, 4, 8)]}),
     2: radius_test,
     3: value([found.n_clusters for found in with_k1], mistakes={
         "those are the outliers; count the clusters.": [int((found.labels < 0).sum()) for found in with_k1]})})
 
 # %% [markdown]
 # **1.** `min_samples` says how many pictures make a core. Cluster `distances` with
-# `min_samples` 2, 4 and 8, at the radius `config.eps`, and count the outliers. How do
+# `min_samples` 2, 4 and 8, at the radius `eps`, and count the outliers. How do
 # the number of clusters and the ARI change?
 
 # %% tags=["solution"]
 # answer_1: three whole numbers, the outliers at min_samples 2, 4 and 8
 answer_1 = []
 for min_samples in (2, 4, 8):
-    found = pseudo_labels(distances, eps=config.eps, min_samples=min_samples)
+    found = pseudo_labels(distances, eps=eps, min_samples=min_samples)
     answer_1.append((found.labels < 0).sum())
     a = cluster_agreement(found.labels, pids).ari
     print(f"min_samples {min_samples}: {found.n_clusters} clusters, {found.outlier_fraction:.0%} outliers, "

@@ -70,6 +70,15 @@ def figures_of(records: Sequence[dict]) -> dict[str, Figure]:
         if histories:
             curves = viz.training_curves(histories, title=settings)
             figures[f"training_curves{suffix}"] = curves
+        distilled = {
+            name: runs
+            for name, runs in histories.items()
+            if any(_distils(record) for run in runs for record in run)
+        }
+        if distilled:
+            figures[f"distillation{suffix}"] = viz.training_curves(
+                distilled, metrics=viz.DISTILLATION, title=settings
+            )
     points, same_baseline = _paired_points(table)
     if points:
         figures["paired_differences"] = viz.paired_differences(
@@ -78,6 +87,10 @@ def figures_of(records: Sequence[dict]) -> dict[str, Figure]:
             baseline="cluster contrast" if same_baseline else AGAINST,
         )
     return figures
+
+
+def _distils(record: dict) -> bool:
+    return record.get("gkd_cosine") is not None or record.get("skd_cosine") is not None
 
 
 def _family_of(row: Row) -> tuple[str, ...]:

@@ -37,6 +37,8 @@ CAPTIONS = {
     "result_bars": "mAP of the last epoch: the bar is the mean, a dot a seed; lines "
     "join runs of one seed",
     "training_curves": "Over the epochs: the mean over seeds, and their range",
+    "distillation": "What the distillations add to cluster contrast: the cosine of their "
+    "gradients with its own, and where the teacher's mass lies",
     "paired_differences": "Differences of runs with the same seed, in mAP points",
 }
 

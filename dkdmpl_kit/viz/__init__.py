@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dkdmpl_kit.viz.clusters import explorer_maps, map_colours, picture_png, picture_rows
 from dkdmpl_kit.viz.curves import (
+    DISTILLATION,
     distance_histograms,
     eps_curve,
     training_curves,
@@ -67,6 +68,7 @@ from dkdmpl_kit.viz.style import (
 from dkdmpl_kit.viz.theory import bound_slack, break_even_map, label_triangle, limit_curves
 
 __all__ = [
+    "DISTILLATION",
     "KitFigure",
     "METHOD_COLOURS",
     "PALETTE",

@@ -41,8 +41,19 @@ METRICS: dict[str, tuple[str, str]] = {
     "loss_gkd": ("GKD (nats)", "Distance of student and teacher"),
     "loss_skd": ("SKD (nats)", "Distance of query and anchor view"),
     "learning_rate": ("learning rate", "Learning rate"),
+    "gkd_cosine": ("cosine with cluster contrast", "GKD's gradient: 1 adds nothing"),
+    "skd_cosine": ("cosine with cluster contrast", "SKD's gradient: 1 adds nothing"),
+    "teacher_own_mass": ("mass e[y] (0 to 1)", "The teacher on the hard label: 1 is no doubt"),
+    "teacher_truth": ("mass on the truth (0 to 1)", "The teacher on its identity's clusters"),
+    "teacher_sibling_lift": ("lift (1 = chance)", "Its doubt on clusters of the same identity"),
+    "brier_gain": ("Brier score saved", "P2: above 0 GKD's label is nearer to the truth"),
+    "eps": ("eps", "Radius of the clustering"),
+    "largest_share": ("largest cluster (share)", "A few per cent at most: else clusters merged"),
 }
-TRUTH = ("ari", "nmi", "purity")  # measured against true identities
+# what the distillations add to cluster contrast
+DISTILLATION = ("gkd_cosine", "skd_cosine", "teacher_own_mass", "teacher_truth")
+# measured against true identities
+TRUTH = ("ari", "nmi", "purity", "teacher_truth", "teacher_sibling_lift", "brier_gain")
 BAND = "Line: mean over the seeds; band: from the least to the most"
 
 
@@ -161,13 +172,15 @@ def eps_curve(
     ari: Any = None,
     *,
     chosen: float | None = None,
+    auto: float | None = None,
     n_identities: int | None = None,
     title: str = "Small eps: many outliers. Large eps: everything melts into one cluster",
 ) -> Figure:
     """What eps does to the clustering: clusters, share of outliers and, where
     identities are known, ARI; each (E,).
 
-    `chosen` marks the eps in use, `n_identities` the true number of identities.
+    `chosen` marks the eps in use, `auto` the one that `sweep_eps` would take, and
+    `n_identities` the true number of identities.
     """
     same_length(eps=eps, n_clusters=n_clusters, outlier_fraction=outlier_fraction, ari=ari)
     figure = new_figure(9.5, 3.7, title=title)
@@ -201,9 +214,16 @@ def eps_curve(
             ax.axvline(
                 chosen, color=PALETTE["vermillion"], linestyle="--", label=f"eps = {chosen:g}"
             )
+        if auto is not None:
+            ax.axvline(
+                auto,
+                color=PALETTE["purple"],
+                linestyle="-.",
+                label=f"eps = {auto:g}: where clusters are most (eps=auto)",
+            )
         handles |= legend_entries(ax)
     if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=2)
+        figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=3)
     return figure
 
 

@@ -29,7 +29,11 @@ from dkdmpl_kit.training import (
 )
 
 TIMES = ("seconds", "peak_memory_mb")
-TRUTH = ("ari", "nmi", "purity", "mAP", "rank1", "mINP")
+TRUTH = (
+    *("ari", "nmi", "purity", "mAP", "rank1", "mINP"),
+    *("teacher_truth", "teacher_siblings", "teacher_strangers", "teacher_sibling_lift"),
+    *("l1_gain", "brier_gain", "log_gain"),
+)
 
 
 def without(record: dict, *names: str) -> dict:
@@ -208,6 +212,13 @@ def test_a_run_killed_inside_an_epoch_resumes_to_the_same_end(run, tmp_path):
         },
         {"memory_format": "contiguous", "extraction_precision": "bf16"},
         {"knn": "approximate", "cluster_method": "hdbscan"},
+        {"gkd_teacher": "vote", "outliers": "teach", "eps": "auto", "skd_anchor": "camera"},
+        {
+            "gkd_teacher": "neighbourhood",
+            "teacher_cameras": "other",
+            "teacher_clusters": 2,
+            "loss_scale": 1.5,
+        },
     ],
 )
 def test_every_option_trains(settings, tiny_config, tiny_dataset, tmp_path):
@@ -218,6 +229,22 @@ def test_every_option_trains(settings, tiny_config, tiny_dataset, tmp_path):
         np.isfinite(r["loss"]) and r["loss_gkd"] >= 0 and r["loss_skd"] >= 0
         for r in result.history
     )
+
+
+def test_an_eps_of_auto_is_each_epochs_own_and_its_sweep_is_kept(
+    tiny_config, tiny_dataset, tmp_path
+):
+    config = tiny_config.replace(out_dir=str(tmp_path), eps="auto", gkd_teacher="vote")
+    result = fit(config, tiny_dataset, progress=False)
+    for record in result.history:
+        sweep = record["eps_sweep"]
+        assert record["eps"] == sweep["chosen"]
+        at = sweep["eps"].index(sweep["chosen"])
+        assert record["n_clusters"] == sweep["n_clusters"][at]
+        assert record["largest_share"] == pytest.approx(sweep["largest_share"][at], abs=1e-4)
+        assert -1 <= record["gkd_cosine"] <= 1 and 0 <= record["teacher_truth"] <= 1
+    again = fit(config, tiny_dataset, progress=False, resume=True)
+    assert again.history == result.history
 
 
 def as_chosen(precision, memory_format, extraction_precision):

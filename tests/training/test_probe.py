@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from dkdmpl_kit.losses import dkdmpl_loss
+from dkdmpl_kit.training.outcome import tell_news
 from dkdmpl_kit.training.probe import BATCHES, Probe, repeats_the_label
 from dkdmpl_kit.training.truth import Monitor
 
@@ -76,3 +77,16 @@ def test_the_probe_looks_at_the_first_batches_and_keeps_what_truth_is_held_again
     assert 0 < mass["teacher_truth"] < 1
     assert mass["l1_gain"] is not None and mass["brier_gain"] > mass["l1_gain"]
     assert set(monitor.teacher(Probe(), labels).values()) == {None}
+
+
+def test_news_are_told_once_when_they_begin(monkeypatch):
+    told = []
+    monkeypatch.setattr("dkdmpl_kit.training.outcome.tqdm.write", told.append)
+    calm = {"epoch": 0, "percolation": None, "gkd_cosine": 0.5}
+    repeats = {"epoch": 1, "gkd_cosine": 0.999, "teacher_own_mass": 0.99}
+    grown = repeats | {"epoch": 2, "percolation": "The largest cluster holds 40%."}
+    for record, before in ((calm, {}), (repeats, calm), (repeats, repeats), (grown, repeats)):
+        tell_news(record, before)
+    assert len(told) == 2
+    assert told[0].startswith("epoch 1: The teacher adds nothing")
+    assert told[1] == "epoch 2: The largest cluster holds 40%."

@@ -14,7 +14,12 @@ from ipywidgets import HTML, HBox, Layout
 from matplotlib.figure import Figure
 
 from dkdmpl_kit import viz
-from dkdmpl_kit.clustering import jaccard_distances, pseudo_labels
+from dkdmpl_kit.clustering import (
+    jaccard_distances,
+    percolation_warning,
+    pseudo_labels,
+    sweep_eps,
+)
 from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.lessons.lab.panel import FigureView, Panel
 from dkdmpl_kit.lessons.lab.scatter import point_map, recolour
@@ -174,6 +179,12 @@ class ClusterExplorer(Panel):
 
         most = self.graph.k
         self.eps = slider("eps", min(0.1, start["eps"]), self.max_distance, True)
+        self.auto = ipywidgets.Button(
+            description="eps: auto",
+            tooltip="the eps where the number of clusters peaks, without identities",
+            layout=Layout(width="7em", margin="2px 0.8em 2px 2px"),
+        )
+        self.auto.add_class("dkdmpl-eps-auto")
         self.min_samples = slider("min_samples", 1, max(20, start["min_samples"]), True)
         self.k1 = slider("k1", min(2, most), most, False)
         self.k2 = slider("k2", 1, min(max(20, start["k2"]), most), False)
@@ -239,7 +250,7 @@ class ClusterExplorer(Panel):
         wrap = Layout(flex_flow="row wrap")
         self.notes = HTML(" ".join([f"<b>{MAP_SENTENCE}</b>", *self._unknown()]))
         return [
-            HBox([self.eps, self.min_samples, self.k1, self.k2], layout=wrap),
+            HBox([self.eps, self.auto, self.min_samples, self.k1, self.k2], layout=wrap),
             HBox([self.colour, self.cluster], layout=wrap),
             self.status,
             HBox([canvas, side]),
@@ -264,7 +275,17 @@ class ClusterExplorer(Panel):
             )
         return sentences
 
+    def _choose_eps(self, _: Any = None) -> None:
+        """Move the radius to where `sweep_eps` puts it; say so where no radius will do."""
+        try:
+            sweep = sweep_eps(self.distances, min_samples=self.min_samples.value)
+        except KitError as error:
+            self.say(str(error))
+            return
+        self.eps.value = sweep.chosen
+
     def _listen(self) -> None:
+        self.auto.on_click(self._choose_eps)
         self.on(self.eps, self._recluster)
         self.on(self.min_samples, self._recluster)
         self.on(self.k1, self._remeasure)
@@ -309,6 +330,8 @@ class ClusterExplorer(Panel):
             hint = "Every picture is an outlier: raise eps or lower min_samples. "
         elif self.summary.n_clusters == 1:
             hint = "Everything clustered is one cluster: lower eps. "
+        elif warning := percolation_warning(labels, found.eps):
+            hint = f"{warning} "
         self._sentence = f"{hint}{self.summary}"
         self.say(self._sentence)
         self._recolour()

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
-from dkdmpl_kit.clustering import jaccard_distances, pseudo_labels
+from dkdmpl_kit.clustering import jaccard_distances, pseudo_labels, sweep_eps
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.lessons.lab import ClusterExplorer, explorer
 from dkdmpl_kit.neighbors import knn_graph
@@ -144,6 +144,19 @@ def test_each_slider_reclusters_recolours_and_tells_the_new_numbers(lab, control
         adjusted_rand_score(PIDS[found >= 0], found[found >= 0])
     )
     assert f"{lab.summary.n_clusters} clusters" in lab.legend.value
+
+
+def test_the_button_moves_eps_to_where_clusters_are_most(lab):
+    expected = sweep_eps(lab.distances, min_samples=lab.min_samples.value)
+    lab.eps.value = 0.7
+    lab.auto.click()
+    assert lab.eps.value == pytest.approx(expected.chosen)
+    assert (lab.labels >= 0).sum() == (expected.labels >= 0).sum()
+    alone = dict.fromkeys(("pids", "camids", "pictures", "epoch_labels"))
+    few = explore(xy=XY[:5], features=FEATURES[:5], k1=5, min_samples=5, **alone)
+    before = few.eps.value
+    few.auto.click()  # five pictures are one cluster of five, or none
+    assert few.eps.value == before and "No eps from" in few.status.value
 
 
 def test_eps_and_min_samples_reuse_the_distances_and_k1_and_k2_do_not(lab, monkeypatch):
