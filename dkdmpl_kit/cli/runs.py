@@ -229,11 +229,14 @@ def _rank(args: argparse.Namespace) -> int:
             "with others."
         )
     config, encoder = encoder_of(args)
+    # each picture is looked at once, and the best ones again for the sheet
     stores = [
-        ImageStore(p, config.height, config.width, progress=not args.quiet)
+        ImageStore(p, config.height, config.width, keep=False)
         for p in ([Path(args.query)], paths)
     ]
-    query, gallery = (extract(config, encoder, store) for store in stores)
+    query, gallery = (
+        extract(config, encoder, store, progress=not args.quiet) for store in stores
+    )
     order, _ = ranked_gallery(query[0], gallery, None, None, None, None, top=args.top)
     for place, index in enumerate(order, 1):
         print(f"{place:3d}  {gallery[index] @ query[0]:.3f}  {paths[index]}")

@@ -214,10 +214,8 @@ def features_of(args: argparse.Namespace):
     dataset = dataset_of(config, args)
 
     def of(paths):
-        return extract(
-            config,
-            encoder,
-            ImageStore(paths, config.height, config.width, progress=not args.quiet),
-        )
+        # each picture is looked at once, so none is kept
+        store = ImageStore(paths, config.height, config.width, keep=False)
+        return extract(config, encoder, store, progress=not args.quiet)
 
     return config, dataset, of

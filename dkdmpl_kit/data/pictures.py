@@ -1,4 +1,4 @@
-"""The store of pictures: each is decoded once, into memory or a mapped file."""
+"""The store of pictures: in memory, in a mapped file, or decoded batch by batch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import hashlib
 import math
 import os
 import shutil
+import socket
 import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,17 +22,24 @@ from dkdmpl_kit.data.records import SPLITS, ReIDDataset
 from dkdmpl_kit.errors import KitError
 
 DECODING = 2  # grows when `decode` reads some pictures in another way: old caches end
+# of decoded pictures, which all stores of a process together hold in memory: the
+# training pictures of MSMT17 at 256 x 128 (3,058 MB) and no more
+MEMORY_MB = 3072
 CHUNK = 512  # pictures handed to the threads at a time
 
 
 class ImageStore:
-    """The pictures at `paths`, each decoded once, as uint8 RGB of `height` x `width`.
+    """The pictures at `paths` as uint8 RGB of `height` x `width` (`decoding.decode`).
 
-    Pictures of another size are resized bilinearly. `.pixels` is a torch.uint8 tensor
-    (N, 3, H, W) in memory, or, above `memory_limit_mb`, a read-only np.memmap of the
-    same shape in `cache_dir`, which a later run with the same files (paths, sizes,
-    times) maps without decoding. Raises `KitError` for a picture that cannot be read,
-    and above the limit without a `cache_dir`.
+    Where they lie depends on their number, never what they are:
+    - in memory, decoded once, while all stores together hold at most `MEMORY_MB`;
+    - above it, with a `cache_dir`: decoded once into a file that is mapped, and that a
+      later run with the same files (paths, sizes, times) maps without decoding;
+    - above it, without one, and with keep=False (for who reads each picture once):
+      nowhere; each batch is decoded when it is asked for.
+    `.pixels` is a torch.uint8 tensor (N, 3, H, W) in memory, or a read-only np.memmap of
+    that shape. memory_limit_mb: another limit, of this store alone. Raises `KitError` for
+    a picture that cannot be read, at once or with the first batch that holds it.
     """
 
     def __init__(
@@ -40,37 +49,67 @@ class ImageStore:
         width: int,
         *,
         progress: bool = True,
-        memory_limit_mb: float = 4096,
+        memory_limit_mb: float | None = None,
         cache_dir: str | Path | None = None,
+        keep: bool = True,
     ):
         self.paths = tuple(Path(path) for path in paths)
         if not self.paths or height < 1 or width < 1:
             raise KitError(
                 f"nothing to load: {len(self.paths)} pictures of {height} x {width} pixels."
             )
-        shape = (len(self.paths), 3, height, width)
-        megabytes = math.prod(shape) / 2**20
-        if megabytes <= memory_limit_mb:
-            self.pixels = torch.empty(shape, dtype=torch.uint8)
-            _decode_into(self.pixels.numpy(), self.paths, progress)
-        elif cache_dir is None:
-            raise KitError(
-                f"{len(self.paths)} pictures take {megabytes:.0f} MB, more than "
-                f"memory_limit_mb={memory_limit_mb}: raise it, or give a cache_dir for a "
-                "memory map."
-            )
-        else:
+        self.shape = (len(self.paths), 3, height, width)
+        self._pixels = None
+        limit = room_mb() if memory_limit_mb is None else memory_limit_mb
+        if not keep:
+            return
+        if self.megabytes <= limit:
+            pixels = torch.empty(self.shape, dtype=torch.uint8)
+            _decode_into(pixels.numpy(), self.paths, progress)
+            self._pixels = pixels
+            _HOLDING.add(self)
+        elif cache_dir is not None:
             folder = expanded(cache_dir)
-            self.pixels = _memory_map(self.paths, shape, folder, progress)
+            self._pixels = _memory_map(self.paths, self.shape, folder, progress)
 
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def megabytes(self) -> float:
+        """What all pictures take, decoded."""
+        return math.prod(self.shape) / 2**20
+
+    @property
+    def pixels(self) -> torch.Tensor | np.memmap:
+        """All pictures (N, 3, H, W); KitError where they lie nowhere."""
+        if self._pixels is None:
+            raise KitError(
+                f"{len(self)} pictures of {self.shape[2]} x {self.shape[3]} pixels take "
+                f"{self.megabytes:,.0f} MB and are decoded batch by batch: ask for "
+                ".batch(indices), or open them with a cache_dir, which maps a file."
+            )
+        return self._pixels
+
     def batch(self, indices) -> torch.Tensor:
         """(B,) indices -> (B, 3, H, W) torch.uint8, a copy."""
-        if isinstance(self.pixels, torch.Tensor):
-            return self.pixels[torch.as_tensor(indices, dtype=torch.int64)]
-        return torch.from_numpy(np.asarray(self.pixels[np.asarray(indices, dtype=np.int64)]))
+        if isinstance(self._pixels, torch.Tensor):
+            return self._pixels[torch.as_tensor(indices, dtype=torch.int64)]
+        indices = np.asarray(indices, dtype=np.int64)
+        if self._pixels is not None:
+            return torch.from_numpy(np.asarray(self._pixels[indices]))
+        pixels = torch.empty((len(indices), *self.shape[1:]), dtype=torch.uint8)
+        chosen = [self.paths[index] for index in indices]
+        _decode_into(pixels.numpy(), chosen, progress=False)
+        return pixels
+
+
+_HOLDING: weakref.WeakSet[ImageStore] = weakref.WeakSet()  # stores with pictures in memory
+
+
+def room_mb() -> float:
+    """MB of pictures that a new store may hold in memory, beside the stores there are."""
+    return MEMORY_MB - sum(store.megabytes for store in _HOLDING)
 
 
 def in_threads(work: Callable[[int], None], count: int, progress: bool, label: str) -> None:
@@ -135,12 +174,32 @@ def _write_map(
         raise KitError(
             f"cache_dir {folder} has {free >> 20} MB free, the pictures need {needed >> 20}."
         )
-    with tempfile.TemporaryDirectory(prefix="pixels-", dir=folder) as scratch:
+    _remove_what_kills_left(folder)
+    prefix = f"pixels-{socket.gethostname()}-{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as scratch:
         part = os.path.join(scratch, "part.npy")
         pixels = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
         _decode_into(pixels, paths, progress)
         pixels.flush()
         os.replace(part, target)
+
+
+def _remove_what_kills_left(folder: Path) -> None:
+    """Remove the half-written files of processes of this machine that live no more."""
+    for scratch in folder.glob(f"pixels-{socket.gethostname()}-*-*"):
+        process = scratch.name.split("-")[-2]
+        if scratch.is_dir() and process.isdecimal() and not _lives(int(process)):
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def drop_corrupt(

@@ -93,11 +93,15 @@ class Stage:
         return bool(self.dataset.query and self.dataset.gallery)
 
     def pictures(self, split: str = "train") -> ImageStore:
-        """The decoded pictures of a split, kept in memory."""
+        """The decoded pictures of a split, in memory, or many of them in a mapped file."""
         if split not in self._stores:
             paths = arrays_of(getattr(self.dataset, split))[0]
             self._stores[split] = ImageStore(
-                paths, self.config.height, self.config.width, progress=False
+                paths,
+                self.config.height,
+                self.config.width,
+                progress=False,
+                cache_dir=self.out_dir / "cache",
             )
         return self._stores[split]
 

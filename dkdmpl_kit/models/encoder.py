@@ -281,7 +281,7 @@ def extract_features(
         fetch = torch.as_tensor(store_or_pixels).__getitem__
     context = autocast(precision, device)
     was_training = encoder.training
-    rows = []
+    features = None
     starts = tqdm(
         range(0, n, batch_size),
         desc="extract",
@@ -297,7 +297,11 @@ def extract_features(
                 pictures = fetch(indices).to(device)
                 if pictures.dtype == torch.uint8:
                     pictures = pictures.float().div(255)
-                rows.append(encoder(pictures.float()).float().cpu().numpy())
+                rows = encoder(pictures.float()).float().cpu().numpy()
+                # made once: a list of parts, put together, would take twice the memory
+                if features is None:
+                    features = np.empty((n, rows.shape[1]), np.float32)
+                features[indices] = rows
     finally:
         encoder.train(was_training)
-    return np.concatenate(rows)
+    return features

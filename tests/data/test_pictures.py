@@ -63,7 +63,8 @@ def test_more_pictures_than_one_round_of_the_threads_are_all_decoded(pictures):
 
 
 def test_a_batch_is_a_copy(pictures, tmp_path):
-    for images in (store(pictures), store(pictures, memory_limit_mb=0, cache_dir=tmp_path)):
+    for more in ({}, {"memory_limit_mb": 0, "cache_dir": tmp_path}, {"keep": False}):
+        images = store(pictures, **more)
         before = images.batch([1])
         images.batch([1]).zero_()
         assert torch.equal(images.batch([1]), before) and before.any()
@@ -111,11 +112,7 @@ def test_a_changed_picture_another_size_or_order_is_decoded_anew(pictures, tmp_p
     assert len(list((tmp_path / "cache").iterdir())) == 5
 
 
-def test_above_the_limit_without_a_cache_folder_or_with_an_unusable_one_is_an_error(
-    pictures, monkeypatch, tmp_path
-):
-    with pytest.raises(KitError, match="memory_limit_mb.*cache_dir"):
-        store(pictures, memory_limit_mb=0)
+def test_an_unusable_cache_folder_and_a_full_disk_are_errors(pictures, monkeypatch, tmp_path):
     with pytest.raises(KitError, match="cannot be used"):
         store(pictures, memory_limit_mb=0, cache_dir=pictures[0])
     monkeypatch.setattr(
@@ -123,6 +120,49 @@ def test_above_the_limit_without_a_cache_folder_or_with_an_unusable_one_is_an_er
     )
     with pytest.raises(KitError, match="free"):
         store(pictures, memory_limit_mb=0, cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("more", [{"memory_limit_mb": 0}, {"keep": False}])
+def test_without_a_cache_folder_batches_are_decoded_when_asked_for(
+    pictures, monkeypatch, more
+):
+    whole = store(pictures).pixels
+    monkeypatch.setattr(module, "decode", lambda *_: pytest.fail("decoded before"))
+    images = store(pictures, **more)
+    monkeypatch.undo()
+    assert len(images) == 7 and torch.equal(images.batch([3, 0, 3]), whole[[3, 0, 3]])
+    with pytest.raises(KitError, match=r"7 pictures of 16 x 8 .* \.batch\(indices\)"):
+        _ = images.pixels
+    pictures[5].write_bytes(b"no picture")
+    with pytest.raises(KitError, match="005.png cannot be read"):
+        images.batch(np.arange(4, 7))
+
+
+def test_all_stores_together_hold_at_most_the_limit(pictures, monkeypatch):
+    one = 7 * 3 * 16 * 8 / 2**20
+    held = sum(other.megabytes for other in module._HOLDING)
+    monkeypatch.setattr(module, "MEMORY_MB", held + 2.5 * one)
+    first, second, third = (store(pictures) for _ in range(3))
+    assert len(first.pixels) == len(second.pixels) == 7
+    with pytest.raises(KitError, match="batch by batch"):
+        _ = third.pixels
+    assert torch.equal(third.batch([6]), first.batch([6]))
+    del first
+    assert torch.equal(store(pictures).pixels, second.pixels), "its room is free again"
+
+
+def test_what_a_killed_process_left_in_the_cache_is_removed(pictures, tmp_path):
+    cache = tmp_path / "cache"
+    host = module.socket.gethostname()
+    dead, living, elsewhere = (
+        cache / f"pixels-{name}-x"
+        for name in (f"{host}-{2**22 + 1}", f"{host}-{os.getpid()}", "another-1")
+    )
+    for folder in (dead, living, elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "part.npy").write_bytes(b"half")
+    store(pictures, memory_limit_mb=0, cache_dir=cache)
+    assert not dead.exists() and living.exists() and elsewhere.exists()
 
 
 def test_no_pictures_and_no_size_are_errors(pictures):
