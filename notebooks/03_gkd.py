@@ -55,6 +55,7 @@ import torch.nn.functional as F
 from IPython.display import Markdown, display
 
 from dkdmpl_kit import viz
+from dkdmpl_kit.clustering import rows_of
 from dkdmpl_kit.data import augment, pk_batches
 from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.losses import carry_posterior, cluster_contrast_loss, gkd_loss, mixed_target, teacher_logits
@@ -309,9 +310,9 @@ print("For a very large T the gradient equals that of matching centred logits.")
 display(Markdown("\n".join(rows)))
 
 # %% [markdown]
-# ## Three teachers
+# ## Five teachers
 #
-# The abstract leaves open *whose* similarity the teacher reports. The kit offers three
+# The abstract leaves open *whose* similarity the teacher reports. The kit offers five
 # readings (`gkd_teacher`):
 #
 # - `sample`: each picture has its own [soft label](course/glossary.md#soft-label),
@@ -321,7 +322,10 @@ display(Markdown("\n".join(rows)))
 # - `consensus`: the soft label of an *earlier* epoch, carried over by the overlap of
 #   old and new clusters (as [RLCC](course/glossary.md#clustering-consensus) does).
 #   Training uses the previous epoch; here we use the untrained encoder, so that the
-#   difference is easy to see.
+#   difference is easy to see;
+# - `vote`: what the clustering saw before it decided. Each neighbour $j$ votes for its
+#   cluster with $1 - d_J(i, j)$, and the votes are divided by their sum;
+# - `neighbourhood`: the same with the weights $V_{ij}$ of notebook 02.
 
 # %%
 features_before = torch.from_numpy(stage.features())
@@ -337,6 +341,11 @@ teachers = {
     "cluster": teacher_logits("cluster", labels=yc, centroids=C, temperature=tau_t),
     "consensus": teacher_logits("consensus", posterior=posterior[index]),
 }
+for name in ("vote", "neighbourhood"):
+    found = stage.cluster(v.numpy(), method="gkd", gkd_teacher=name, gkd_weight=lam)
+    if np.array_equal(found.labels, pseudo.labels):                       # not where k-means stands in
+        votes = rows_of(found.soft, index.numpy(), found.labels)
+        teachers[name] = teacher_logits(name, posterior=torch.from_numpy(votes))
 teachers = {name: torch.softmax(logits, dim=1) for name, logits in teachers.items()}
 
 one = int((index == int(batch[contested])).nonzero()[0, 0])               # the contested picture again
@@ -347,13 +356,17 @@ for name, e_of in teachers.items():
     display(fig)
 
 # %%
-rows = ["| teacher | entropy (nats) | mass on the hard label | favourite is the hard label | different soft labels |",
-        "|---" * 5 + "|"]
+rows = ["| teacher | entropy (nats) | mass on the hard label | favourite is the hard label | different soft labels | "
+        "cosine with cluster contrast |", "|---" * 6 + "|"]
+in_index = torch.searchsorted(index, torch.from_numpy(batch))             # the batch among the clustered pictures
+by_label = ((q - F.one_hot(y, len(C))) @ C).flatten()                     # gradient of L_CC by z, times tau
 for name, e_of in teachers.items():
+    by_teacher = ((q - e_of[in_index]) @ C).flatten()                     # of L_GKD
     entropy = -(e_of * e_of.clamp_min(1e-12).log()).sum(dim=1).mean()
     rows.append(f"| {name} | {entropy:.2f} | {e_of[torch.arange(len(yc)), yc].mean():.2f} | "
                 f"{100 * (e_of.argmax(1) == yc).float().mean():.0f} % | "
-                f"{len(torch.unique(e_of.round(decimals=5), dim=0))} |")
+                f"{len(torch.unique(e_of.round(decimals=5), dim=0))} | "
+                f"{torch.cosine_similarity(by_label, by_teacher, dim=0):.3f} |")
 Markdown("\n".join(rows))
 
 # %% [markdown]
@@ -361,7 +374,12 @@ Markdown("\n".join(rows))
 # to a [centroid](course/glossary.md#centroid) than itself. The `sample` teacher can
 # disagree with the clustering. But each picture helped to build its own centroid, a
 # bias towards the hard label (exercise 2). The `consensus` teacher does not depend on
-# this epoch's clustering, but it is out of date.
+# this epoch's clustering, but it is out of date. `vote` and `neighbourhood` doubt where
+# a picture's neighbours lie in several clusters.
+#
+# The last column compares two gradients on the batch: that of $L_{GKD}$ and that of
+# $L_{CC}$. At 1 they point the same way: GKD then only makes the loss louder. Which
+# teacher adds most here? Training measures this in every epoch (`gkd_cosine`).
 #
 # ## Does the teacher know better? P2, the break-even
 #
@@ -449,7 +467,7 @@ else:
 
 # %%
 figures = ["03_batch", "03_views_calm", "03_views_contested", "03_gradient", "03_temperature",
-           "03_teacher_sample", "03_teacher_cluster", "03_teacher_consensus"]
+           *(f"03_teacher_{name}" for name in teachers)]
 if y_star is not None and wrong.any():
     e_of = teachers["sample"]
     mass = e_of[torch.arange(len(yc)), y_star.clamp_min(0)]
