@@ -18,7 +18,6 @@ from dkdmpl_kit.errors import KitError, check_option
 BLOCK_ENTRIES = 2**24  # similarities held at once: 64 MiB in float32
 BLOCK_ROWS = 2048  # fewer would leave the processor waiting for the columns
 _BITS = {2: torch.int16, 4: torch.int32}
-PROBES = 128  # cells that an approximate search looks into
 
 
 @dataclass(frozen=True)
@@ -93,22 +92,24 @@ def knn_graph(
     (N, d), rows of norm 1.
 
     backend  "torch": blocked matrix products on the device of `features`, in bfloat16
-             where a CPU is measured to be
-             faster at it; "faiss": its flat index, on a GPU if faiss sees one; "auto":
-             torch.
+             where a CPU is measured to be faster at it; "faiss": its flat index, on a
+             GPU if faiss sees one; "auto": torch if `exact`, else faiss.
     exact    True: the true neighbours. A backend only proposes candidates; their
-             similarities are then recomputed in
-             double, and a row whose list the proposal's rounding could have changed is
-             searched again. So the graph is the same on every backend, device,
-             precision, block size and number of threads. False: some may be missed.
-             "torch" searches only the cells of a k-means nearest to each row, which
-             pays above several hundred thousand rows; "faiss" its HNSW. `recall`
-             measures what was missed.
+             similarities are then recomputed in double, and a row whose list the
+             proposal's rounding could have changed is searched again. So the graph is
+             the same on every backend, device, precision, block size and number of
+             threads. False: faiss's HNSW (Malkov, Yashunin 2020) may miss some;
+             `recall` measures how many. It pays above several hundred thousand rows.
 
     Equal similarities: the smaller index first. KitError: NaN, rows not of norm 1
-    (within 1e-3), k outside 1..N.
+    (within 1e-3), k outside 1..N, an approximate search with torch or without faiss.
     """
     check_option("backend", backend, ("auto", "torch", "faiss"))
+    if backend == "torch" and not exact:
+        raise KitError(
+            "backend='torch' searches exactly: leave exact at True, or choose "
+            "backend='faiss' for an approximate search."
+        )
     tensor = as_features(features)
     n, d = tensor.shape
     if not 1 <= k <= n:
@@ -116,17 +117,15 @@ def knn_graph(
             f"k={k} neighbours cannot be taken from {n} rows; choose k from 1 to {n}."
         )
     host = tensor.cpu().numpy()
-    reduced = tensor.device.type == "cpu" and n * n * d > 2**30 and bfloat16_is_faster()
+    by_faiss = backend == "faiss" or not exact
+    large = tensor.device.type == "cpu" and n * n * d > 2**30
+    reduced = large and not by_faiss and bfloat16_is_faster()
     # a margin: the proposal's order is not final
     width = min(n, 3 * k + 8 if reduced else k + k // 2 + 8)
-    if backend == "faiss":
+    if by_faiss:
         proposals = _faiss_candidates(host, width, exact)
     else:
-        proposals = (
-            _torch_candidates(tensor, width, reduced)
-            if exact
-            else _cell_candidates(tensor, k + k // 2 + 8, reduced, progress)
-        )
+        proposals = _torch_candidates(tensor, width, reduced)
     graph = NeighborGraph(np.empty((n, k), np.int32), np.empty((n, k), np.float32), host)
     with tqdm(
         total=n, desc="neighbours", unit="row", leave=False, disable=not progress
@@ -234,37 +233,8 @@ def _torch_candidates(tensor: torch.Tensor, width: int, reduced: bool):
         for tile in names.split(max(1, 2 * BLOCK_ENTRIES // BLOCK_ROWS)):
             product = room[: len(block) * len(tile)].view(len(block), len(tile))
             torch.mm(block, side[tile[0] : tile[-1] + 1].T, out=product)
-            largest.offer(product, names[: len(block)], tile)
+            largest.offer(product, tile)
         yield np.arange(start, start + len(block)), *largest.read(), error
-
-
-def _cell_candidates(tensor: torch.Tensor, width: int, reduced: bool, progress: bool = False):
-    """As `_torch_candidates`, for each row among the cells nearest to it (inverted
-    lists, Jegou et al. 2011).
-
-    Cell by cell: the rows that look into it, times its members; each row keeps the best
-    that it has seen so far.
-    """
-    n = len(tensor)
-    centroids = _cell_centroids(tensor, round(n**0.5))
-    probed = _nearest(tensor, centroids, min(PROBES, len(centroids)))
-    members = _groups(probed[:, 0], len(centroids))
-    visitors = _groups(probed.flatten(), len(centroids))
-    side = tensor.bfloat16() if reduced else tensor
-    largest = _Largest(n, width, side)
-    for own, visiting in tqdm(
-        zip(members, visitors), "cells", len(members), leave=False, disable=not progress
-    ):
-        for rows in (visiting // probed.shape[1]).split(
-            max(1, BLOCK_ENTRIES // max(1, len(own)))
-        ):
-            largest.offer(side[rows] @ side[own].T, rows, own)
-    # nothing is proven here: all `width` are re-ranked
-    error = ProductError(np.full(n, 4.0, np.float32), 0.0)
-    columns, values = largest.read()
-    for start in range(0, n, 65536):
-        part = slice(start, min(n, start + 65536))
-        yield np.arange(part.start, part.stop), columns[part], values[part], error
 
 
 class _Largest:
@@ -292,20 +262,18 @@ class _Largest:
             )
             self.columns = torch.full((n, width), -1, device=like.device)
 
-    def offer(self, tile: torch.Tensor, rows: torch.Tensor, names: torch.Tensor) -> None:
-        """Similarities (b, c) of `rows` (b,), numbers in 0..n-1, to the columns called
-        `names` (c,).
-        """
+    def offer(self, tile: torch.Tensor, names: torch.Tensor) -> None:
+        """Similarities (n, c) of all rows to the columns called `names` (c,)."""
         if not self.compiled:
             best, at = torch.topk(tile, min(self.width, tile.shape[1]), dim=1, sorted=False)
-            values = torch.cat([self.values[rows], best], 1)
-            columns = torch.cat([self.columns[rows], names[at]], 1)
-            self.values[rows], kept = torch.topk(values, self.width, dim=1, sorted=False)
-            self.columns[rows] = columns.gather(1, kept)
+            values = torch.cat([self.values, best], 1)
+            columns = torch.cat([self.columns, names[at]], 1)
+            self.values, kept = torch.topk(values, self.width, dim=1, sorted=False)
+            self.columns = columns.gather(1, kept)
             return
         from dkdmpl_kit.neighbors import kernels
 
-        arrays = tile.view(_BITS[tile.element_size()]).numpy(), rows.numpy(), names.numpy()
+        arrays = tile.view(_BITS[tile.element_size()]).numpy(), names.numpy()
         map_ranges(
             lambda start, stop: kernels.select(*arrays, start, stop, self.width, *self.lists),
             len(tile),
@@ -333,38 +301,6 @@ class _Largest:
         return columns, bits.view(self.dtype).float().numpy()
 
 
-def _groups(cell_of: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
-    """The positions (ascending) that hold 0, 1, ... count - 1."""
-    return torch.argsort(cell_of, stable=True).split(
-        torch.bincount(cell_of, minlength=count).tolist()
-    )
-
-
-def _cell_centroids(tensor: torch.Tensor, count: int) -> torch.Tensor:
-    """Spherical k-means of a sample of 64 rows a cell: (count, d)."""
-    draws = torch.Generator().manual_seed(0)
-    sample = tensor[
-        torch.randperm(len(tensor), generator=draws)[: 64 * count].to(tensor.device)
-    ]
-    centroids = sample[:count].clone()
-    for _ in range(8):
-        sums = torch.zeros_like(centroids).index_add_(
-            0, _nearest(sample, centroids, 1)[:, 0], sample
-        )
-        norms = torch.linalg.vector_norm(sums, dim=1, keepdim=True)
-        # an empty cell stays where it is
-        centroids = torch.where(norms > 0, sums / norms.clamp_min(1e-12), centroids)
-    return centroids
-
-
-def _nearest(rows: torch.Tensor, centroids: torch.Tensor, count: int) -> torch.Tensor:
-    """(n, count) int32: the cells nearest to each row, nearest first."""
-    parts = rows.split(max(1, BLOCK_ENTRIES // len(centroids)))
-    return torch.cat(
-        [torch.topk(part @ centroids.T, count, dim=1).indices.int() for part in parts]
-    )
-
-
 def _faiss_candidates(host: np.ndarray, width: int, exact: bool):
     """As `_torch_candidates`, from a faiss index."""
     try:
@@ -372,8 +308,7 @@ def _faiss_candidates(host: np.ndarray, width: int, exact: bool):
     except ImportError as error:
         raise KitError(
             "faiss is not installed: pip install faiss-cpu (or faiss-gpu), or search "
-            "exactly with "
-            "backend='torch'."
+            "exactly with torch (backend='auto', exact=True; in a Config knn='exact')."
         ) from error
     n, d = host.shape
     faiss.omp_set_num_threads(torch.get_num_threads())

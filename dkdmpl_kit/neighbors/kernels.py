@@ -58,9 +58,8 @@ def largest_first(values, size, width):
 
 
 @compiled
-def select(bits, rows, names, start, stop, width, kept, sizes, bars):
-    """Offer rows start..stop of a tile of similarities to the lists of the largest so
-    far of `rows`.
+def select(bits, names, start, stop, width, kept, sizes, bars):
+    """Offer rows start..stop of a tile of similarities to their lists of the largest.
 
     `bits` are floats seen as integers of their size, names (c,) what the tile's columns
     are called. kept (n, 2 width + 128), sizes (n,), bars (n,): the lists, an entry
@@ -78,9 +77,9 @@ def select(bits, rows, names, start, stop, width, kept, sizes, bars):
     scratch = np.empty(m, bits.dtype)
     for r in range(start, stop):
         row = bits[r]
-        own = kept[rows[r]]
-        size = sizes[rows[r]]
-        bar = bars[rows[r]]
+        own = kept[r]
+        size = sizes[r]
+        bar = bars[r]
         for c in range(m):
             highest[c] = row[c]
         for first in range(m, n, m):
@@ -110,7 +109,7 @@ def select(bits, rows, names, start, stop, width, kept, sizes, bars):
                         size = width
                         bar = largest_first(own, room, width) >> 32
                     own[size], size = value * 4294967296 + (4294967295 - names[at]), size + 1
-        sizes[rows[r]], bars[rows[r]] = size, bar
+        sizes[r], bars[r] = size, bar
 
 
 @compiled
