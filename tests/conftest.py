@@ -11,26 +11,33 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
 # files that train, run notebooks or start processes: `make check` leaves them out
-SLOW = {
+# the longest first, so that two workers end at about the same time
+SLOW = (
+    "notebooks/test_notebooks.py",
+    "training/test_loop.py",
+    "studies/test_grid.py",
     "cli/test_commands.py",
+    "training/test_export.py",
+    "training/test_processes.py",
     "data/test_memory_over_epochs.py",
     "lessons/lab/test_monitor.py",
     "neighbors/test_layout.py",
-    "notebooks/test_notebooks.py",
-    "studies/test_grid.py",
     "studies/test_notebooks.py",
     "studies/test_report.py",
     "test_benchmarks.py",
-    "training/test_export.py",
-    "training/test_loop.py",
-    "training/test_processes.py",
-}
+)
 
 
 def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.path.relative_to(ROOT / "tests").as_posix() in SLOW:
+    rank = {name: place for place, name in enumerate(SLOW)}
+    places = {
+        item: rank.get(item.path.relative_to(ROOT / "tests").as_posix(), len(SLOW))
+        for item in items
+    }
+    for item, place in places.items():
+        if place < len(SLOW):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=places.get)
 
 
 @pytest.fixture(scope="session")
