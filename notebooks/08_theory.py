@@ -44,9 +44,11 @@ import torch.nn.functional as F
 from IPython.display import Markdown, display
 
 from dkdmpl_kit import viz
+from dkdmpl_kit.clustering import rows_of
 from dkdmpl_kit.data import augment, pk_batches
 from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.losses import dkdmpl_loss, gkd_loss, mixed_target, positive_anchors, skd_loss, teacher_logits, theory
+from dkdmpl_kit.losses.rulers import rulers
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.noise import true_clusters
 from dkdmpl_kit.training.seeds import generator_for
@@ -321,6 +323,49 @@ for ruler, power in (("absolute", 1), ("squared", 2)):
 
 # %% [markdown]
 # So P2 is exact, and yet it is one ruler among several. "Below the break-even" does not mean "harmful".
+#
+# **Two proper rulers.** A proper ruler is best for the label that says what it knows. Let $a = 1/(1+\lambda_g)$ and $b = 1-a$, so that $r = a\,\mathbb{1}_y + b\,e$.
+#
+# *Brier score*, $B(t)=\lVert t-\mathbb{1}_{y^*}\rVert_2^2$. From $r-\mathbb{1}_{y^*} = a(\mathbb{1}_y-\mathbb{1}_{y^*}) + b(e-\mathbb{1}_{y^*})$ we square and average. $B(\mathbb{1}_y)$ is 2 where the label is wrong and 0 where it is right; the product of the two parts is $1+e[y]-e[y^*]$ where it is wrong and 0 where it is right. With $w$ the mean of $e[y]-e[y^*]$ over wrong labels:
+#
+# $$\mathbb{E}\,B(\mathbb{1}_y)-\mathbb{E}\,B(r) = b\,\big[\,2\eta\,(1-a\,w) - b\;\mathbb{E}\,B(e)\,\big].$$
+#
+# *Log loss*, $-\log t[y^*]$. The hard label's is infinite as soon as one label is wrong, so any mass on the truth beats it. The fair rival is [label smoothing](course/glossary.md#label-smoothing) $u$ with the same weight, which knows nothing: $\mathbb{E}\log r[y^*] - \mathbb{E}\log u[y^*] > 0$ means that the teacher knows more than nothing.
+#
+# **Predict:** in the Brier formula let $\lambda_g$ fall to 0. Does a little of a bad teacher help, or harm?
+
+# %%
+def check_brier(labels, truth, e, weight):
+    """The formula against labels mixed by hand; returns the three rulers' gains."""
+    hard, goal = (F.one_hot(x, e.shape[1]).double() for x in (labels, truth))
+    r, a, b = (hard + weight * e) / (1 + weight), 1 / (1 + weight), weight / (1 + weight)
+    wrong = labels != truth
+    w = (e.gather(1, labels[:, None]) - e.gather(1, truth[:, None]))[wrong].mean() if wrong.any() else 0.0
+    measured = ((hard - goal).square().sum(1) - (r - goal).square().sum(1)).mean()
+    formula = b * (2 * wrong.double().mean() * (1 - a * w) - b * (e - goal).square().sum(1).mean())
+    torch.testing.assert_close(measured, formula, atol=1e-10, rtol=0)
+    gains = rulers(e, labels, truth, weight)
+    assert abs(gains.brier - float(formula)) < 1e-10                      # the kit says the same
+    return gains
+
+
+judged_labels = {"random": (labels_random, truth_random, t_random.softmax(1)), "calibrated": (favourite, truth, honest)}
+if y_star is not None:
+    judged_labels["real"] = (y_judged, y_star, t_star.softmax(1))
+    voted = stage.cluster(features, method="gkd", gkd_teacher="vote", gkd_weight=lam_g)
+    if np.array_equal(voted.labels, pseudo.labels):
+        judged_labels["real, vote"] = (y_judged, y_star, torch.from_numpy(rows_of(voted.soft, index, voted.labels)).double())
+rows = ["| labels and teacher | λg | l1 gain | Brier gain | log gain over smoothing |", "|---" * 5 + "|"]
+for name, (y_, truth_, e_) in judged_labels.items():
+    for weight in (0.1, 0.5, 2.0):
+        gains = check_brier(y_, truth_, e_, weight)
+        rows.append(f"| {name} | {weight} | {gains.l1:+.4f} | {gains.brier:+.4f} | {gains.log:+.3f} |")
+Markdown("\n".join(rows))
+
+# %% [markdown]
+# (The prediction: it helps. As $b \to 0$ the bracket tends to $2\eta(1-w)$, which is above 0 unless the teacher repeats every wrong label with certainty. Where no label is wrong, $\eta=0$ and every doubt costs.)
+#
+# Above 0 in a column: in that ruler the mixed label is nearer to the truth. Do the three rulers agree about the real teachers? Training writes all three in every epoch (`l1_gain`, `brier_gain`, `log_gain`).
 #
 # ## P3: a small consistency loss forces a calm cluster
 #
