@@ -4,7 +4,8 @@ traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 
 
 class KitError(ValueError):
@@ -20,3 +21,26 @@ def check_option(name: str, value: object, valid: Iterable[object]) -> None:
         raise KitError(
             f"{name}={value!r} is not known; choose one of: {', '.join(map(str, valid))}."
         )
+
+
+# what torch's allocators say, on a CPU and on devices
+SHORTAGES = ("can't allocate memory", "out of memory", "alloc_failed")
+
+
+@contextlib.contextmanager
+def shortage_named() -> Iterator[None]:
+    """Too little memory, of the machine or of the device, becomes a `KitError` that names
+    the settings to turn; every other error passes.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        said = str(error).lower()
+        if isinstance(error, RuntimeError) and not any(text in said for text in SHORTAGES):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise KitError(
+            f"there is too little memory ({reason[:200]}): raise accumulation (a batch in "
+            "parts), lower batch_clusters, batch_images, height or width, or set "
+            "precision=bf16; --smoke tells what the real size needs."
+        ) from error

@@ -14,6 +14,7 @@ import torch
 
 from dkdmpl_kit.clustering import PseudoLabels, require_clusters
 from dkdmpl_kit.data import ReIDDataset
+from dkdmpl_kit.errors import shortage_named
 from dkdmpl_kit.experiment import Config
 from dkdmpl_kit.training import processes
 from dkdmpl_kit.training.batches import augmented, draw_batches, features_of
@@ -28,6 +29,7 @@ from dkdmpl_kit.training.outcome import (
     finish,
     keep_epoch,
     mean_losses,
+    measure_epoch,
     one_line,
 )
 from dkdmpl_kit.training.precision import StageClock
@@ -66,7 +68,7 @@ def fit(
     KitError: settings or data that cannot be trained on, a loss that is not finite, a
     lost process.
     """
-    with open_training(
+    with shortage_named(), open_training(
         config,
         dataset,
         reference_labels=reference_labels,
@@ -88,9 +90,10 @@ def train_run(
     monitor = Monitor(run.config, dataset)  # measures, and hands nothing to what follows
     state = new_state(run.config, run.config.device)
     load_checkpoint(run.folder, state)
+    measure_epoch(run, state, monitor)  # where the run ended while it was measuring
     with processes.partners(lambda: f"epoch {state.epoch}"):
         epochs = run.epochs(state.epoch)
-        for epoch in epochs:
+        for _ in epochs:
             clock = StageClock()
             with clock("extract"):
                 features = extract(run.config, state.encoder, run.store)  # v
@@ -102,11 +105,10 @@ def train_run(
             probe = Probe()  # what the distillations add to cluster contrast
             with clock("train"):
                 losses = train_epoch(run, state, features, pseudo, clock, probe, control)
-            with clock("evaluate"):
-                ranking = monitor.ranking_if_due(state.encoder, epoch)
             truth = monitor.agreement(pseudo.labels) | monitor.teacher(probe, pseudo.labels)
-            measures = losses | probe.record() | clustering_record(pseudo) | truth | ranking
-            record = keep_epoch(run, state, measures, clock, pseudo.labels, features)
+            measures = losses | probe.record() | clustering_record(pseudo) | truth
+            keep_epoch(run, state, measures, clock, pseudo.labels, features)
+            record = measure_epoch(run, state, monitor)
             epochs.set_postfix_str(one_line(record))
             if on_epoch and processes.rank() == 0:
                 on_epoch(record)

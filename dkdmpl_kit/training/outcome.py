@@ -97,13 +97,17 @@ def keep_epoch(
     labels: np.ndarray,
     features: np.ndarray,
 ) -> dict:
-    """Write the epoch's labels, features and checkpoint; its record, in every process."""
+    """Write the epoch's labels, features and checkpoint; its record, in every process.
+
+    The record has no ranking yet: `measure_epoch` adds it.
+    """
     epoch = state.epoch
     record = {
         "epoch": epoch,
         **measures,
+        **UNMEASURED,
         "processes": processes.world_size(),
-        "seconds": clock.seconds,
+        "seconds": clock.seconds | {"evaluate": 0.0},
         "peak_memory_mb": peak_memory_mb(),
     }
     # each process has its own times: the first one's count
@@ -115,6 +119,31 @@ def keep_epoch(
     kept = features if run.config.keep_features else None
     processes.once(save_epoch, run.folder, epoch, labels, kept)
     processes.once(save_checkpoint, run.folder, state)
+    return record
+
+
+def measure_epoch(run: Run, state: TrainingState, monitor: Monitor) -> dict | None:
+    """Rank the test split where the last epoch of the history is due and was not ranked;
+    its record, None before the first epoch.
+
+    It comes after the epoch's checkpoint, and writes another one: what fails here (a test
+    split larger than the memory, a killed machine) loses no epoch, and a resumed run
+    measures what is missing first.
+    """
+    if not state.history:
+        return None
+    record = state.history[-1]
+    if record["mAP"] is not None:
+        return record
+    clock = StageClock()
+    with clock("evaluate"):
+        ranking = monitor.ranking_if_due(state.encoder, record["epoch"])
+    if ranking != UNMEASURED:
+        # each process has its own times: the first one's count
+        seconds, peak = processes.once(lambda: (clock.seconds, peak_memory_mb()))
+        record.update(ranking, peak_memory_mb=peak)
+        record["seconds"] = record["seconds"] | seconds
+        processes.once(save_checkpoint, run.folder, state)
     return record
 
 
