@@ -20,6 +20,8 @@ SLOW = (
     "training/test_export.py",
     "training/test_processes.py",
     "data/test_memory_over_epochs.py",
+    "habits/test_run_folders.py",
+    "habits/test_settings.py",
     "lessons/lab/test_monitor.py",
     "neighbors/test_layout.py",
     "studies/test_notebooks.py",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 
+from dkdmpl_kit.cli.settings import DATA, RENDERED
 from dkdmpl_kit.cli.shared import add_settings, config_of, settings_of
 from dkdmpl_kit.data.files import printable
 from dkdmpl_kit.errors import KitError
@@ -19,10 +21,12 @@ def add(command) -> None:
         dest="action", required=True, metavar="ACTION"
     )
 
-    def action(name: str, run, help: str) -> argparse.ArgumentParser:
-        sub = actions.add_parser(name, help=help, description=help)
+    def action(
+        name: str, run, help: str, uses: Collection[str], *, reads: bool
+    ) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=help, description=help, allow_abbrev=False)
         sub.set_defaults(run=run)
-        add_settings(sub)
+        add_settings(sub, uses, reads=reads)
         return sub
 
     check = action(
@@ -30,6 +34,13 @@ def add(command) -> None:
         _check,
         "counts against the published ones, unreadable pictures, shared identities, "
         "duplicates",
+        DATA,
+        reads=False,
+    )
+    check.add_argument(
+        "--allow-withdrawn",
+        action="store_true",
+        help="read DukeMTMC-reID although it was withdrawn",
     )
     check.add_argument(
         "name",
@@ -44,6 +55,8 @@ def add(command) -> None:
         "render",
         _render,
         "render the embedded data set, or one in an official layout, sized by the preset",
+        DATA - {"data", "pattern"},
+        reads=False,
     )
     render.add_argument(
         "--layout",
@@ -70,13 +83,17 @@ def _check(args: argparse.Namespace) -> int:
         config = config.replace(**{name: value}) if value else config
     if (
         config.data == "synthetic"
+        and not set(RENDERED) & set(settings_of(args))
         and config.data_root
         and (Path(config.data_root) / "dataset.json").is_file()
     ):
-        # as it is, whatever size the preset would render
+        # as it is, whatever size the preset would render; a size that was asked for is
+        # compared with it
         dataset = read_dataset("synthetic", config.data_root)
     else:
-        dataset = open_dataset(config, allow_withdrawn=args.allow_withdrawn)
+        dataset = open_dataset(
+            config, allow_withdrawn=args.allow_withdrawn, progress=not args.quiet
+        )
     found = check_dataset(dataset, progress=not args.quiet)
     print(f"{found.text()}\n{dataset.root}")
     if found.problems:
@@ -91,13 +108,14 @@ def _check(args: argparse.Namespace) -> int:
 def _render(args: argparse.Namespace) -> int:
     from dkdmpl_kit.data import render_layout
 
-    config = config_of(args)
+    # a paper preset brings the sizes of its pictures, and the name of its data set
+    config = config_of(args).replace(data="synthetic")
     if args.layout is None:
         if args.out:
             raise KitError(
                 "--out belongs to --layout; the embedded data set goes to --data-root."
             )
-        dataset = open_dataset(config)
+        dataset = open_dataset(config, progress=not args.quiet)
     else:
         if settings_of(args).get("kind", "") == (
             "person" if args.layout == "veri776" else "vehicle"

@@ -9,7 +9,7 @@ from pathlib import Path
 from dkdmpl_kit.cli.extras import require
 from dkdmpl_kit.cli.shared import SMOKE, named_and_weighted
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.experiment import read_json, smoke
+from dkdmpl_kit.experiment import Config, open_dataset, read_json, smoke
 
 
 def add(command) -> None:
@@ -127,16 +127,22 @@ def _grid(args: argparse.Namespace) -> int:
     from dkdmpl_kit.studies.report import write_report
     from dkdmpl_kit.studies.results import collect_runs, markdown_tables
 
+    for name, least in (("jobs", 1), ("threads", 1), ("retries", 0)):
+        if getattr(args, name) < least:
+            raise KitError(f"--{name} {getattr(args, name)} must be at least {least}.")
     if args.executor_option and args.executor == "local":
         raise KitError(
             "--executor-option is for a scheduler: name it too, such as --executor slurm."
         )
-    options = {
-        name: yaml.safe_load(value)
-        for name, value in _pairs(args.executor_option, "--executor-option").items()
-    }
+    options = {}
+    for name, value in _pairs(args.executor_option, "--executor-option").items():
+        try:
+            options[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise KitError(f"--executor-option {name}={value} is not valid YAML.") from error
     out = Path(args.out + "-smoke" if args.smoke else args.out)
     configs = read_grid(args.file, out, _pairs(args.setting, "--setting"))
+    real = configs
     if args.smoke:
         configs = [named_and_weighted(smoke(config)) for config in configs]
     if configs:
@@ -158,10 +164,15 @@ def _grid(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 130
-    records = collect_runs(out)
+    if args.smoke:
+        _tell_needs(real, configs, failed, args.allow_withdrawn)
+    left_out: list[str] = []
+    records = collect_runs(out, left_out)
     if records:
         print(markdown_tables(records))
         print(f"Open {write_report(out)}")
+    for sentence in left_out:
+        print(f"dkdmpl: left out: {sentence}", file=sys.stderr)
     for name, why in failed.items():
         log = out / "runs" / name / "cell.log"
         print(
@@ -171,8 +182,24 @@ def _grid(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _tell_needs(
+    real: list[Config], dry: list[Config], failed: dict[str, str], allow_withdrawn: bool
+) -> None:
+    """What the first cell whose dry run succeeded needs at its real size."""
+    from dkdmpl_kit.studies.needs import needs_table
+
+    for config, tried in zip(real, dry):
+        if tried.name not in failed:
+            dataset = open_dataset(config, allow_withdrawn=allow_withdrawn)
+            print(f"{config.name}, one of {len(real)} cells:")
+            print(needs_table(config, dataset))
+            return
+
+
 def _robustness(args: argparse.Namespace) -> int:
     require("matplotlib")
+    if args.seeds < 1:
+        raise KitError(f"--seeds {args.seeds} must be at least 1: each is a run of its own.")
     from dkdmpl_kit.studies.label_noise import findings, run, write_exhibits
 
     records = run(args.out, seeds=range(args.seeds))
@@ -190,11 +217,20 @@ def _report(args: argparse.Namespace) -> int:
     from dkdmpl_kit.studies.report import write_report
     from dkdmpl_kit.studies.results import collect_runs, markdown_tables
 
+    given = {"FOLDER": args.folder, "--publish": args.publish}
+    spare = [name for name, value in given.items() if value]
+    if args.compare and spare:
+        raise KitError(f"{spare[0]} does not belong to --compare: give one of the two.")
+    if args.page and not args.compare:
+        raise KitError("--page belongs to --compare: the report has a page of its own.")
     if args.compare:
         return _compare(*args.compare, page=args.page)
     if not args.folder:
         raise KitError("Give the folder of the runs, or --compare with two of them.")
-    records = collect_runs(args.folder)
+    left_out: list[str] = []
+    records = collect_runs(args.folder, left_out)
+    if not records and left_out:
+        raise KitError(left_out[0])
     if not records:
         raise KitError(
             f"There are no runs below {args.folder}: train first, or give the folder "
@@ -205,6 +241,8 @@ def _report(args: argparse.Namespace) -> int:
         for path in write_exhibits(records, Path(args.publish)):
             print(f"wrote {path}")
     print(f"Open {write_report(Path(args.folder))}")
+    for sentence in left_out:
+        print(f"dkdmpl: left out: {sentence}", file=sys.stderr)
     return 0
 
 

@@ -8,15 +8,25 @@ import argparse
 from pathlib import Path
 
 from dkdmpl_kit.cli.extras import require
-from dkdmpl_kit.cli.shared import SMOKE, config_of, dataset_of, encoder_of, features_of
+from dkdmpl_kit.cli.settings import CLUSTERING, DATA, EVERY, LOOK
+from dkdmpl_kit.cli.shared import (
+    SMOKE,
+    dataset_of,
+    dry_run_of,
+    encoder_of,
+    features_of,
+    real_config_of,
+)
 from dkdmpl_kit.errors import KitError, check_option
+
+ON_A_SHEET = 20  # pictures of a ranking; the printed list has all
 
 
 def add(command) -> None:
     """Declare this module's commands; `command(name, run, help, settings=...)` makes
     each one's parser.
     """
-    sub = command("train", _train, "train one encoder without identities", settings=True)
+    sub = command("train", _train, "train one encoder without identities", uses=EVERY)
     sub.add_argument(
         "--resume", action="store_true", help="continue this run from its last whole epoch"
     )
@@ -36,7 +46,7 @@ def add(command) -> None:
         "cluster",
         _cluster,
         "pseudo labels of an encoder's features for several eps",
-        settings=True,
+        uses=DATA | LOOK | CLUSTERING,
     )
     sub.add_argument(
         "--run",
@@ -53,7 +63,7 @@ def add(command) -> None:
         "evaluate",
         _evaluate,
         "mAP, CMC and mINP of an encoder on a data set's test split",
-        settings=True,
+        uses=DATA | LOOK,
     )
     sub.add_argument(
         "--run",
@@ -67,7 +77,7 @@ def add(command) -> None:
     )
 
     sub = command(
-        "rank", _rank, "rank your own gallery for your own query picture", settings=True
+        "rank", _rank, "rank your own gallery for your own query picture", uses=LOOK
     )
     sub.add_argument("--query", required=True, help="a picture")
     sub.add_argument("--gallery", required=True, help="a folder of pictures")
@@ -101,14 +111,18 @@ def add(command) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     from dkdmpl_kit.experiment import pick_device
+    from dkdmpl_kit.studies.needs import needs_table
     from dkdmpl_kit.training import fit, processes, reference_labels
     from dkdmpl_kit.training.tensorboard import tensorboard_writer
 
-    config = config_of(args)
+    real = real_config_of(args)
+    config = dry_run_of(real, args) if args.smoke else real
     # under torchrun: several processes, of which the first one talks
     processes.start(pick_device(config.device))
     args.quiet = args.quiet or processes.rank() > 0
     dataset = processes.main_first(dataset_of, config, args)
+    if args.smoke and processes.rank() == 0:
+        print(needs_table(real, dataset))
     result = fit(
         config,
         dataset,
@@ -138,20 +152,19 @@ def _measures_line(name: str, measures: dict) -> str:
 
 
 def _cluster(args: argparse.Namespace) -> int:
-    from dkdmpl_kit.clustering import jaccard_distances, pseudo_labels
+    from dkdmpl_kit.clustering import centre_by_camera, jaccard_distances, pseudo_labels
     from dkdmpl_kit.data import arrays_of
     from dkdmpl_kit.neighbors import knn_graph
     from dkdmpl_kit.noise import cluster_agreement
 
+    values = _eps_values(args.eps_values)
     config, dataset, of = features_of(args)
-    try:
-        values = [float(v) for v in args.eps_values.split(",")]
-    except ValueError:
-        raise KitError(
-            f"--eps-values={args.eps_values!r} should be numbers with commas, such as "
-            "0.5,0.6."
-        ) from None
-    features = of(dataset.unlabelled().paths)
+    images = dataset.unlabelled()
+    if config.cluster_method == "hdbscan":
+        raise KitError("hdbscan knows no eps, so cluster has no values to try with it.")
+    features = of(images.paths)
+    if config.centre_cameras:
+        features = centre_by_camera(features, images.camids)
     graph = knn_graph(
         features,
         min(config.k1, len(features)),
@@ -175,9 +188,24 @@ def _cluster(args: argparse.Namespace) -> int:
     return 0
 
 
+def _eps_values(text: str) -> list[float]:
+    """The numbers of --eps-values, each a Jaccard distance."""
+    try:
+        values = [float(value) for value in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or not all(0 < value <= 1 for value in values):
+        raise KitError(
+            f"--eps-values={text!r} should be numbers above 0 and up to 1, with commas, "
+            "such as 0.5,0.6."
+        )
+    return values
+
+
 def _evaluate(args: argparse.Namespace) -> int:
     from dkdmpl_kit.data import arrays_of
     from dkdmpl_kit.evaluation import evaluate_ranking
+    from dkdmpl_kit.studies.needs import needs_table
 
     config, dataset, of = features_of(args)
     if not dataset.query or not dataset.gallery:
@@ -185,6 +213,8 @@ def _evaluate(args: argparse.Namespace) -> int:
             f"{dataset.root} has no query and gallery with known identities, so there "
             "is nothing to evaluate."
         )
+    if args.smoke and not args.run_folder:
+        print(needs_table(real_config_of(args), dataset, training=False))
     (query, query_pids, query_cams), (gallery, gallery_pids, gallery_cams) = (
         arrays_of(split) for split in (dataset.query, dataset.gallery)
     )
@@ -208,6 +238,8 @@ def _rank(args: argparse.Namespace) -> int:
 
     if args.top < 1:
         raise KitError(f"--top={args.top} must be at least 1.")
+    if Path(args.sheet).suffix != ".png":
+        raise KitError(f"--sheet {args.sheet} must end in .png.")
     folder = read_dataset("folder", args.gallery, splits=False)
     if args.skip_corrupt:
         folder, skipped = drop_corrupt(folder, progress=not args.quiet)
@@ -240,15 +272,18 @@ def _rank(args: argparse.Namespace) -> int:
     order, _ = ranked_gallery(query[0], gallery, None, None, None, None, top=args.top)
     for place, index in enumerate(order, 1):
         print(f"{place:3d}  {gallery[index] @ query[0]:.3f}  {paths[index]}")
+    # as many as fit beside one another and can still be seen
+    shown = order[:ON_A_SHEET]
     figure = viz.ranking_grid(
-        stores[0].batch([0]).numpy(), stores[1].batch(order).numpy()[None], None
+        stores[0].batch([0]).numpy(), stores[1].batch(shown).numpy()[None], None
     )
     viz.save_figure(
         figure,
         args.sheet,
         metadata={"query": args.query, "gallery": args.gallery, "run": args.run_folder},
     )
-    print(f"contact sheet: {args.sheet}")
+    which = f" (the first {ON_A_SHEET})" if len(order) > ON_A_SHEET else ""
+    print(f"contact sheet: {args.sheet}{which}")
     return 0
 
 

@@ -6,8 +6,16 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
+from dkdmpl_kit.cli.settings import (
+    EVERY,
+    OF_THE_RUN,
+    flag_of,
+    refuse_meaningless,
+    refuse_of_the_run,
+)
 from dkdmpl_kit.data.files import expanded
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import (
@@ -19,6 +27,7 @@ from dkdmpl_kit.experiment import (
     preset,
     read_json,
     smoke,
+    started,
 )
 
 PRESET = "demo"  # where neither --preset nor --config is given
@@ -28,31 +37,37 @@ SMOKE = (
 )
 
 
-def add_settings(sub: argparse.ArgumentParser) -> None:
-    """Every field of `Config` as a flag; what is not given comes from the preset."""
+def add_settings(
+    sub: argparse.ArgumentParser, uses: Collection[str] = EVERY, *, reads: bool = True
+) -> None:
+    """The fields of `Config` that a command `uses` as flags; what is not given comes from
+    the preset. reads: it opens pictures that someone else made.
+    """
     sub.add_argument(
         "--preset",
         choices=sorted(PRESETS),
         help=f"where unset settings come from (default: {PRESET})",
     )
-    sub.add_argument(
-        "--skip-corrupt",
-        action="store_true",
-        help="go on without unreadable pictures, and count them",
-    )
-    sub.add_argument(
-        "--allow-withdrawn",
-        action="store_true",
-        help="read DukeMTMC-reID although it was withdrawn",
-    )
+    if reads:
+        sub.add_argument(
+            "--skip-corrupt",
+            action="store_true",
+            help="go on without unreadable pictures, and count them",
+        )
+    if reads and "data" in uses:
+        sub.add_argument(
+            "--allow-withdrawn",
+            action="store_true",
+            help="read DukeMTMC-reID although it was withdrawn",
+        )
     sub.add_argument("--quiet", action="store_true", help="no tables and progress bars")
     group = sub.add_argument_group(
         "settings, in brackets the value where the preset has none"
     )
     for field in dataclasses.fields(Config):
-        if field.name != "preset":
+        if field.name in uses:
             group.add_argument(
-                "--" + field.name.replace("_", "-"),
+                flag_of(field.name),
                 dest="set_" + field.name,
                 metavar="VALUE",
                 help=_help_of(field).replace("%", "%%"),
@@ -119,7 +134,13 @@ def at_home(args: argparse.Namespace) -> None:
 
 
 def config_of(args: argparse.Namespace) -> Config:
-    """The `Config` of a command: its preset or --config file, with the flags applied."""
+    """The `Config` of a command: `real_config_of`, cut down where it is a dry run."""
+    config = real_config_of(args)
+    return dry_run_of(config, args) if getattr(args, "smoke", False) else config
+
+
+def real_config_of(args: argparse.Namespace) -> Config:
+    """A command's preset or --config file, with the flags applied, at its real size."""
     source = getattr(args, "config", None)
     given = settings_of(args)
     if source and args.preset:
@@ -129,11 +150,17 @@ def config_of(args: argparse.Namespace) -> Config:
         )
     base = settings_in(source) if source else preset(args.preset or PRESET)
     config = base.replace(**given)
-    if not getattr(args, "smoke", False):
-        return config
-    # sizes that were asked for stay, and the name tells of all settings
+    refuse_meaningless(config, given)
+    return config
+
+
+def dry_run_of(config: Config, args: argparse.Namespace) -> Config:
+    """The dry run of a command with `config`: sizes that were asked for stay, and the name
+    tells of all settings.
+    """
     dry = smoke(config)
-    return named_and_weighted(dry.replace(**given | {"run_name": dry.run_name}))
+    given = settings_of(args) | {"run_name": dry.run_name}
+    return named_and_weighted(dry.replace(**given))
 
 
 def settings_in(source: str) -> Config:
@@ -144,7 +171,9 @@ def settings_in(source: str) -> Config:
         try:
             found = json.loads(sys.stdin.read())
         except (ValueError, RecursionError) as error:
-            raise KitError(f"The settings in {source} are not valid JSON: {error}.") from error
+            raise KitError(
+                f"The settings in {source} are not valid JSON: {error}."
+            ) from error
     else:
         if not Path(source).exists():
             raise KitError(f"There is no settings file {source}: give a JSON file, or -.")
@@ -177,7 +206,9 @@ def dataset_of(config: Config, args: argparse.Namespace):
     """
     from dkdmpl_kit.data import drop_corrupt
 
-    dataset = open_dataset(config, allow_withdrawn=args.allow_withdrawn)
+    dataset = open_dataset(
+        config, allow_withdrawn=args.allow_withdrawn, progress=not args.quiet
+    )
     if args.skip_corrupt:
         dataset, skipped = drop_corrupt(dataset, progress=not args.quiet)
         print(
@@ -197,8 +228,18 @@ def encoder_of(args: argparse.Namespace) -> tuple[Config, object]:
     from dkdmpl_kit.training import load_encoder, new_state
 
     if args.run_folder:
-        config, encoder = load_encoder(args.run_folder)
-        return config.replace(**settings_of(args)), encoder
+        given = settings_of(args)
+        run = started(Path(args.run_folder))["config"]
+        refuse_of_the_run(args, run, given)
+        config, encoder = load_encoder(args.run_folder, device=given.get("device"))
+        for name in given.keys() & OF_THE_RUN:
+            given.pop(name)
+        if given.get("data", config.data) != config.data:
+            # the folder and the file names of other pictures than the run's
+            config = config.replace(data_root="", pattern="")
+        config = config.replace(**given)
+        refuse_meaningless(config, given)
+        return config, encoder
     config = config_of(args)
     return config, new_state(config, pick_device(config.device)).encoder
 

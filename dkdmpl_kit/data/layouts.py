@@ -24,6 +24,7 @@ from dkdmpl_kit.data.files import (
     some,
     why_no_file,
 )
+from dkdmpl_kit.data.patience import in_time
 from dkdmpl_kit.data.records import SPLITS, ReIDDataset, ReIDImage
 from dkdmpl_kit.errors import KitError, check_option
 
@@ -444,7 +445,7 @@ def _match_pattern(
         return {}
     try:
         matcher = re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise KitError(
             f"pattern {pattern!r} is not a regular expression ({error})."
         ) from error
@@ -454,7 +455,11 @@ def _match_pattern(
             f"pattern {pattern!r} has neither a group (?P<pid>...) nor (?P<camid>...); "
             "name at least one."
         )
-    matches = [matcher.search(picture) for picture in pictures]
+    matches = in_time(
+        lambda: [matcher.search(picture) for picture in pictures],
+        f"pattern {pattern!r} takes very long for {len(pictures)} names, as "
+        "patterns like (a+)+ do: write it without a repetition in a repetition.",
+    )
     unmatched = [
         picture
         for picture, match in zip(pictures, matches)

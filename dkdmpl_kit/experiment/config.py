@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,7 @@ OPTIONS = {  # every setting that is a name, with its valid names
     "extraction_precision": ("same", "auto", "fp32", "bf16"),
 }
 
+LARGEST = 2**31 - 1  # of a whole number: what counts and seeds everywhere may be
 SPARSE_TEACHERS = ("vote", "neighbourhood")  # soft labels of the clustering itself
 
 # settings that decide which pictures a run is made on
@@ -186,6 +188,8 @@ class Config:
             if str(getattr(self, name)).startswith("~"):
                 # a frozen dataclass is set so, once
                 object.__setattr__(self, name, str(expanded(getattr(self, name))))
+        self._check_numbers()
+        self._check_place()
         for name, valid in OPTIONS.items():
             check_option(name, getattr(self, name), valid)
         for name in (
@@ -238,6 +242,31 @@ class Config:
                 raise KitError(f"{name}={getattr(self, name)} must lie between 0 and 1.")
         self._check_eps()
         self._check_teacher()
+
+    def _check_numbers(self) -> None:
+        """No infinity, nothing that is no number, no seed that generators refuse."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise KitError(f"{field.name}={value} must be a finite number.")
+            if isinstance(value, int) and abs(value) > LARGEST:
+                raise KitError(
+                    f"{field.name}={value} is too large: whole numbers go up to {LARGEST}."
+                )
+        for name in ("seed", "data_seed"):
+            if getattr(self, name) < 0:
+                raise KitError(f"{name}={getattr(self, name)} must not be negative.")
+
+    def _check_place(self) -> None:
+        """The run's folder lies below out_dir/runs, and nowhere else."""
+        if self.run_name and not plain_name(self.run_name):
+            raise KitError(
+                f"run_name={self.run_name!r} must be the plain name of a folder below "
+                "out_dir/runs, without / and other than . and ..; out_dir says where."
+            )
+        for name in ("out_dir", "data_root", "weights"):
+            if "\0" in getattr(self, name):
+                raise KitError(f"{name}={getattr(self, name)!r} cannot be a path.")
 
     def _check_eps(self) -> None:
         if self.eps == "auto":
@@ -330,6 +359,15 @@ class Config:
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def plain_name(name: str) -> bool:
+    """Whether `name` is the name of one folder or file, and leads nowhere else."""
+    return (
+        name not in ("", ".", "..")
+        and not set(name) & set("/\\\0")
+        and len(name.encode(errors="surrogateescape")) <= 200
+    )
+
+
 def _convert(field: dataclasses.Field, value: object) -> object:
     """Bring text from a command line, or a whole number where a fraction is meant, to
     the field's type.
@@ -352,7 +390,7 @@ def _convert(field: dataclasses.Field, value: object) -> object:
         if kind is int and float(value) != int(float(value)):
             raise ValueError
         return int(float(value)) if kind is int else kind(value)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise KitError(
             f"{field.name}={value!r} should be a {kind.__name__}, such as {field.default!r}."
         ) from None

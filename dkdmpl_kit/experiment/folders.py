@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.experiment.config import Config
+from dkdmpl_kit.experiment.config import PLACE, Config
 from dkdmpl_kit.experiment.files import read_record, write_json
 from dkdmpl_kit.experiment.presets import as_config
 
@@ -53,7 +53,7 @@ def open_run(config: Config, data_fingerprint: str, *, resume: bool) -> Path:
             changed = [
                 f"{k}={v!r} (now {now.get(k)!r})"
                 for k, v in found["settings"].items()
-                if now.get(k) != v
+                if now.get(k) != v and k not in (*PLACE, "data_root")
             ]
             raise KitError(
                 f"{run_dir} already holds a run that was started with other settings "
@@ -82,9 +82,9 @@ def open_run(config: Config, data_fingerprint: str, *, resume: bool) -> Path:
     return run_dir
 
 
-def open_dataset(config: Config, *, allow_withdrawn: bool = False):
+def open_dataset(config: Config, *, allow_withdrawn: bool = False, progress: bool = True):
     """The `ReIDDataset` that the configuration names; the embedded one is rendered on
-    first use.
+    first use, with a progress bar.
     """
     from dkdmpl_kit.data import read_dataset, synthetic_dataset
 
@@ -107,7 +107,7 @@ def open_dataset(config: Config, *, allow_withdrawn: bool = False):
             / "data"
             / f"synthetic-{config.kind}-{config.difficulty}-{tag}"
         )
-        return synthetic_dataset(root, seed=config.data_seed, **shape)
+        return synthetic_dataset(root, seed=config.data_seed, progress=progress, **shape)
     if not config.data_root:
         raise KitError(
             f"data={config.data!r} needs data_root: the folder in which the data set lies."

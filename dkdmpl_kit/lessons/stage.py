@@ -14,12 +14,13 @@ from dkdmpl_kit.clustering import PseudoLabels
 from dkdmpl_kit.data import ImageStore, ReIDDataset, arrays_of, load_factors
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import (
+    PLACE,
     Config,
     environment,
     open_dataset,
     pick_device,
     preset,
-    read_json,
+    started,
     write_atomic,
     write_json,
 )
@@ -73,6 +74,7 @@ class Stage:
         self.dataset: ReIDDataset = open_dataset(self.config)
         self.paths, self.pids, self.camids = arrays_of(self.dataset.train)
         self._stores: dict[str, ImageStore] = {}
+        self._read: set[str] = set()  # names of the runs that something was taken from
 
     @property
     def has_truth(self) -> bool:
@@ -242,17 +244,34 @@ class Stage:
         return write_json(self.out_dir / "metrics" / self.notebook / "metrics.json", content)
 
     def _provenance(self) -> dict:
-        return {
+        """Where figures and numbers come from. Runs that an earlier notebook trained may
+        have had other settings: those stand under "runs", and not among the notebook's.
+        """
+        settings = portable(dataclasses.asdict(self.config))
+        runs = {name: self._other_settings(name) for name in sorted(self._read)}
+        differing = set().union(*runs.values())
+        found = {
             "notebook": self.notebook,
             "seed": self.config.seed,
-            "settings": portable(dataclasses.asdict(self.config)),
+            "settings": {n: value for n, value in settings.items() if n not in differing},
             "data_fingerprint": self.dataset.fingerprint(),
             "environment": environment(),
         }
+        return found | ({"runs": runs} if differing else {})
+
+    def _other_settings(self, run: str) -> dict:
+        """The settings of a run that differ from this notebook's, apart from its method
+        and its place.
+        """
+        own = dataclasses.asdict(self._config_of(run))
+        mine = dataclasses.asdict(self.config)
+        apart = {*PLACE, "data_root", "method"}
+        return {n: v for n, v in own.items() if v != mine[n] and n not in apart}
 
     def _run_name(self, run: str) -> str:
         for name in (run, f"{run}-seed{self.config.seed}"):
             if (self.out_dir / "runs" / name).is_dir():
+                self._read.add(name)
                 return name
         raise KitError(
             f"There is no run {run!r} below {self.out_dir / 'runs'}: train it first, "
@@ -262,5 +281,4 @@ class Stage:
     def _config_of(self, run: str | None) -> Config:
         if run is None:
             return self.config.replace(method="cluster_contrast")
-        record = read_json(self.out_dir / "runs" / self._run_name(run) / "config.json")
-        return Config().replace(**record["settings"])
+        return started(self.out_dir / "runs" / self._run_name(run))["config"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 import os
 import re
 import threading
@@ -19,11 +20,22 @@ from tqdm.auto import tqdm
 
 from dkdmpl_kit.data import ReIDDataset
 from dkdmpl_kit.errors import KitError, check_option
-from dkdmpl_kit.experiment import PICTURES, Config, open_dataset, preset, write_json
+from dkdmpl_kit.experiment import (
+    PICTURES,
+    Config,
+    open_dataset,
+    preset,
+    read_text,
+    write_json,
+)
 from dkdmpl_kit.studies.grid_cell import CellOutcome, is_done, run_cell
 from dkdmpl_kit.studies.notebooks import notebook_tool
 
 ENTRIES = ("about", "preset", "settings", "axes", "also")  # of a grid file
+OWN = ("out_dir", "run_name")  # settings that a grid gives its cells itself
+LARGEST_FILE = 1_000_000  # letters of a grid file
+LARGEST_DOCUMENT = 100_000  # entries of one, aliases written out
+MOST_CELLS = 10_000
 NOT_SETTINGS = ("name", "preset", "settings")  # entries of a group that are no settings
 EXECUTORS = {  # submitit's names of clusters; "local" does without submitit
     "local": None,
@@ -40,13 +52,21 @@ def load_grid(path: str | Path) -> dict:
     import yaml
 
     try:
-        grid = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
+        text = read_text(path)
+    except FileNotFoundError as error:
         raise KitError(f"The grid {path} cannot be read: {error.strerror}.") from error
-    except yaml.YAMLError as error:
+    if len(text) > LARGEST_FILE:
         raise KitError(
-            f"The grid {path} is not valid YAML: {str(error).splitlines()[0]}."
-        ) from error
+            f"The grid {path} has {len(text):,} letters, more than {LARGEST_FILE:,}: is it "
+            "the right file?"
+        )
+    try:
+        grid = _loaded(text, path)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        if isinstance(error, KitError):
+            raise
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise KitError(f"The grid {path} is not valid YAML: {lines[0]}.") from error
     axes = grid.get("axes") if isinstance(grid, dict) else None
     lists = isinstance(axes, dict) and all(isinstance(v, list) for v in axes.values())
     if not lists:
@@ -54,12 +74,76 @@ def load_grid(path: str | Path) -> dict:
             f"The grid {path} needs an entry 'axes': a list of values for each setting "
             "that varies."
         )
-    unknown = sorted(set(grid) - set(ENTRIES))
+    unknown = sorted(map(str, set(grid) - set(ENTRIES)))
     if unknown:
         raise KitError(
             f"The grid {path} has unknown entries {unknown}; it knows {', '.join(ENTRIES)}."
         )
+    for name, kind in (("settings", dict), ("also", list)):
+        if not isinstance(grid.get(name, kind()), kind):
+            raise KitError(
+                f"The grid {path} needs a {kind.__name__} as its entry {name!r}, not "
+                f"{grid[name]!r}."
+            )
+    if not all(isinstance(cell, dict) for cell in grid.get("also", [])):
+        raise KitError(f"The grid {path} needs {{setting: value}} for each cell of 'also'.")
+    _check_places(path, grid)
     return grid
+
+
+def _loaded(text: str, path: str | Path) -> object:
+    """The document, if its aliases (*name) do not make it larger than `LARGEST_DOCUMENT`
+    entries: a few lines of them can stand for more than any memory holds.
+    """
+    import yaml
+
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _entries(node, {}) > LARGEST_DOCUMENT:
+            raise KitError(
+                f"The grid {path} has more than {LARGEST_DOCUMENT:,} entries with its "
+                "aliases (*name) written out: write what it needs without them."
+            )
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _entries(node, known: dict[int, float]) -> float:
+    """How many entries a YAML node has with its aliases written out; infinite where one
+    holds itself.
+    """
+    if id(node) not in known:
+        known[id(node)] = math.inf  # until it is counted: it holds itself
+        children = node.value if isinstance(node.value, list) else []
+        flat = [item for child in children for item in _pair(child)]
+        known[id(node)] = 1 + sum(_entries(child, known) for child in flat)
+    return known[id(node)]
+
+
+def _pair(child) -> tuple:
+    return child if isinstance(child, tuple) else (child,)
+
+
+def _check_places(path: str | Path, grid: dict) -> None:
+    """KitError where a grid file says where its runs lie, which is --out's to say."""
+    groups = [
+        value
+        for values in (*grid["axes"].values(), grid.get("also", []))
+        for value in values
+        if isinstance(value, dict)
+    ]
+    inner = [group.get("settings", {}) for group in groups]
+    for settings in (grid.get("settings", {}), grid["axes"], *groups, *inner):
+        found = sorted(set(OWN) & set(settings)) if isinstance(settings, dict) else []
+        if found:
+            raise KitError(
+                f"The grid {path} sets {found[0]}, but where runs lie is said by --out, and "
+                "their names follow from the cells: take it out."
+            )
 
 
 def read_grid(
@@ -77,6 +161,20 @@ def read_grid(
     the file. KitError for unknown keys and settings, and for two cells of one name.
     """
     grid = load_grid(path)
+    taken = sorted(set(OWN) & set(changes or {}))
+    if taken:
+        raise KitError(
+            f"{taken[0]} cannot be set for every cell: --out says where the runs lie."
+        )
+    count = sum(
+        math.prod(len(v) for name, v in grid["axes"].items() if name not in extra)
+        for extra in [{}, *grid.get("also", [])]
+    )
+    if count > MOST_CELLS:
+        raise KitError(
+            f"The grid {path} has {count:,} cells, more than {MOST_CELLS:,}: each is a run "
+            "of its own, so give its axes fewer values."
+        )
     configs = []
     for extra in [{}, *grid.get("also", [])]:
         axes = {name: values for name, values in grid["axes"].items() if name not in extra}
@@ -114,7 +212,7 @@ def _config(
     groups = {axis: value for axis, value in cell.items() if isinstance(value, dict)}
     single = {axis: value for axis, value in cell.items() if axis not in groups}
     presets = [group["preset"] for group in groups.values() if "preset" in group]
-    start = presets[-1] if presets else grid.get("preset", "demo")
+    start = str(presets[-1] if presets else grid.get("preset", "demo"))
     config = preset(start, out_dir=str(Path(out_dir).resolve()))
     config = config.replace(**grid.get("settings", {}))
     for axis, group in groups.items():

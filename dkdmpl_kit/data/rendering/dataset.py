@@ -119,6 +119,7 @@ def synthetic_dataset(
     kind: str = "person",
     difficulty: str = "medium",
     seed: int = 0,
+    progress: bool = True,
 ) -> ReIDDataset:
     """Render the embedded data set into `root`, or reuse what is there, and read it.
 
@@ -136,7 +137,7 @@ def synthetic_dataset(
     root = expanded(root)
     shots = list(planned_shots(settings))
     if not _is_complete(root, settings, shots):
-        _render_all(root, settings, shots)
+        _render_all(root, settings, shots, progress)
     return read_dataset("synthetic", root)
 
 
@@ -283,7 +284,9 @@ def _write_atomically(path: Path, content: bytes) -> None:
     os.replace(partial, path)
 
 
-def _render_all(root: Path, settings: RenderSettings, shots: list[Shot]) -> None:
+def _render_all(
+    root: Path, settings: RenderSettings, shots: list[Shot], progress: bool
+) -> None:
     """Draw what is missing, then write the manifest, then dataset.json.
 
     The presence of dataset.json means that all is there.
@@ -305,7 +308,7 @@ def _render_all(root: Path, settings: RenderSettings, shots: list[Shot]) -> None
         raise KitError(
             f"{root} cannot be written ({error.strerror}): give another folder."
         ) from error
-    for shot in tqdm(shots, desc="rendering", unit="picture"):
+    for shot in tqdm(shots, desc="rendering", unit="picture", disable=not progress):
         path = root / shot.relative_path()
         if not path.is_file():
             _write_png(path, draw_shot(settings, shot))

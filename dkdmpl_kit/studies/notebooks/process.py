@@ -141,7 +141,8 @@ def _attend(
         folder = Path(scratch)
         request_path = write_json(folder / "request.json", request)
         log_path = log_path or folder / "log"
-        command = [sys.executable, "-m", "dkdmpl_kit.studies.notebooks.child"]
+        # -P: no module of the current folder, whatever lies there, is ever imported
+        command = [sys.executable, "-P", "-m", "dkdmpl_kit.studies.notebooks.child"]
         with log_path.open("ab") as log:
             child = subprocess.Popen(
                 [*command, str(request_path)],
@@ -185,15 +186,19 @@ def _environment(folder: Path) -> dict[str, str]:
     files and backend the user has.
     """
     kernel = folder / "jupyter" / "kernels" / KERNELSPEC["name"] / "kernel.json"
-    start = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    start = [sys.executable, "-P", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     names = {key: value for key, value in KERNELSPEC.items() if key != "name"}
     write_json(kernel, {"argv": start, **names})
     environment = dict(os.environ)
     environment.pop("MPLBACKEND", None)  # Agg would lose every picture
     checkout = Path(__file__).resolve().parents[3]
     for variable, first in (("JUPYTER_PATH", folder / "jupyter"), ("PYTHONPATH", checkout)):
-        before = environment.get(variable)
-        environment[variable] = f"{first}{os.pathsep}{before}" if before else str(first)
+        # an empty part would stand for the current folder
+        before = filter(None, environment.get(variable, "").split(os.pathsep))
+        environment[variable] = os.pathsep.join([str(first), *before])
+    for variable, name in (("RUNTIME", "runtime"), ("CONFIG", "config"), ("DATA", "data")):
+        # what Jupyter writes, also where there is no home folder
+        environment[f"JUPYTER_{variable}_DIR"] = str(folder / name)
     environment["IPYTHONDIR"] = str(folder / "ipython")
     environment["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     return environment

@@ -1,0 +1,115 @@
+"""Which settings a command makes use of: the others are not its flags, and a flag that
+could change nothing is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Collection
+from dataclasses import fields
+
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.experiment import PICTURES, Config
+
+EVERY = frozenset(field.name for field in fields(Config)) - {"preset"}
+SIZE = {"height", "width"}
+ENCODER = {"backbone", "weights", "pooling", "last_stride"}
+COMPUTE = {"precision", "memory_format", "extraction_precision", "device"}
+LOOK = SIZE | ENCODER | COMPUTE  # what features of pictures depend on
+DATA = {*PICTURES, "out_dir"}  # rendered pictures lie below out_dir
+CLUSTERING = {
+    "k1",
+    "k2",
+    "max_distance",
+    "knn",
+    "cluster_method",
+    "min_samples",
+    "centre_cameras",
+}
+# what a trained encoder brings with it, so that a flag beside --run could not change it
+OF_THE_RUN = ENCODER | {"precision", "memory_format"}
+
+RENDERED = tuple(name for name in PICTURES if name not in ("data", "data_root", "pattern"))
+GKD = ("gkd", "dkdmpl")
+SKD = ("skd", "dkdmpl")
+DISTILLING = ("gkd", "skd", "dkdmpl")
+
+
+def _needs_ema(config: Config) -> bool:
+    from dkdmpl_kit.training.optimisation import needs_ema
+
+    return needs_ema(config)
+
+
+# {setting: (whether it means anything under these settings, what it belongs to)}
+MEANT: dict[str, tuple[Callable[[Config], bool], str]] = {
+    **dict.fromkeys(
+        RENDERED, (lambda c: c.data == "synthetic", "data=synthetic (rendered pictures)")
+    ),
+    "pattern": (lambda c: c.data == "folder", "data=folder"),
+    "step_epochs": (lambda c: c.schedule == "step", "schedule=step"),
+    "eps": (
+        lambda c: c.cluster_method != "hdbscan",
+        "cluster_method=dbscan or agglomerative",
+    ),
+    "gkd_weight": (lambda c: c.method in GKD, f"method={' or '.join(GKD)}"),
+    "gkd_teacher": (lambda c: c.method in GKD, f"method={' or '.join(GKD)}"),
+    "teacher_cameras": (lambda c: c.method in GKD, f"method={' or '.join(GKD)}"),
+    "teacher_clusters": (lambda c: c.method in GKD, f"method={' or '.join(GKD)}"),
+    "outliers": (lambda c: c.method in GKD, f"method={' or '.join(GKD)}"),
+    "teacher_temperature": (
+        lambda c: c.method == "rlcc" or (c.method in GKD and not c.teaches_sparsely),
+        f"method={', '.join(GKD)} or rlcc with a teacher of logits",
+    ),
+    "skd_weight": (lambda c: c.method in SKD, f"method={' or '.join(SKD)}"),
+    "skd_anchor": (lambda c: c.method in SKD, f"method={' or '.join(SKD)}"),
+    "skd_divergence": (lambda c: c.method in SKD, f"method={' or '.join(SKD)}"),
+    "distillation_temperature": (
+        lambda c: c.method in DISTILLING,
+        f"method={', '.join(DISTILLING)}",
+    ),
+    "warmup_epochs": (lambda c: c.method in DISTILLING, f"method={', '.join(DISTILLING)}"),
+    "ema_momentum": (_needs_ema, "skd_anchor=ema or a method with a mean teacher"),
+    "memory_update": (lambda c: c.method != "spcl", "every method but spcl"),
+    "memory_momentum": (lambda c: c.method != "spcl", "every method but spcl"),
+}
+
+
+def flag_of(name: str) -> str:
+    """A setting as a flag: "batch_images" is --batch-images."""
+    return "--" + name.replace("_", "-")
+
+
+def refuse_meaningless(config: Config, given: Collection[str]) -> None:
+    """KitError for a setting that was asked for, and that `config` gives no meaning."""
+    for name in given:
+        means, belongs = MEANT.get(name, (lambda config: True, ""))
+        if not means(config):
+            raise KitError(
+                f"{flag_of(name)} would change nothing here: it belongs to {belongs}; "
+                "leave it out, or set that too."
+            )
+
+
+def refuse_of_the_run(args: argparse.Namespace, run: Config, given: dict) -> None:
+    """KitError for a setting beside --run that differs from what the run's encoder is."""
+    if args.preset and args.preset != run.preset:
+        raise KitError(
+            f"--run {args.run_folder} brings the settings of its run, and --preset "
+            f"{args.preset} has others: give one of the two."
+        )
+    if getattr(args, "smoke", False) and not run.name.startswith("smoke-"):
+        raise KitError(
+            f"--smoke belongs to the untrained encoder: --run {args.run_folder} brings the "
+            "settings of its run."
+        )
+    for name in given:
+        if name not in OF_THE_RUN:
+            continue
+        own = getattr(run, name)
+        if getattr(run.replace(**{name: given[name]}), name) != own:
+            raise KitError(
+                f"{flag_of(name)} {given[name]} does not fit --run {args.run_folder}, whose "
+                f"encoder has {name}={own}: leave it out"
+                + (", or use --extraction-precision." if name == "precision" else ".")
+            )
