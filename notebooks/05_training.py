@@ -16,15 +16,25 @@
 #
 # **What you will learn**
 #
-# - One epoch of DKD-MPL, written out line by line, and that the kit's trainer does exactly this.
-# - How pseudo labels and retrieval grow together (or not), beside untrained features and a short run on the true identities.
-# - Why one short run with one seed proves little, and how to read a comparison with several paired seeds.
+# - One epoch of DKD-MPL, line by line, and that the kit's trainer does exactly this.
+# - How pseudo labels and retrieval change together, beside untrained features and a
+#   short run on the true identities.
+# - Why one short run with one seed proves little, and how to read a comparison with
+#   several paired seeds.
 #
-# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, several minutes with `"demo"`: three training runs. Finished runs are read, not repeated, and a cut one goes on where it stopped.
+# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, several minutes with
+# `"demo"`: three training runs. Finished runs are read, not repeated; an interrupted
+# one goes on where it stopped.
 #
-# **Reads and writes** in `out_dir`: reads the data set (rendered if missing); writes `runs/` (one folder a run; `live-seed…` only if you press *Start* below), `untrained.json`, `figures/05_*.png` and `metrics/05_training/metrics.json`. It also reads `figures/reproduce/records.json` of this checkout, if it is there: longer runs with several seeds, made earlier by `make reproduce`.
+# **Reads and writes** in `out_dir`: reads the data set (rendered if missing); writes
+# `runs/` (one folder a run; `live-seed…` only if you press *Start* below),
+# `untrained.json`, `figures/05_*.png` and `metrics/05_training/metrics.json`. It also
+# reads `figures/reproduce/records.json` of this checkout, if it is there: longer runs
+# with several seeds, made by `make reproduce`.
 #
-# Only the abstract of the DKD-MPL paper (Zhu, Peng, Yan, IEEE Trans. Multimedia, 2024) is available to us. The loop below is **this kit's reading** of it around the recipe of Cluster Contrast, the usual base of the field. No number here is the paper's.
+# Only the abstract of the DKD-MPL paper (Zhu, Peng, Yan, IEEE Trans. Multimedia, 2024)
+# is available to us. The loop below is **this kit's reading**, built on the recipe of
+# Cluster Contrast. No number here is the paper's.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -66,9 +76,14 @@ print(stage.dataset.summary())
 # %% [markdown]
 # ## What the trainer may see
 #
-# "[Unsupervised](course/glossary.md#unsupervised)" is easily said. Here it is *built in*. The trainer receives a `TrainingImages`: files and cameras, and no identities at all. They cannot leak, because they are not there.
+# The training is [unsupervised](course/glossary.md#unsupervised): the trainer receives
+# a `TrainingImages` with files and cameras, and without identities.
 #
-# True identities live in one place only, the `Monitor`. It measures ([ARI](course/glossary.md#adjusted-rand-index), [mAP](course/glossary.md#mean-average-precision), …), and nothing that it returns flows back into labels, [sampler](course/glossary.md#sampler) or loss. A test of the kit shuffles all identities and gets the identical training.
+# Only the `Monitor` has the true identities. It measures
+# ([ARI](course/glossary.md#adjusted-rand-index),
+# [mAP](course/glossary.md#mean-average-precision), …), and nothing that it returns
+# enters labels, [sampler](course/glossary.md#sampler) or loss. A test of the kit
+# shuffles all identities and gets the identical training.
 
 # %%
 images = stage.dataset.unlabelled()
@@ -84,15 +99,19 @@ if not trainable:
 # %% [markdown]
 # ## One epoch, line by line
 #
-# **Step 1: extract and cluster.** All pictures go through the [encoder](course/glossary.md#encoder) in eval mode: $v_i$. The clustering gives $y_i$, with $-1$ for [outliers](course/glossary.md#outlier).
+# **Step 1: extract and cluster.** All pictures go through the
+# [encoder](course/glossary.md#encoder) in eval mode: $v_i$. The clustering gives $y_i$,
+# with $-1$ for [outliers](course/glossary.md#outlier).
 #
-# **Step 2: rebuild the [memory](course/glossary.md#memory).** $C$ and $M$ start as the normalised cluster means.
+# **Step 2: rebuild the [memory](course/glossary.md#memory).** $C$ and $M$ start as the
+# normalised cluster means.
 #
 # **Step 3: train on batches.** For every batch the loss is
 #
 # $$L = L_{\mathrm{CC}} + \lambda_g\,L_{\mathrm{GKD}} + \lambda_s\,L_{\mathrm{SKD}}.$$
 #
-# After the optimiser's step the memory moves, $M_k \leftarrow \mathrm{normalise}\left(m\,M_k + (1-m)\,z\right)$. It is a separate, visible call, never hidden in the backward pass.
+# After the optimiser's step the memory moves in a separate call:
+# $M_k \leftarrow \mathrm{normalise}\left(m\,M_k + (1-m)\,z\right)$.
 
 # %%
 config = stage.config.replace(method="dkdmpl")
@@ -136,18 +155,22 @@ if trainable:
           f"{np.mean(losses):.4f} on average.")
 
 # %% [markdown]
-# That is the whole method. No engine, no hooks. An outer loop repeats it for every [epoch](course/glossary.md#epoch), measures, and saves a checkpoint.
+# That is the whole method. An outer loop repeats it for every
+# [epoch](course/glossary.md#epoch), measures, and saves a checkpoint.
 #
 # ## The runs
 #
-# Now the kit's trainer. From the **same start**, with the **same budget** and the same [seed](course/glossary.md#seed):
+# Now the kit's trainer, with the **same start**, the **same budget** and the same
+# [seed](course/glossary.md#seed):
 #
-# - `cluster_contrast`: the [baseline](course/glossary.md#baseline), [hard labels](course/glossary.md#hard-label) only;
-# - `dkdmpl`: the same with both [distillation](course/glossary.md#distillation)s.
+# - `cluster_contrast`: the [baseline](course/glossary.md#baseline),
+#   [hard labels](course/glossary.md#hard-label) only;
+# - `dkdmpl`: the same with both [distillation](course/glossary.md#distillation)s;
+# - `supervised`, where identities are known: a *short* run on the true identities (half
+#   the epochs), to compare with. Its record says that it used them.
 #
-# And, where identities are known, a *short* run on the true identities to compare with (`supervised`, half the epochs). It is the only one that may look, and its record says so.
-#
-# **Predict:** how far will the [pseudo labels](course/glossary.md#pseudo-label) take us between the untrained features and the true identities?
+# **Predict:** the untrained features are one end, the true identities the other. Where
+# between them will the [pseudo labels](course/glossary.md#pseudo-label) end?
 
 # %%
 runs = {}
@@ -166,7 +189,8 @@ for method in epochs if trainable else ():
     print(f"{method}: {len(runs[method].history)} epochs in {seconds:.0f} s.")
 
 # %% [markdown]
-# First the promise from above: does the loop that we wrote out do what the kit does? Same seed, same start: the mean loss of the first epoch must be the same number.
+# Does our loop do what the kit does? With the same seed and start, the mean loss of the
+# first epoch must be the same.
 
 # %%
 if trainable:
@@ -219,11 +243,15 @@ if stage.has_test:
     display(fig)
 
 # %% [markdown]
-# Identities of the test split were never seen in training. mAP and [Rank-1](course/glossary.md#cmc) measure retrieval; [mINP](course/glossary.md#minp) asks how deep the *last* right picture hides. ARI compares the clustering of the training pictures with the truth, outliers left out. So read it together with the share of outliers.
+# Training never used identities of the test split. mAP and
+# [Rank-1](course/glossary.md#cmc) measure retrieval; [mINP](course/glossary.md#minp)
+# depends on the rank of the *last* right picture. ARI compares the clustering of the
+# training pictures with the truth, without outliers: read it together with their share.
 #
 # ## Watching it learn
 #
-# **Predict:** does the number of clusters approach the number of identities from above or from below?
+# **Predict:** does the number of clusters approach the number of identities from above
+# or from below?
 
 # %%
 if trainable:
@@ -241,9 +269,13 @@ if trainable:
     figures += ["05_curves", "05_losses"]
 
 # %% [markdown]
-# The dotted line is the true number of identities, where it is known. Losses are comparable *within* a method only: DKD-MPL adds two terms, and every epoch has its own clusters. (Where cluster contrast stays at 0, the term is not a part of its loss.)
+# The dotted line is the true number of identities, where known. Compare losses *within*
+# a method only: DKD-MPL adds two terms, and every epoch has its own clusters. (Where
+# cluster contrast stays at 0, the term is not part of its loss.)
 #
-# How do the labels go wrong? The kit knows four kinds: *right*; *merged* (sitting among pictures of somebody else); *split* (the identity has another, larger cluster); *outlier*.
+# How do the labels go wrong? There are four kinds: *right*; *merged* (the cluster is
+# mainly somebody else's); *split* (the identity has another, larger cluster);
+# *outlier*.
 
 # %%
 kinds = {}
@@ -261,7 +293,9 @@ elif trainable:
     print("True identities are not known for these pictures: the kinds of error cannot be told.")
 
 # %% [markdown]
-# Merged pictures are the dangerous ones: [cluster contrast](course/glossary.md#cluster-contrast) pulls two people together. Split pictures push one person apart. Outliers merely wait for a later epoch.
+# With merged pictures, [cluster contrast](course/glossary.md#cluster-contrast) pulls
+# two people together. With split pictures, it pushes one person apart. Outliers are
+# left out until a later epoch.
 #
 # ## The clusters at the end
 
@@ -277,15 +311,24 @@ if trainable:
     display(fig)
 
 # %% [markdown]
-# Look at the most mixed clusters. Same clothes? Same camera? Same background? Then look at the outliers: what makes them hard? Notebook 06 asks the same of the rankings.
+# Look at the most mixed clusters. Same clothes? Same camera? Same background? Then look
+# at the outliers: what makes them hard?
 #
 # ## Epoch by epoch: how clusters split, merge and die
 #
-# Every epoch clusters anew, so cluster 5 of one epoch and cluster 5 of the next have nothing to do with each other. To *follow* a cluster we match the clusters of two epochs one to one, so that they overlap most in total (`noise.label_change`). A cluster whose partner shares too little with it, or that has none, *dies*; one that continues none is *born*.
+# Every epoch clusters again, so cluster 5 of one epoch is not cluster 5 of the next. To
+# *follow* a cluster we match the clusters of two epochs one to one, so that they
+# overlap most in total (`noise.label_change`). A cluster without a partner, or with too
+# little in common with it, *dies*; one that continues no other is *born*.
 #
-# In the picture a column is an epoch and a band a cluster. A ribbon shows where its pictures go. Two ribbons out of one band: a **split**. Two into one: a **merge**. Shown are the clusters that exchanged most pictures with others; all the rest is one grey band, and outliers have their own.
+# In the picture a column is an epoch, a band is a cluster, and a ribbon shows where its
+# pictures go. Two ribbons out of one band: a **split**. Two into one: a **merge**.
+# Shown are the clusters that exchanged most pictures; the others are one grey band, and
+# outliers have their own.
 #
-# Do not mix up two uses of these words. Here a split or a merge is an *event* between two epochs, and no truth is needed to see it. *Split* and *merged* pictures, in the bars above, are *kinds of error*, judged by the true identities.
+# These words have two uses. Here a split or a merge is an *event* between two epochs,
+# seen without the truth. *Split* and *merged* pictures, in the bars above, are *kinds
+# of error*, judged by the true identities.
 #
 # **Predict:** as the features get better, which is more frequent, a split or a merge?
 
@@ -301,9 +344,15 @@ if trainable:
         f"{sum(replay.changes[name])} {name}" for name in ("born", "died", "split", "merged")) + ".")
 
 # %% [markdown]
-# *Moved pictures* of the table went from one cluster to another, which may be new. The table counts a split only where at least two new clusters each take a fifth of the old one or more, and a merge only where at least two old ones each make up a fifth of the new one or more: one stray picture seldom makes either. A run that settles moves fewer and fewer.
+# *Moved pictures* of the table went to another cluster, which may be new. A split
+# counts only where at least two new clusters each take a fifth of the old one or more,
+# a merge only where at least two old ones each make up a fifth of the new one or more:
+# a single picture seldom makes either. Do later epochs move fewer pictures?
 #
-# The same clusters, in the same colours, on [maps](course/glossary.md#umap) of the features. Each map starts from the one before and is turned to fit it; else UMAP would draw every epoch anew, and nothing could be followed. **A map is a picture:** the clusters live in feature space, and were found there.
+# Next the same clusters, in the same colours, on [maps](course/glossary.md#umap) of the
+# features. Each map starts from the one before and is turned to fit it, so that you can
+# follow the islands. **A map is only a picture:** the clusters were found in feature
+# space.
 
 # %%
 if trainable and replay.layout(0) is not None:
@@ -315,15 +364,23 @@ elif trainable:
     print("These runs keep no features of their epochs (keep_features): there are no maps.")
 
 # %% [markdown]
-# In JupyterLab the run plays like a film: the map at the left, the flows at the right, in the same colours. The yellow column is the epoch that the map shows. Press play, or move `epoch`. `clusters` says how many of them have a letter and a colour, and `which` chooses them: those that changed most, or the largest. `colour by` paints the map by kind of error, by identity or by camera instead, as far as these are known. (*Refresh* and *go to the newest epoch* are for a run that still trains.)
+# In JupyterLab the run plays like a film: the map at the left, the flows at the right,
+# in the same colours. The yellow column is the epoch of the map. Press play, or move
+# `epoch`. `clusters` says how many of them have a letter and a colour, and `which`
+# chooses them: those that changed most, or the largest. `colour by` paints the map by
+# kind of error, identity or camera, where known. (*Refresh* and *go to the newest
+# epoch* are for a run that still trains.)
 #
-# **Predict:** where do the pictures of a cluster go when it dies: into other clusters, or among the outliers?
+# **Predict:** where do the pictures of a cluster go when it dies: into other clusters,
+# or among the outliers?
 #
 # Three things to try:
 #
-# 1. Find a × in the flows and follow the ribbons of its cluster. Then look at both epochs on the map.
-# 2. Colour by kind of error: do *merged* pictures lie at the rims of the islands, or in the middle?
-# 3. Follow the largest clusters instead: are they the calm ones?
+# 1. Find a × in the flows and follow the ribbons of its cluster. Then look at both
+#    epochs on the map.
+# 2. Colour by kind of error: do *merged* pictures lie at the rims of the islands, or in
+#    the middle?
+# 3. Follow the largest clusters instead: do they change less?
 
 # %%
 if trainable and interactive:
@@ -334,11 +391,17 @@ if trainable and interactive:
 # %% [markdown]
 # ## Watching it live
 #
-# Two pictures hold what a run tells while it trains. The first has the curves. Its last panel is the [break-even](course/glossary.md#break-even) of P2 (notebook 03): the teacher's mass on the true cluster, less the accuracy of the hard label. Where this margin is above 0, mixing the teacher in brings the labels nearer to the truth, on average.
+# Two pictures can be drawn while a run trains. The last panel of the first is the
+# [break-even](course/glossary.md#break-even) of P2 (notebook 03): the teacher's mass on
+# the true cluster, less the accuracy of the hard label. Where this margin is above 0,
+# mixing the teacher in brings the labels nearer to the truth, on average.
 #
-# The second shows the *hardest* pictures, those whose labels look least trustworthy. They are found *without* the truth: by how near the centre of another cluster is, compared with the own one. The frames then tell, where identities are known, whether the suspicion was right.
+# The second shows the *hardest* pictures: those for which the centre of another cluster
+# is nearly as close as the own one. This needs no truth. The frames then show, where
+# identities are known, whether the label is wrong.
 #
-# **Predict:** does the margin rise or fall from epoch to epoch? And how many of the twelve hardest pictures are labelled wrongly?
+# **Predict:** does the margin rise or fall from epoch to epoch? And how many of the
+# twelve hardest pictures are labelled wrongly?
 
 # %%
 if trainable:
@@ -356,9 +419,15 @@ if trainable:
         display(fig)
 
 # %% [markdown]
-# In JupyterLab the panel below trains a short run of its own when you press **Start**. It trains behind the notebook: you can go on reading, or run other cells. The buttons act on the real loop. **Pause** waits before the next batch, and **Resume** goes on from there. **Stop** ends the run; then **Resume** goes on from the last whole epoch, to the very result of a run that was never cut. (A run that has finished is shown again, not trained again.) The player under it shows each epoch as soon as it is done.
+# In JupyterLab the panel below trains a short run of its own when you press **Start**.
+# Meanwhile you can read on or run other cells. **Pause** waits before the next batch,
+# and **Resume** goes on from there. **Stop** ends the run; then **Resume** goes on from
+# the last whole epoch, with the same result as a run without a stop. (A finished run is
+# shown, not trained again.) The player under it shows each epoch as soon as it is done.
 #
-# Three things to try: pause in the middle of an epoch, and read where the loop waits; stop in the middle of an epoch and resume, and see from which batch it goes on; and watch in the player which clusters the newest epoch has made or dissolved.
+# Three things to try: pause in the middle of an epoch, and read where the loop waits;
+# stop in the middle of an epoch and resume, and see from which batch it goes on; and
+# watch in the player which clusters are new or gone in the newest epoch.
 
 # %%
 if trainable and interactive:
@@ -377,16 +446,23 @@ if trainable and interactive:
 # %% [markdown]
 # ## What to believe: the plateau, with several seeds
 #
-# A short run with one seed answers "does it work at all?". It cannot answer "is A better than B?", for two reasons:
+# A short run with one seed can show that training works. It cannot show that A is
+# better than B:
 #
-# 1. **Seeds differ.** Another seed draws other batches, and clusterings amplify small differences. The spread between seeds can be as large as the effect that we look for.
-# 2. **Early is not late.** A softer target may slow down the start and pay off at the end, or the reverse. Curves can cross. Only the *plateau*, where the curves are flat, is a fair place to compare.
+# 1. **Seeds differ.** Another seed draws other batches, and clusterings amplify small
+#    differences. The spread between seeds can be as large as the effect that we look
+#    for.
+# 2. **Early is not late.** A softer target may be slower at the start and better at the
+#    end, or the reverse. Compare on the *plateau*, where the curves are flat.
 #
-# The remedy: train long enough, take several seeds, and **pair** them. Both methods use the same seed, so what a seed brings to both cancels in the difference.
+# So train long enough, take several seeds, and **pair** them: both methods use the same
+# seed, and its effect on both cancels in the difference.
 #
-# `make reproduce` does this with the kit's embedded data. Its records lie in `figures/reproduce/` of the checkout. We read them here, whatever data set you chose above.
+# `make reproduce` does this with the kit's embedded data. We read its records here
+# (`figures/reproduce/`), whatever data set you chose above.
 #
-# **Predict:** how large is the spread between seeds, compared with the differences between methods?
+# **Predict:** how large is the spread between seeds, compared with the differences
+# between methods?
 
 # %%
 published = Path(dkdmpl_kit.__file__).resolve().parent.parent / "figures" / "reproduce" / "records.json"
@@ -437,14 +513,20 @@ if differences:
         print(sentence + ".")
 
 # %% [markdown]
-# The *95 % interval* is Student's: the mean of $n$ differences, plus and minus $t\,s/\sqrt n$, with $s$ their standard deviation and a factor $t$ that is large for few seeds (4.3 for three). If it includes 0, the data allow both signs.
+# The *95 % interval* is Student's: the mean of $n$ differences, plus and minus
+# $t\,s/\sqrt n$, with $s$ their standard deviation and a factor $t$ that is large for
+# few seeds (4.3 for three). If it includes 0, the data allow both signs.
 #
-# Read the sentences above as they are printed: they come from the records, not from us. "Undecided" means that more seeds or longer runs are needed, not that there is no effect. "Here" means: on these rendered people, with this encoder and these settings.
-# Several methods compared with one baseline also means several chances to be lucky. Settings should have been chosen on *other* seeds or identities than those reported; the README says how the kit's were.
+# The sentences above are computed from the records. "Undecided" means that more seeds
+# or longer runs are needed, not that there is no effect. "Here" means: these rendered
+# people, this encoder, these settings. With several methods against one baseline, one
+# may look better by chance. Settings should be chosen on *other* seeds or identities
+# than those reported; the README says how the kit's were.
 #
 # ## Exercises
 #
-# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What is folded away below prepares the checks: it knows the answers.)
+# Put each answer into the named variable; the cell below it says whether it is right,
+# or why not. (The folded cells prepare the checks: they contain the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.exercises import exercises, value
@@ -500,7 +582,11 @@ tests[3] = seeds_test
 check = exercises(tests)
 
 # %% [markdown]
-# **1. Why is the loss not the goal?** With $K$ clusters, guessing evenly costs $\log K$ nats. (One can pay more: whoever is sure and wrong does.) Compute $L_{\mathrm{CC}}/\log K$ for every epoch of the run `cluster_contrast`, and print it beside the ARI of its labels. Can the loss fall while the labels stay bad? (`runs["cluster_contrast"].history` holds one record an epoch, with `loss_cc`, `n_clusters` and `ari`.)
+# **1. Why is the loss not the goal?** With $K$ clusters, guessing evenly costs $\log K$
+# nats. (Being sure and wrong costs more.) Compute $L_{\mathrm{CC}}/\log K$ for every
+# epoch of the run `cluster_contrast`, and print it beside the ARI of its labels. Can
+# the loss fall while the labels stay bad? (`runs["cluster_contrast"].history` holds one
+# record an epoch, with `loss_cc`, `n_clusters` and `ari`.)
 
 # %% tags=["solution"]
 # answer_1: a list of one number an epoch
@@ -518,7 +604,13 @@ if trainable:
 check(1, answer_1)
 
 # %% [markdown]
-# **2. What does the camera sampler do?** Draw 50 batches with `sampler="camera"` and 50 with `"random"` from `final_labels`. The first picture of each cluster in a batch is drawn at random; what share of its batch mates, the other pictures of its cluster in that batch, comes from another camera than it? (`pk_batches` is called as in *One epoch, line by line*. A batch holds indices of pictures, one cluster after the other, `config.batch_images` of each; `stage.camids` holds their cameras.)
+# **2. What does the camera sampler do?** Draw 50 batches with `sampler="camera"` and 50
+# with `"random"` from `final_labels`. Take the first picture of each cluster in a
+# batch, which is drawn at random, and its batch mates, the other pictures of its
+# cluster in that batch. What share of the batch mates comes from another camera than
+# the first picture? (`pk_batches` is called as in *One epoch, line by line*. A batch
+# holds indices of pictures, one cluster after the other, `config.batch_images` of each;
+# `stage.camids` holds their cameras.)
 
 # %% tags=["solution"]
 # answer_2: two shares from 0 to 1, for the camera sampler and for the random one
@@ -542,7 +634,12 @@ else:
 check(2, answer_2)
 
 # %% [markdown]
-# **3. How many seeds?** Suppose a method truly gains 2 points of mAP, and the [paired differences](course/glossary.md#paired-differences) scatter normally with a standard deviation of 3. How often does *one* pair of runs show the wrong sign? What is the smallest number of pairs whose mean shows it in fewer than 5 % of the cases? If the records are there: in what share of the seeds does the sign differ from that of the mean?
+# **3. How many seeds?** Suppose a method truly gains 2 points of mAP, and the
+# [paired differences](course/glossary.md#paired-differences) are normal with a standard
+# deviation of 3. How often does *one* pair of runs show the wrong sign? What is the
+# smallest number of pairs whose mean shows it in fewer than 5 % of the cases? If the
+# records are there: in what share of the seeds does the sign differ from that of the
+# mean?
 
 # %% tags=["solution"]
 # answer_3: (share of single pairs with the wrong sign, from 0 to 1; smallest number of pairs)
