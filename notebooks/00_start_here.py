@@ -16,19 +16,21 @@
 # **You will learn**
 #
 # - what person re-identification (re-ID) is, and what *unsupervised* means in it;
-# - the loop that all notebooks share: extract, cluster, remember, train;
+# - the loop of all notebooks: extract features, cluster, fill the memory, train;
 # - how hard the problem is for features that were never trained for it.
 #
-# **Time** on 2 CPU cores: about a minute, and half a minute more on the very first run, which renders the pictures.
-# **Reads** the data set, or renders it under `out_dir/data`. **Writes** features to `out_dir/artefacts`, pictures to
+# **Time** on 2 CPU cores: about a minute, and half a minute more on the very first run,
+# which renders the pictures. **Reads** the data set, or renders it under
+# `out_dir/data`. **Writes** features to `out_dir/artefacts`, pictures to
 # `out_dir/figures`, numbers to `out_dir/metrics/00_start_here`.
 #
-# Run the cells from top to bottom (Shift + Enter). Before each result stands a **Predict:** question. Answer it for
-# yourself first: what surprises you is what you learn.
+# Run the cells from top to bottom (Shift + Enter). Before each result is a **Predict:**
+# question. Answer it for yourself first; you learn most where the result surprises you.
 #
-# The first cell of every notebook holds its parameters: which pictures (`data`), how much of everything (`preset`), which random
-# draws (`seed`). The second makes `stage`, your desk in this notebook: `stage.pictures()` are the pictures, `stage.features()`
-# their features, `stage.cluster(features)` groups them, and `stage.config` holds all settings.
+# The first cell of every notebook holds its parameters: which pictures (`data`), how
+# much of everything (`preset`), which random draws (`seed`). The second makes `stage`:
+# `stage.pictures()` are the pictures, `stage.features()` their features,
+# `stage.cluster(features)` groups them, and `stage.config` holds all settings.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -60,19 +62,23 @@ print(stage.dataset.summary())
 # %% [markdown]
 # ## 1. Re-identification
 #
-# A person walks past camera 1, and later past camera 4. *Re-identification* answers: which pictures of camera 4 show
-# the person of this picture of camera 1? Nothing is known about the person beforehand, so this is not classification:
-# the people of the test are none of the people of the training. The task is a **ranking**:
+# A person walks past camera 1, and later past camera 4. *Re-identification* asks: which
+# pictures of camera 4 show the person of this picture of camera 1? This is not
+# classification, because nobody of the test was in the training. It is a **ranking**:
 #
 # - the **[query](course/glossary.md#query)** is one picture of somebody;
-# - the **[gallery](course/glossary.md#gallery)** is a large set of pictures, from all cameras;
-# - the gallery is sorted by similarity to the query, and the pictures of the same person should come first.
+# - the **[gallery](course/glossary.md#gallery)** is a large set of pictures, from all
+#   cameras;
+# - the gallery is sorted by similarity to the query, and the pictures of the same
+#   person should come first.
 #
-# Similarity is computed by an **[encoder](course/glossary.md#encoder)**: a network that turns a picture into a **[feature](course/glossary.md#feature)**, a vector of length 1.
-# The similarity of two pictures is the inner product of their features.
+# An **[encoder](course/glossary.md#encoder)** is a network that turns a picture into a
+# **[feature](course/glossary.md#feature)**, a vector of length 1. The similarity of two
+# pictures is the inner product of their features.
 #
-# By default the pictures here are drawn by the kit: small rendered people, so that nobody's privacy is touched, nothing
-# is downloaded, and we know exactly what made each picture. The kit reads real data sets and your own folder as well.
+# By default the kit draws the pictures: small rendered people. So nobody's privacy is
+# touched, nothing is downloaded, and we know what made each picture. The kit also reads
+# real data sets and your own folder.
 
 # %%
 rows = stage.pids if stage.has_truth else None
@@ -83,18 +89,21 @@ stage.save_figure(fig, "00_contact_sheet", caption="Some of the training picture
 fig
 
 # %% [markdown]
-# Read along a row: it is one person (where [identities](course/glossary.md#identity) are known). Pose, light, background and colour cast change, and
-# sometimes something stands in front. Now read down a column: different people, yet one look that all of them share.
-# That second observation is a large part of the difficulty. Keep it in mind. (The cameras of `preset="smoke"` are mild: there
-# you must look closely.)
+# A row is one person (where [identities](course/glossary.md#identity) are known). Pose,
+# light, background and colour cast change, and sometimes something is in front. A
+# column is one camera: different people, but they look alike in light, colour and
+# background. This is a large part of the difficulty. (The cameras of `preset="smoke"`
+# differ little: look closely.)
 
 # %% [markdown]
 # ## 2. Unsupervised: the labels are guessed
 #
-# Whoever wants to *train* such an encoder usually needs to know who is who: thousands of pictures sorted by hand.
-# **[Unsupervised](course/glossary.md#unsupervised)** [re-ID](course/glossary.md#re-identification) does without. It has pictures (and perhaps the number of the camera), never identities. So it
-# guesses: cluster the pictures, call each cluster a person, and train on this **[pseudo label](course/glossary.md#pseudo-label)**. A better encoder gives
-# better clusters, and so on. Here is one turn of the wheel.
+# To *train* an encoder one usually needs identities: thousands of pictures sorted by
+# hand. **[Unsupervised](course/glossary.md#unsupervised)**
+# [re-ID](course/glossary.md#re-identification) has pictures (and perhaps the number of
+# the camera), but no identities. So it guesses: cluster the pictures, call each cluster
+# a person, and train on this **[pseudo label](course/glossary.md#pseudo-label)**. A
+# better encoder gives better clusters, and so on. Here is one turn of this loop.
 
 # %%
 some = np.linspace(0, len(stage.paths) - 1, 4).astype(int)
@@ -103,21 +112,28 @@ stage.save_figure(fig, "00_loop", caption="The loop of an epoch, and the views o
 fig
 
 # %% [markdown]
-# Clusters are never right at first, so the pseudo labels are *noisy*: two people in one cluster, one person in three
-# clusters. Training on wrong labels teaches wrong things. The method of this kit, **DKD-MPL** (dual knowledge
-# [distillation](course/glossary.md#distillation) on multiview pseudo labels, Zhu, Peng and Yan 2024), looks at a label from several sides instead of
-# believing it:
+# Clusters are never right at first, so the pseudo labels are *noisy*: two people in one
+# cluster, one person in three. An encoder also learns the wrong labels. The method of
+# this kit, **DKD-MPL** (dual knowledge [distillation](course/glossary.md#distillation)
+# on multiview pseudo labels, Zhu, Peng and Yan 2024), adds other views of the label:
 #
-# - **[GKD](course/glossary.md#global-knowledge-distillation)**, global knowledge distillation: the clustering of the whole [epoch](course/glossary.md#epoch) is a *[teacher](course/glossary.md#teacher)* that gives [soft labels](course/glossary.md#soft-label);
-# - **[SKD](course/glossary.md#self-knowledge-distillation)**, self-knowledge distillation: a picture and another picture of its cluster should agree.
+# - **[GKD](course/glossary.md#global-knowledge-distillation)**, global knowledge
+#   distillation: the clustering of the whole [epoch](course/glossary.md#epoch) is a
+#   *[teacher](course/glossary.md#teacher)* that gives
+#   [soft labels](course/glossary.md#soft-label);
+# - **[SKD](course/glossary.md#self-knowledge-distillation)**, self-knowledge
+#   distillation: a picture and another picture of its cluster should agree.
 #
-# **What is the paper's, what is ours.** Only the abstract of the paper is available to us. It names the ideas above. All
-# formulas, [temperatures](course/glossary.md#temperature) and weights in this kit are *our reading* of it. No number here is a number of the paper.
+# **What is the paper's, what is ours.** Only the abstract of the paper is available to
+# us. It names the ideas above. All formulas,
+# [temperatures](course/glossary.md#temperature) and weights in this kit are *our
+# reading* of it. No number here is a number of the paper.
 #
 # ### Symbols, the same in all notebooks
 #
-# A table to come back to, not to learn now: each symbol is explained where it is first needed. The
-# [map of symbols](course/symbols.md) says where each lives in the code; words are in the [glossary](course/glossary.md).
+# A table to come back to: each symbol is explained where it is first needed. The
+# [map of symbols](course/symbols.md) says where each is in the code; words are in the
+# [glossary](course/glossary.md).
 #
 # | symbol | shape | meaning |
 # |---|---|---|
@@ -135,13 +151,13 @@ fig
 # | $\lambda_g, \lambda_s$ | | weights: $L = L_{CC} + \lambda_g L_{GKD} + \lambda_s L_{SKD}$ |
 
 # %% [markdown]
-# ## 3. Feel the problem
+# ## 3. See the problem
 #
-# The encoder we start from was trained to tell *kinds of things* apart (ImageNet: dogs, cups, cars). It has never been
-# asked to tell one person from another. Let it rank the gallery.
+# The encoder at the start was trained to tell *kinds of things* apart (ImageNet: dogs,
+# cups, cars), never one person from another. Let it rank the gallery.
 #
-# **Predict:** of the ten pictures that it finds most similar to a query, how many will show the same person? And what
-# will the wrong ones have in common with the query?
+# **Predict:** of the ten pictures that it finds most similar to a query, how many show
+# the same person? What do the wrong ones have in common with the query?
 
 # %%
 result = None
@@ -177,14 +193,17 @@ stage.save_figure(fig, "00_ranking", caption="One query and its nearest pictures
 fig
 
 # %% [markdown]
-# (Where rankings can be scored, this is a typical query: the one of middle score.) Green ticks are the same person, crosses
-# are strangers. A grey dash is the same person seen by the *same* camera: that
-# would be too easy, so the protocol of re-ID does not count it (notebook 06). Look at the crosses, if there are any: is
-# it the clothes that agree, or rather the background, the light and the pose?
+# (Where rankings can be scored, this is the query of middle score.) Green ticks are the
+# same person, crosses are other people. A grey dash is the same person under the *same*
+# camera: that would be too easy, so the protocol of re-ID does not count it (notebook
+# 06). Look at the crosses, if there are any: do the clothes agree, or the background,
+# the light and the pose?
 #
-# One query proves nothing. Here are all of them, in three numbers. **[Rank-1](course/glossary.md#cmc)**: how often is the first counted picture
-# right? **[mAP](course/glossary.md#mean-average-precision)**: how high do *all* right pictures stand, 1 being perfect? **[mINP](course/glossary.md#minp)**: how high does the *last* right one
-# stand? Notebook 06 computes them by hand.
+# One query proves nothing. For all queries there are three numbers.
+# **[Rank-1](course/glossary.md#cmc)**: how often is the first counted picture right?
+# **[mAP](course/glossary.md#mean-average-precision)**: how high do *all* right pictures
+# rank (1 is perfect)? **[mINP](course/glossary.md#minp)**: how high does the *last*
+# right one rank?
 
 # %%
 if result is not None:
@@ -196,12 +215,14 @@ else:
 # %% [markdown]
 # ## 4. The first guess
 #
-# Now the first clustering, made from the same untrained features. Pictures that fit into no cluster are called *outliers*.
-# How good the clusters are, we measure with the **adjusted Rand
-# index** ([ARI](course/glossary.md#adjusted-rand-index)): 1 means that the clusters *are* the identities, 0 is what throwing dice would give. True identities are
-# used for measuring alone: training never sees them, and a test of the kit holds that.
+# Now the first clustering, from the same untrained features. Pictures that fit into no
+# cluster are called *outliers*. The **adjusted Rand index**
+# ([ARI](course/glossary.md#adjusted-rand-index)) measures the clusters: 1 means that
+# they *are* the identities, 0 is chance. True identities are for measuring alone:
+# training never sees them, and a test of the kit checks that.
 #
-# **Predict:** will there be more clusters than people, or fewer? Will the ARI be nearer to 1 or to 0?
+# **Predict:** will there be more clusters than people, or fewer? Will the ARI be nearer
+# to 1 or to 0?
 
 # %%
 features = stage.features()
@@ -222,42 +243,49 @@ stage.save_figure(fig, "00_first_clusters", caption="The first clustering: best,
 fig
 
 # %% [markdown]
-# Equal letters in a row are one person. In the rows called *most mixed*, look past the people at the pictures' common
-# mood: brightness, cast, wall, direction. Such clusters are what training begins with, and the wonder is that it works
-# at all. Why it does, and how distillation treats the wrong labels, is the story of the next notebooks.
+# Equal letters in a row are one person. In the rows called *most mixed*, what do the
+# pictures have in common besides the people: brightness, colour cast, wall, direction?
+# Training begins with such clusters. The next notebooks show how it can improve them,
+# and what distillation does with the wrong labels.
 #
 # ## 5. The notebooks
 #
 # | notebook | question | method |
 # |---|---|---|
 # | 00 start here | what is the problem? | |
-# | 01 data | what do cameras do to pictures, and how do batches come about? | P x K sampling, augmentation |
+# | 01 data | what do cameras do to pictures, and how are batches drawn? | P x K sampling, augmentation |
 # | 02 clustering | where do pseudo labels come from, and how do they go wrong? | k-reciprocal Jaccard, DBSCAN |
 # | 03 GKD | can the clustering teach more than hard labels? | $L_{GKD}$, temperature, break-even |
 # | 04 SKD | what does agreement between pictures of a cluster give? | $L_{SKD}$, anchors, divergences |
 # | 05 training | does it work together? | the whole loop, epoch by epoch |
-# | 06 evaluation | how is a ranking scored, and what has been won? | mAP, CMC, mINP |
+# | 06 evaluation | how is a ranking scored, and what did training change? | mAP, CMC, mINP |
 # | 07 label noise | where do wrong labels come from, and how do they move? | label noise |
 # | 08 theory | what does the loss train on, and what can be proved? | P1 to P5 |
 # | 09 rivals | which published ideas are alike? | other objectives, in one frame |
 #
-# Each runs alone: what an earlier one would have left in `out_dir` is made on the spot, and a line says so.
+# Each runs alone: what is missing from an earlier one is made, and a line says so.
 
 # %% [markdown]
 # ## 6. Responsible use
 #
-# Re-identification follows people through cameras. That can find a lost child, and it can watch those who never agreed
-# to be watched. This kit is for **research and teaching**: to understand label noise, and to reproduce results.
+# Re-identification follows people through cameras. That can find a lost child, and it
+# can watch those who never agreed to be watched. This kit is for **research and
+# teaching**: to understand label noise, and to reproduce results.
 #
-# - **Do not** use it to identify, track or profile people, at work, in public or anywhere else; not for policing, border
-#   control, or decisions about persons; not on pictures of people who did not consent. It has not been examined for fairness
-#   across skin colour, age, sex, disability or dress, and must be expected to fail unevenly.
-# - The pictures you see by default are rendered: no one is in them. Prefer them for teaching.
-# - **DukeMTMC** was withdrawn by its authors in 2019, because the people in it never gave consent. Its reader exists
-#   because published work reports on it; it is off unless asked for, it warns, and nothing downloads it. Please choose
-#   another data set.
-# - With your own pictures: ask for consent, keep no more than needed, respect the law of your place, and publish neither
-#   faces nor features (a feature is personal data: it is made to recognise somebody).
+# - **Do not** use it to identify, track or profile people, at work, in public or
+#   anywhere else; not for policing, border control, or decisions about persons; not on
+#   pictures of people who did not consent. It has not been examined for fairness across
+#   skin colour, age, sex, disability or dress. Expect it to fail more often for some
+#   groups than for others.
+# - The pictures you see by default are rendered: they show nobody. Prefer them for
+#   teaching.
+# - **DukeMTMC** was withdrawn by its authors in 2019, because the people in it never
+#   gave consent. Its reader exists because published work reports on it; it is off
+#   unless asked for, it warns, and nothing downloads it. Please choose another data
+#   set.
+# - With your own pictures: ask for consent, keep no more than needed, respect the law
+#   of your place, and publish neither faces nor features (a feature is personal data:
+#   it is made to recognise somebody).
 #
 # ## 7. Is everything in place?
 
@@ -273,8 +301,8 @@ Markdown("\n".join(["| package | version |", "|---|---|", *lines]))
 # %% [markdown]
 # ## Exercises
 #
-# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What
-# is folded away below prepares the checks: it knows the answers.)
+# Put each answer into the named variable; the cell below it says whether it is right,
+# or why not. (The folded cell prepares the checks: it contains the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.exercises import exercises, value
@@ -312,9 +340,11 @@ tests[3] = value(outliers, mistakes={
 check = exercises(tests)
 
 # %% [markdown]
-# **1.** How good is pure luck? If features were random directions, each counted picture would stand first equally often. So
-# the chance of a query is the share of right pictures among all that are counted for it (the same person under the same camera
-# counts in neither). Compute this chance for each query that has a right picture, and average: the Rank-1 of luck.
+# **1.** What Rank-1 does chance give? If features were random directions, each counted
+# picture would come first equally often. So the chance of a query is the share of right
+# pictures among all that are counted for it (the same person under the same camera
+# counts in neither). Compute this chance for each query that has a right picture, and
+# average.
 
 # %% tags=["solution"]
 # answer_1: one number from 0 to 1; you have query_pids, query_camids (Q,), gallery_pids and gallery_camids (G,)
@@ -336,9 +366,11 @@ if result is not None:
 check(1, answer_1)
 
 # %% [markdown]
-# **2.** Which query is easiest for the untrained features, and which is hardest? (`result.average_precision` holds one value a
-# query, NaN where nothing can be matched.) Then look at both: `viz.contact_sheet(stage.pictures("query").batch([a, b]))` shows
-# the queries of rows `a` and `b`, and section 3 shows a ranking.
+# **2.** Which query is easiest for the untrained features, and which is hardest?
+# (`result.average_precision` holds one value a query, NaN where nothing can be
+# matched.) Then look at both:
+# `viz.contact_sheet(stage.pictures("query").batch([a, b]))` shows the queries of rows
+# `a` and `b`, and section 3 shows a ranking.
 
 # %% tags=["solution"]
 # answer_2: two row numbers of the query split, (easiest, hardest)
@@ -357,8 +389,10 @@ if result is not None:
 check(2, answer_2)
 
 # %% [markdown]
-# **3.** [DBSCAN](course/glossary.md#dbscan)'s radius `eps` decides what counts as near. Cluster with `eps` 0.4 and 0.7 (`stage.cluster(features,
-# eps=...)`) and count the [outliers](course/glossary.md#outlier), whose label is -1. How do clusters and ARI move?
+# **3.** [DBSCAN](course/glossary.md#dbscan)'s radius `eps` decides what counts as near.
+# Cluster with `eps` 0.4 and 0.7 (`stage.cluster(features, eps=...)`) and count the
+# [outliers](course/glossary.md#outlier), whose label is -1. How do the number of
+# clusters and the ARI change?
 
 # %% tags=["solution"]
 # answer_3: two whole numbers, the outliers at eps 0.4 and at eps 0.7

@@ -16,11 +16,13 @@
 # **You will learn**
 #
 # - what a re-ID data set consists of, and what made each of the rendered pictures;
-# - how strongly a camera colours its pictures, measured against how different people are;
-# - how batches come about (P clusters x K images), what augmentation does, and how to read a folder of your own.
+# - how much a camera changes its pictures, compared with how different people are;
+# - how batches are drawn (P clusters x K images), what augmentation does, and how to
+#   read a folder of your own.
 #
-# **Time** on 2 CPU cores: about a minute. **Reads** the data set (rendered under `out_dir/data` where it is missing) and
-# the untrained features, if notebook 00 left them. **Writes** a small example folder `out_dir/data/own-crops`, pictures to
+# **Time** on 2 CPU cores: about a minute. **Reads** the data set (rendered under
+# `out_dir/data` where it is missing) and the untrained features, if notebook 00 left
+# them. **Writes** a small example folder `out_dir/data/own-crops`, pictures to
 # `out_dir/figures`, numbers to `out_dir/metrics/01_data`.
 
 # %% tags=["parameters"]
@@ -54,9 +56,11 @@ print(stage.dataset.summary())
 # %% [markdown]
 # ## 1. Three splits
 #
-# The **train** pictures are clustered and learnt from. **Query** and **gallery** show *other* people and are for the test
-# alone. Each picture has a file, an [identity](course/glossary.md#identity) (`pid`) and a camera (`camid`, from 0 in memory, from 1 in file names). A `-`
-# in the table says that nothing is known. Training receives only what `unlabelled()` returns: files and cameras.
+# The **train** pictures are clustered and learnt from. **Query** and **gallery** show
+# *other* people and are only for the test. Each picture has a file, an
+# [identity](course/glossary.md#identity) (`pid`) and a camera (`camid`, from 0 in
+# memory, from 1 in file names). A `-` in the table means unknown. Training receives
+# only what `unlabelled()` returns: files and cameras.
 
 # %%
 images = stage.dataset.unlabelled()
@@ -81,9 +85,11 @@ fig
 # %% [markdown]
 # ## 2. What made a picture
 #
-# The rendered pictures come with a manifest: every factor that made them. Factors of the **identity** stay the same in all
-# of its pictures, factors of the **camera** in all pictures of that camera, and factors of the **picture** belong to this
-# one. An encoder for [re-ID](course/glossary.md#re-identification) should hear the first, and be deaf to the other two. Nobody tells it which is which.
+# The rendered pictures come with a manifest of every factor that made them. Factors of
+# the **identity** stay the same in all of its pictures, factors of the **camera** in
+# all pictures of that camera; factors of the **picture** belong to this one. An encoder
+# for [re-ID](course/glossary.md#re-identification) should depend on the first only, but
+# nobody tells it which is which.
 
 # %%
 factors = stage.factors()
@@ -101,9 +107,11 @@ Markdown(table)
 # %% [markdown]
 # ## 3. What a camera does
 #
-# The mean of all pictures of one camera washes out the people and keeps what they share.
+# The mean of all pictures of one camera removes the differences between people and
+# keeps what the pictures share.
 #
-# **Predict:** if the cameras were equally good and equally placed, what would their mean pictures look like?
+# **Predict:** if all cameras had the same quality and place, what would their mean
+# pictures look like?
 
 # %%
 cameras = np.unique(stage.camids) if stage.has_cameras else np.array([0])
@@ -126,20 +134,20 @@ if stage.has_cameras:
 Markdown("\n".join(["| camera | pictures | red | green | blue | brightness |", "|---|---|---|---|---|---|", *lines]))
 
 # %% [markdown]
-# Where the cameras saw the same people, the people cannot explain these differences: the camera does (gain, cast,
-# background, blur). This is **[camera shift](course/glossary.md#camera-shift)**.
+# Where the cameras saw the same people, these differences come from the camera (gain,
+# cast, background, blur). This is **[camera shift](course/glossary.md#camera-shift)**.
 #
 # ## 4. Camera shift against identity
 #
 # Is it large? Compare two kinds of pairs:
 #
 # - the **same person** under two cameras: should be near;
-# - **two strangers** under one camera: should be far.
+# - **two different people** under one camera: should be far.
 #
-# Once by raw pixels (root mean square difference of small versions), once by features, whose distance is
-# $1 - v_i^\top v_j$.
+# Once by raw pixels (root mean square difference of small versions), once by features
+# (distance $1 - v_i^\top v_j$).
 #
-# **Predict:** which of the two kinds of pairs is nearer, by pixels and by untrained features?
+# **Predict:** which kind of pairs is nearer, by pixels and by untrained features?
 
 # %%
 features = stage.features()
@@ -174,8 +182,9 @@ else:
     print("The comparison needs people who were seen by two cameras.")
 
 # %% [markdown]
-# A mean hides much; here are all pairs. For a ranking to work, the curve of *same identity, other camera* must lie to the
-# left of *different identities*. The more the two overlap, the more strangers come before friends.
+# Those were means; here are all pairs. For a ranking to work, the curve of *same
+# identity, other camera* must lie to the left of *different identities*. The more they
+# overlap, the more wrong pictures rank before right ones.
 
 # %%
 nothing = (None, None, None)
@@ -186,19 +195,23 @@ stage.save_figure(fig, "01_distances", caption="Distances of untrained features,
 fig
 
 # %% [markdown]
-# The stronger the camera shift, the more *systematically* [pseudo labels](course/glossary.md#pseudo-label) go wrong: clusters become "people under camera 3"
-# rather than "this person". Notebook 02 counts how often.
+# The stronger the camera shift, the more *systematic* the errors of
+# [pseudo labels](course/glossary.md#pseudo-label): clusters become "people under camera
+# 3" rather than "this person". Notebook 02 counts how often.
 #
 # ## 5. Batches: P clusters x K images
 #
-# The losses of this kit compare a picture with its own cluster and with the others, so a [batch](course/glossary.md#batch) needs several pictures of
-# each of several clusters: **P** clusters, **K** images of each. There are two [samplers](course/glossary.md#sampler).
+# The losses compare a picture with its own cluster and with others, so a
+# [batch](course/glossary.md#batch) holds **P** clusters with **K** images of each.
+# There are two [samplers](course/glossary.md#sampler).
 #
 # - `random` takes any K images of the cluster;
-# - `camera` takes one image, and the others from *other cameras* where the cluster has any. Published code of Cluster
-#   Contrast does so. It reads camera ids: a result should say which sampler it used.
+# - `camera` takes one image, and the others from *other cameras* where the cluster has
+#   any, as published code of Cluster Contrast does. It reads camera ids, so a result
+#   should say which sampler it used.
 #
-# **Predict:** how many different cameras will the K images of a cluster come from, with each sampler?
+# **Predict:** how many different cameras will the K images of a cluster come from, with
+# each sampler?
 
 # %%
 config = stage.config
@@ -233,15 +246,16 @@ for sampler, batch in batches.items():
     display(fig)
 
 # %% [markdown]
-# Count the colours in each row. Rows of several colours show the loss *the same cluster under different light*: that is
-# what teaches an encoder to ignore the camera. (If a row repeats a picture, the cluster had no other that the sampler may take:
+# Count the colours in each row. A row of several colours shows the loss *the same
+# cluster under different light*: from this an encoder can learn to ignore the camera.
+# (If a row repeats a picture, the cluster had no other that the sampler may take:
 # `camera` takes the others of a row from other cameras only, as long as there is one.)
 #
 # ## 6. Augmentation
 #
-# Each time a picture enters a batch it looks different: mirrored with probability `flip`, shifted (padded and cropped), and
-# with probability `erasing` a box is painted over. All numbers come from one random generator, so that a run can be
-# resumed bit for bit.
+# In each batch a picture looks different: mirrored with probability `flip`, shifted
+# (padded and cropped), and with probability `erasing` a box is painted over. All
+# numbers come from one random generator, so that a resumed run gives the same bits.
 
 # %%
 original = stage.pictures().batch([0])
@@ -256,11 +270,12 @@ fig
 # %% [markdown]
 # ## 7. Your own folder
 #
-# Any folder of crops will do. If file names (or folder names) tell who and which camera, say so with a **regular
-# expression** that has the named groups `pid` and `camid`; leave out what you do not know. Folders named `train`, `query`,
-# `gallery` or `test` make the splits; without them all pictures are for training.
+# Any folder of crops can be read. If file names (or folder names) tell person and
+# camera, give a **regular expression** with the named groups `pid` and `camid`; leave
+# out what you do not know. Folders named `train`, `query`, `gallery` or `test` make the
+# splits; without them all pictures are for training.
 #
-# Here we make such a folder from a few pictures, with names as somebody might have chosen them.
+# Here we make such a folder from a few pictures.
 
 # %%
 own = stage.out_dir / "data" / "own-crops"
@@ -273,7 +288,7 @@ for i in np.flatnonzero(np.isin(visitors, np.unique(visitors)[:3])):
 print("\n".join(path.name for path in sorted(own.iterdir())[:3]), "\n...")
 
 # %% [markdown]
-# Reading it takes one line, and another three to look at it and to turn it into what training wants:
+# One line reads it; three more look at it and turn it into what training needs:
 
 # %%
 mine = read_dataset("folder", own, pattern=r"visitor(?P<pid>\d+)_gate(?P<camid>\d+)")
@@ -291,7 +306,8 @@ print(read_dataset("folder", own).summary())  # without a pattern: only the pict
 # dkdmpl notebooks run 02_clustering --out runs/mine -p data folder -p data_root my/crops -p pattern '...'
 # ```
 #
-# What if something does not fit? The kit stops with one sentence that says what, where, and what to do.
+# If something does not fit, the kit stops with one sentence that says what, where, and
+# what to do.
 
 # %%
 for root, regex in ((own, r"person(?P<pid>\d+)"), (own / "not-there", None), (own, r"visitor(\d+)")):
@@ -303,8 +319,8 @@ for root, regex in ((own, r"person(?P<pid>\d+)"), (own / "not-there", None), (ow
 # %% [markdown]
 # ## Exercises
 #
-# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What
-# is folded away below prepares the checks: it knows the answers.)
+# Put each answer into the named variable; the cell below it says whether it is right,
+# or why not. (The folded cell prepares the checks: it contains the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 import re
@@ -361,8 +377,8 @@ tests[3] = pattern_test
 check = exercises(tests)
 
 # %% [markdown]
-# **1.** Which two cameras differ most in their mean colour? (`colours` holds a row of mean red, green and blue for each of
-# `cameras`; take the Euclidean distance of rows.)
+# **1.** Which two cameras differ most in their mean colour? (`colours` holds a row of
+# mean red, green and blue for each of `cameras`; take the Euclidean distance of rows.)
 
 # %% tags=["solution"]
 # answer_1: two entries of `cameras`, in any order
@@ -377,12 +393,14 @@ if len(cameras) > 1:
 check(1, answer_1)
 
 # %% [markdown]
-# **2.** Undo the cameras' colours by hand: subtract each camera's mean colour from the small versions of its pictures. What
-# is then the mean pixel distance of the pairs *same person, other camera*? Is it what you expected, and what happens to the
-# other kinds of pairs?
+# **2.** Remove the cameras' colours by hand: subtract each camera's mean colour from
+# the small versions of its pictures. What is then the mean pixel distance of the pairs
+# *same person, other camera*? Is it what you expected, and what happens to the other
+# kinds of pairs?
 #
-# (`small` (n, 3·32·16) holds the small versions, values 0 to 1, all red ones first, then green, then blue; `camids` (n,) their
-# cameras; `colours` the mean colours, 0 to 255; `kinds` the masks of the pairs.)
+# (`small` (n, 3·32·16) holds the small versions, values 0 to 1, all red ones first,
+# then green, then blue; `camids` (n,) their cameras; `colours` the mean colours, 0 to
+# 255; `kinds` the masks of the pairs.)
 
 # %% tags=["solution"]
 # answer_2: one number, the mean distance after balancing
@@ -402,8 +420,8 @@ if can_compare:
 check(2, answer_2)
 
 # %% [markdown]
-# **3.** Your colleague's files are called `c03-P0042-frame7.jpg`: camera 3, person 42. Write the pattern, and try it with
-# `re.search`.
+# **3.** Files are called `c03-P0042-frame7.jpg`: camera 3, person 42. Write the
+# pattern, and try it with `re.search`.
 
 # %% tags=["solution"]
 # answer_3: a regular expression (text) with the named groups pid and camid
