@@ -70,7 +70,7 @@ class Stage:
         )
         self.notebook = notebook
         self.config = base.with_settings(settings)
-        self.out_dir = Path(out_dir)
+        self.out_dir = Path(base.out_dir)
         self.dataset: ReIDDataset = open_dataset(self.config)
         self.paths, self.pids, self.camids = arrays_of(self.dataset.train)
         self._stores: dict[str, ImageStore] = {}
