@@ -5,6 +5,7 @@ is: recipe, cost.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from dkdmpl_kit.cli.extras import require
@@ -246,15 +247,17 @@ def _rank(args: argparse.Namespace) -> int:
         print(f"{len(skipped)} unreadable pictures left out")
     if folder.remarks and not args.quiet:
         print(folder.account_text())
-    real = {path: path.resolve() for path in folder.paths()}
-    sheet = Path(args.sheet).resolve()
-    within = sheet.is_relative_to(folder.root.resolve())
-    if within or sheet.parent in {path.parent for path in real.values()}:
+    # not Path.resolve, which a link that leads back to itself stops
+    real = {path: os.path.realpath(path) for path in folder.paths()}
+    sheet = Path(os.path.realpath(args.sheet))
+    within = sheet.is_relative_to(os.path.realpath(folder.root))
+    if within or str(sheet.parent) in set(map(os.path.dirname, real.values())):
         raise KitError(
             f"--sheet {args.sheet} lies in the gallery {args.gallery}, where the next call "
             "would rank it as one of the pictures: give a place outside of it."
         )
-    paths = [path for path in real if real[path] != Path(args.query).resolve()]
+    query_file = os.path.realpath(args.query)
+    paths = [path for path in real if real[path] != query_file]
     if not paths:
         raise KitError(
             f"the gallery {args.gallery} holds no picture but the query: give a folder "

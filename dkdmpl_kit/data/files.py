@@ -125,6 +125,8 @@ def why_no_file(path: str | os.PathLike) -> str | None:
     """Why nothing can be read at `path`: missing, a folder, a pipe ...; None for a file."""
     try:
         mode = os.stat(path).st_mode
+    except ValueError:  # a null byte
+        return "no file can have this name"
     except OSError as error:
         if error.errno == errno.ELOOP:
             return LOOPING

@@ -486,6 +486,24 @@ def test_the_current_folder_as_gallery_keeps_its_pictures_to_itself(
     assert "--sheet ranking.png lies in the gallery" in capsys.readouterr().err
 
 
+def test_a_gallery_of_broken_links_and_pipes_is_named_or_ranked_without_them(
+    tmp_path, capsys
+):
+    root = write(tmp_path / "gallery", "1.jpg")
+    (root / "2.jpg").symlink_to("2.jpg")
+    (root / "3.jpg").symlink_to("gone")
+    os.mkfifo(root / "4.jpg")
+    query = write(tmp_path, "query.jpg") / "query.jpg"
+    sheet = ["--sheet", str(tmp_path / "sheet.png"), "--preset", "smoke", "--quiet"]
+    command = ["rank", "--gallery", str(root), *sheet, "--query"]
+    assert main([*command, str(query)]) == 2
+    assert "2.jpg cannot be read (a link that leads back" in capsys.readouterr().err
+    assert main([*command, str(query), "--skip-corrupt"]) == 0
+    assert "3 unreadable pictures left out" in capsys.readouterr().out
+    assert main([*command, str(root / "2.jpg"), "--skip-corrupt"]) == 2
+    assert "cannot be read (a link that leads back" in capsys.readouterr().err
+
+
 def test_a_gallery_with_a_folder_test_is_ranked_whole(tmp_path, capsys):
     root = write(tmp_path / "gallery", "1.jpg", "test/2.jpg", "Query/3.jpg", "val/4.jpg")
     query = write(tmp_path, "query.jpg") / "query.jpg"
