@@ -16,15 +16,28 @@
 #
 # **What you will learn**
 #
-# - Six published answers to noisy [pseudo labels](course/glossary.md#pseudo-label), each as one short function of the same tensors: what it trains on, what it adds to the gradient, and what it needs.
-# - Which of these ideas are the same in disguise. (Consensus with an even opinion *is* label smoothing; you will prove it.)
-# - To read a comparison with equal budgets: its costs, its intervals, and the long list of what it does **not** say.
+# - Six published answers to noisy [pseudo labels](course/glossary.md#pseudo-label),
+#   each as one short function of the same tensors: what it trains on, what it adds to
+#   the gradient, and what it needs.
+# - Which of these ideas are equal. (Consensus with an even carried label *is* label
+#   smoothing; you will prove it.)
+# - To read a comparison with equal budgets: its costs, its intervals, and what it does
+#   **not** say.
 #
-# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, a few minutes with `"demo"` (two short training runs; one of them is shared with notebooks 03, 04, 07 and 08).
+# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, a few minutes with
+# `"demo"` (two short training runs; one of them is shared with notebooks 03, 04, 07 and
+# 08).
 #
-# **Reads and writes** in `out_dir`: reads the data set and the run `warm-seed…` (both made if missing); writes `runs/warm-…` of one other method, `figures/09_*.png` and `metrics/09_neighbours/metrics.json`. It also reads `figures/rivals/records.json` of this checkout, if it is there: the comparison with several seeds, made earlier.
+# **Reads and writes** in `out_dir`: reads the data set and the run `warm-seed…` (both
+# made if missing); writes `runs/warm-…` of one other method, `figures/09_*.png` and
+# `metrics/09_neighbours/metrics.json`. It also reads `figures/rivals/records.json` of
+# this checkout, if it is there: the comparison with several seeds, made earlier.
 #
-# **Whose work is this?** Each idea below has its paper, named at its place. The functions are the kit's, written from the papers' formulas and their authors' published code. They are *ideas in this kit's frame*, not the published systems. And only the abstract of DKD-MPL (Zhu, Peng, Yan, IEEE Trans. Multimedia, 2024) is available to us: its formulas are this kit's reading.
+# **Whose work is this?** The paper of each idea is named below. The functions are the
+# kit's, written from the papers' formulas and their authors' published code: *ideas in
+# this kit's frame*, not the published systems. Only the abstract of DKD-MPL (Zhu, Peng,
+# Yan, IEEE Trans. Multimedia, 2024) is available to us: its formulas are this kit's
+# reading.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -73,24 +86,30 @@ print(stage.dataset.summary())
 # %% [markdown]
 # ## One frame
 #
-# Each of these papers came with its own code: another [encoder](course/glossary.md#encoder), another clustering, other [batches](course/glossary.md#batch), other tricks. Two results from two codes differ in twenty things at once. So we hold all but one still: the same start, pictures, clustering, batches and number of steps. Only the **objective** changes (and, for SpCL, the [memory](course/glossary.md#memory)).
+# Each of these papers has its own code, with another
+# [encoder](course/glossary.md#encoder), clustering and
+# [batches](course/glossary.md#batch), so two published results differ in many things at
+# once. Here start, pictures, clustering, batches and number of steps are the same. Only
+# the **objective** changes (and, for SpCL, the [memory](course/glossary.md#memory)).
 #
 # | name in `method` | the idea, in one sentence |
 # |---|---|
-# | `cluster_contrast` | believe the [hard label](course/glossary.md#hard-label); one memory row a [cluster](course/glossary.md#cluster) |
+# | `cluster_contrast` | train on the [hard label](course/glossary.md#hard-label); one memory row a [cluster](course/glossary.md#cluster) |
 # | `label_smoothing` | give a little to *every* other cluster ([label smoothing](course/glossary.md#label-smoothing)) |
 # | `rlcc` | give a little to where the picture stood in the *last* clustering ([clustering consensus](course/glossary.md#clustering-consensus)) |
-# | `mmt` | ask a slow copy of the encoder ([mean teacher](course/glossary.md#mean-teacher)) for a soft label, and for soft distances |
+# | `mmt` | take a soft label, and soft distances, from a slow copy of the encoder ([mean teacher](course/glossary.md#mean-teacher)) |
 # | `hdcpd` | two augmentations of a picture should get the same probabilities |
 # | `ice` | two augmentations should rank the other pictures of the batch alike |
 # | `spcl` | let the [outliers](course/glossary.md#outlier) take part: each is a class of its own ([hybrid memory](course/glossary.md#hybrid-memory)) |
-# | `dkdmpl` | ask the clustering of the whole epoch *and* a batch mate |
+# | `dkdmpl` | take soft labels from the clustering of the whole epoch *and* from a batch mate |
 #
-# Switching is one word: `dkdmpl train --method mmt`, or `settings="method=mmt"` above.
+# To choose one: `dkdmpl train --method mmt`, or `settings="method=mmt"` above.
 #
 # ## One batch for all
 #
-# We start where notebooks 03 and 04 start: after a few epochs of [cluster contrast](course/glossary.md#cluster-contrast), with one clustering of the features. From here on we compute in 64-bit numbers.
+# We start where notebooks 03 and 04 start: after a few epochs of
+# [cluster contrast](course/glossary.md#cluster-contrast), with one clustering of the
+# features. From here on we compute in 64-bit numbers.
 
 # %%
 encoder, features, pseudo = stage.warm_start()
@@ -112,13 +131,17 @@ if not stage.has_cameras:
     print("Cameras are unknown for these pictures: the batch is drawn without them. None of these objectives reads cameras.")
 
 # %% [markdown]
-# **The slow copy.** MMT, HDCPD and ICE keep a second encoder, the [mean teacher](course/glossary.md#mean-teacher). It is never trained. After each step it follows a little:
+# **The slow copy.** MMT, HDCPD and ICE keep a second encoder, the
+# [mean teacher](course/glossary.md#mean-teacher). It is never trained. After each step
+# it moves a little towards the encoder:
 #
 # $$\theta_{\mathrm{slow}} \leftarrow \mu\,\theta_{\mathrm{slow}} + (1-\mu)\,\theta, \qquad\text{so after } n \text{ steps it still holds the share } \mu^n \text{ of its start.}$$
 #
-# Here we make it from the untrained encoder and the present one, with just that share. (As if the encoder had been the present one all the while: a shortcut for this lesson. The trainer does it step by step.)
+# Here we mix the untrained encoder and the present one with that share: a shortcut for
+# this lesson. (The trainer does it step by step.)
 #
-# **Predict:** $\mu=0.999$ is the published value, for trainings of many thousand steps. How much of its start does the copy hold after ours?
+# **Predict:** $\mu=0.999$ is the published value, for trainings of many thousand steps.
+# How much of its start does the copy hold after ours?
 
 # %%
 def normalised(x):
@@ -141,7 +164,10 @@ print(f"After the warm run's {steps} steps the copy holds {100 * config.ema_mome
       f"{100 * config.ema_momentum ** (config.epochs * config.iterations):.0f} %.")
 
 # %% [markdown]
-# **The carried label.** RLCC looks back. It takes the soft labels of an earlier clustering and carries them over: what a picture gave to an old cluster goes to the new clusters that hold the same pictures, in proportion to their overlap (intersection over union). For this lesson the earlier clustering is the one of the untrained features.
+# **The carried label.** RLCC takes the soft labels of an earlier clustering. What a
+# picture gave to an old cluster goes to the new clusters that hold the same pictures,
+# in proportion to their overlap (intersection over union). Here the earlier clustering
+# is the one of the untrained features.
 
 # %%
 v_old = stage.features()
@@ -168,7 +194,8 @@ print(f"Old clusters: {old.n_clusters}, new: {K}. Mean entropy in nats: carried 
 # %% [markdown]
 # ## What does each train on?
 #
-# Where a loss is a cross entropy, it trains on one label $t$, and its gradient by the logits is $q-t$ (notebook 08, tool 1). The labels:
+# Where a loss is a cross entropy, it trains on one label $t$, and its gradient by the
+# logits is $q-t$ (notebook 08, tool 1). The labels:
 #
 # $$\begin{aligned}
 # \text{cluster contrast} &: \mathbb{1}_y & \text{label smoothing} &: (1-\epsilon)\,\mathbb{1}_y + \tfrac{\epsilon}{K}\mathbf{1}\\
@@ -176,11 +203,21 @@ print(f"Old clusters: {old.n_clusters}, new: {K}. Mean entropy in nats: carried 
 # \text{HDCPD, its second term} &: p & \text{DKD-MPL (P4)} &: r_3
 # \end{aligned}$$
 #
-# with $\hat p$ the carried label and $p$ the slow copy's prediction, the softmax of `ema_logits` (not to be confused with $p(i)$, the anchor's index). HDCPD's first term is cluster contrast; its second pulls towards $p$ by a squared distance, not by a cross entropy; we come to that. $r_3$ is the label of proposition P4, so of the one-sided `kl` form. SpCL's label is hard, among more classes. ICE's label does not name clusters at all: it is over the *pictures of the batch*. Neither does the other part of MMT, its [triplets](course/glossary.md#triplet): for each picture the furthest one of its cluster in the batch and the nearest one of another. The first should be near and the second far; the slow copy's two distances say how much so.
+# with $\hat p$ the carried label and $p$ the slow copy's prediction, the softmax of
+# `ema_logits` (not to be confused with $p(i)$, the anchor's index). HDCPD's first term
+# is cluster contrast; its second pulls towards $p$ by a squared distance, not by a
+# cross entropy; we come to that. $r_3$ is the label of proposition P4, so of the
+# one-sided `kl` form. SpCL's label is hard, among more classes. ICE's label does not
+# name clusters at all: it is over the *pictures of the batch*. Neither does the other
+# part of MMT, its [triplets](course/glossary.md#triplet): for each picture the furthest
+# one of its cluster in the batch and the nearest one of another. The first should be
+# near and the second far; the slow copy's two distances say how much so.
 #
-# We look at a contested picture: the one of the batch whose soft labels give its own cluster the least.
+# We look at a contested picture: the one of the batch whose soft labels give its own
+# cluster the least.
 #
-# **Predict:** which of the six labels will be nearest to the hard one? Which may name another cluster?
+# **Predict:** which of the six labels will be nearest to the hard one? Which may name
+# another cluster?
 
 # %%
 one_hot = F.one_hot(y, K).double()
@@ -220,13 +257,18 @@ else:
           f"pictures of an identity that owns no cluster: {int((~judged).sum())}.")
 
 # %% [markdown]
-# The last two columns are the two sides of notebook 03's balance: what a softer label *spoils* where the hard one was right, and what it *repairs* where it was wrong. One batch shows the mechanism; it is no statistic.
+# The last two columns are those of the break-even in notebook 03: what a softer label
+# *spoils* where the hard one was right, and what it *repairs* where it was wrong. (This
+# is one batch, not a statistic.)
 #
-# Note what decides the last column: whether the second opinion *differs* from the first exactly where the first is wrong. Label smoothing cannot: it gives every other cluster the same. The others can, if their source knows better.
+# The last column is large where the soft label *differs* from the hard one exactly
+# where the hard one is wrong. Label smoothing cannot do this: it gives every other
+# cluster the same. The others can, if their source is nearer the truth.
 #
 # ## A label from the past, by hand (RLCC)
 #
-# Zhang, Ge, Qiao and Li, *Refining Pseudo Labels with Clustering Consensus over Generations*, CVPR 2021:
+# Zhang, Ge, Qiao and Li, *Refining Pseudo Labels with Clustering Consensus over
+# Generations*, CVPR 2021:
 #
 # $$\tilde y_i = \alpha\,\mathbb{1}_{y_i} + (1-\alpha)\,\hat p_i, \qquad L_{\mathrm{RLCC}} = -\frac1B\sum_i\sum_k \tilde y_{ik}\,\log q_{ik}.$$
 
@@ -241,11 +283,15 @@ torch.testing.assert_close(consensus(logits, y, carried), rlcc_loss(logits, y, c
 print(f"Ours and the kit's agree: L_RLCC = {consensus(logits, y, carried):.6f}.")
 
 # %% [markdown]
-# **A fact to remember.** Suppose that the past says nothing, $\hat p = \frac1K\mathbf 1$. (In the kit this happens to a picture whose old clusters have all dissolved.) Then
+# **A special case.** Suppose that the carried label is even,
+# $\hat p = \frac1K\mathbf 1$. (In the kit this happens to a picture whose old clusters
+# have all dissolved.) Then
 #
 # $$\alpha\,\mathbb{1}_y + (1-\alpha)\tfrac1K\mathbf 1 = (1-\epsilon)\,\mathbb{1}_y+\tfrac{\epsilon}{K}\mathbf 1 \quad\text{with}\quad \epsilon=1-\alpha:$$
 #
-# **RLCC with an even carried label is label smoothing.** Same label, so same loss and same gradient. And if the past says just what the present says, $\hat p=\mathbb{1}_y$, RLCC is cluster contrast. So it lies between the two, picture by picture.
+# **RLCC with an even carried label is label smoothing.** Same label, so same loss and
+# same gradient. And if the carried label equals the present one, $\hat p=\mathbb{1}_y$,
+# RLCC is cluster contrast. So RLCC lies between the two, for each picture.
 #
 # **Predict:** which of the two will RLCC resemble early in training, and which late?
 
@@ -265,15 +311,21 @@ agrees = (carried.argmax(1) == y).double().mean()
 print(f"In this batch the past names the present cluster for {100 * agrees:.0f} % of the pictures.")
 
 # %% [markdown]
-# So the answer is decided picture by picture: where two clusterings disagree widely, the past is spread out and RLCC acts much like label smoothing; where they agree, much like cluster contrast.
+# So it depends on the picture: where two clusterings disagree widely, the carried label
+# is nearly even and RLCC acts much like label smoothing; where they agree, much like
+# cluster contrast.
 #
 # ## A label over pictures, by hand (ICE)
 #
-# Chen, Lagadec and Bremond, *ICE: Inter-instance Contrastive Encoding*, ICCV 2021. Its soft part asks each picture: *how similar are you to every picture of this batch?* The answer before augmentation, $Q_i$, is the label; the answer after, $P_i$, is trained:
+# Chen, Lagadec and Bremond, *ICE: Inter-instance Contrastive Encoding*, ICCV 2021. Its
+# soft part uses the similarities of each picture to *every picture of this batch*.
+# Before augmentation they give the label $Q_i$; after it they give $P_i$, which is
+# trained:
 #
 # $$P_i = \mathrm{softmax}_j\!\left(\tfrac{z_i^\top z^{\mathrm{slow}}_j}{\tau_s}\right),\quad Q_i = \mathrm{softmax}_j\!\left(\tfrac{g_i^\top g_j}{\tau_s}\right),\quad L_{\mathrm{soft}}=\frac1B\sum_i\mathrm{KL}(Q_i\Vert P_i),$$
 #
-# with $z^{\mathrm{slow}}$ from the slow copy on another augmentation, and $g$ from the slow copy on the plain pictures. Look for $y$ in these formulas.
+# with $z^{\mathrm{slow}}$ from the slow copy on another augmentation, and $g$ from the
+# slow copy on the plain pictures. Where is $y$ in these formulas?
 
 # %% tags=["code"]
 def ranks_alike(z, ema_z, plain_z, temperature=0.4):
@@ -287,20 +339,32 @@ torch.testing.assert_close(ranks_alike(z, ema_z, plain_z), objectives.instance_c
 print(f"Ours and the kit's agree: L_soft = {ranks_alike(z, ema_z, plain_z):.6f}.")
 
 # %% [markdown]
-# There is no $y$. This part of ICE cannot hear a wrong pseudo label at all. It cannot be corrected by a right one, either: it only asks for consistency. (Its other parts, cluster contrast and a contrast with the hardest positive, do read $y$.) DKD-MPL's SKD stands between: its views are over clusters, and the cluster decides who the [anchor](course/glossary.md#anchor) is.
+# There is no $y$. So a wrong pseudo label does not change this part of ICE, and a right
+# one cannot correct it: it only rewards consistency. (The other parts of ICE, cluster
+# contrast and a contrast with the hardest positive, use $y$.) DKD-MPL's SKD is in
+# between: its views are over clusters, and the cluster decides which picture can be the
+# [anchor](course/glossary.md#anchor).
 #
 # ## What does each add to the gradient?
 #
-# All eight contain, or replace, cluster contrast. Call its gradient $g_{\mathrm{CC}}$. A method's gradient is $g_{\mathrm{CC}}$ plus something. How long is that something, and where does it point? A positive cosine means *more of the same*, a negative one *holding back*.
+# All eight contain, or replace, cluster contrast. Call its gradient $g_{\mathrm{CC}}$.
+# A method's gradient is $g_{\mathrm{CC}}$ plus something. How long is that addition,
+# and where does it point? A positive cosine means the same direction, a negative one
+# the opposite.
 #
-# We ask twice:
+# We compute it twice:
 #
-# - by the **logits** $l$: this sees only what passes through the label over clusters;
-# - by the **features** $z$: this sees everything. We keep the part across $z$; the part along $z$ changes only its length, which normalisation takes away.
+# - by the **logits** $l$: only what passes through the label over clusters;
+# - by the **features** $z$: everything. We keep the part orthogonal to $z$; the part
+#   along $z$ changes only its length, which normalisation removes.
 #
-# For label smoothing the answer can be derived. It adds $\epsilon\,(\mathbb{1}_y-\frac1K\mathbf 1)$, and its inner product with $q-\mathbb{1}_y$ is $\epsilon\,(q_y-1)\le 0$: it *always* holds back.
+# For label smoothing the answer can be derived. It adds
+# $\epsilon\,(\mathbb{1}_y-\frac1K\mathbf 1)$, and its inner product with
+# $q-\mathbb{1}_y$ is $\epsilon\,(q_y-1)\le 0$: it *always* opposes $g_{\mathrm{CC}}$,
+# or is orthogonal to it.
 #
-# **Predict:** for which method will the column "by logits" say 0, although it trains on much more than cluster contrast?
+# **Predict:** for which method will the column "by logits" say 0, although it trains on
+# much more than cluster contrast?
 
 # %%
 methods = ["cluster_contrast", *NEEDS, "dkdmpl"]
@@ -356,11 +420,15 @@ for method in methods[1:]:
 Markdown("\n".join(lines))
 
 # %% [markdown]
-# Instance consistency adds nothing by the logits: all of it goes through similarities of pictures. Mean teacher shows only a part of itself there: its triplets, too, live among the features. SpCL has other logits, so the question makes no sense for it.
+# ICE's soft part (instance consistency) adds nothing by the logits: it uses only
+# similarities of pictures. MMT (mean teacher) adds only its class part there: its
+# triplets use the features. SpCL has other logits, so the column does not apply to it.
 #
-# Lengths are those of *this* batch, with the published weights. A long addition is not a better one. An optimiser such as Adam does not even care for the common length, only for the direction.
+# Lengths are those of *this* batch, with the published weights. A long addition is not
+# a better one; Adam mostly removes a common length.
 #
-# Now the additions against one another. Two methods that add the *same direction* are, on this batch, the same idea.
+# Now compare the additions with one another. On this batch, two methods that add the
+# *same direction* do the same.
 #
 # **Predict:** which two will be the most alike?
 
@@ -379,19 +447,28 @@ if pairs:
         print(f"{text}: {METHOD_LABELS[one]} and {METHOD_LABELS[two]}, cosine {value_:+.2f}.")
 
 # %% [markdown]
-# **The same label, another ruler.** MMT's class part and HDCPD's second term pull towards the same $p$. MMT measures by cross entropy, with gradient $q-p$ by the logits. HDCPD measures $\lVert q-p\rVert_2^2$. Its gradient carries a factor $q$ (exercise 2): where the student is already certain, right *or wrong*, it hardly moves. That is gentle with mistakes of the teacher, and slow with those of the student.
+# **The same label, another distance.** MMT's class part and HDCPD's second term pull
+# towards the same $p$. MMT measures by cross entropy, with gradient $q-p$ by the
+# logits. HDCPD measures $\lVert q-p\rVert_2^2$. Its gradient carries a factor $q$
+# (exercise 2): where the student is already certain, right *or wrong*, it hardly moves.
+# So mistakes of the teacher do less harm there, and mistakes of the student are
+# corrected slowly.
 #
 # ## What does each remember?
 #
-# Cluster contrast (Dai et al., 2021) keeps one row a cluster and offers three ways to move it with the members $z$ of a batch, $M_k\leftarrow\mathrm{normalise}(m\,M_k+(1-m)\,\cdot\,)$:
+# Cluster contrast (Dai et al., 2021) keeps one row a cluster and offers three ways to
+# move it with the members $z$ of a batch,
+# $M_k\leftarrow\mathrm{normalise}(m\,M_k+(1-m)\,\cdot\,)$:
 #
 # - **instance**: every member in turn, in the order of the batch;
 # - **mean**: the members' plain mean, once;
 # - **hardest**: the member least similar to $M_k$, once.
 #
-# SpCL (Ge et al., NeurIPS 2020) keeps a row for *every picture*. A cluster's row is the mean of its members, an outlier's row is the outlier itself.
+# SpCL (Ge et al., NeurIPS 2020) keeps a row for *every picture*. A cluster's row is the
+# mean of its members, an outlier's row is the outlier itself.
 #
-# Follow one cluster through one batch, by hand. **Predict:** after each update, which member is the memory's row nearest to?
+# Follow one cluster through one batch, by hand. **Predict:** after each update, which
+# member is the memory's row nearest to?
 
 # %% tags=["code"]
 def unit(x):
@@ -444,9 +521,14 @@ for name, row in list(rows.items())[1:]:
           f"{int((members @ row).argmax()) + 1}.")
 
 # %% [markdown]
-# With a small $m$ each single step nearly *replaces* the row. Then `instance` ends close to the last member, whoever that is, and `hardest` close to the strangest. The mean stays in the middle. The hybrid memory moves least when the cluster has many pictures outside the batch: they still vote. (It has a momentum of its own.)
+# With a small $m$ each single step nearly *replaces* the row. Then `instance` ends
+# close to the last member, whoever that is, and `hardest` close to the strangest. The
+# mean stays in the middle. The hybrid memory moves least when the cluster has many
+# pictures outside the batch, which stay in its mean. (It has its own momentum.)
 #
-# **Outliers as classes.** DBSCAN gives some pictures no cluster. Cluster contrast leaves them out of the epoch. SpCL gives each a class of its own: something to be *different* from, and to learn from.
+# **Outliers as classes.** DBSCAN gives some pictures no cluster. Cluster contrast
+# leaves them out of the epoch. SpCL gives each a class of its own, so that they are
+# also trained on.
 
 # %%
 wide = hybrid.logits(z, tau)
@@ -462,11 +544,16 @@ print(f"The outliers' classes get {100 * wide.softmax(1)[:, K:].sum(1).mean():.1
 print(f"The clusters' means have lengths from {lengths.min():.2f} to {lengths.max():.2f}: they are not brought back to 1.")
 
 # %% [markdown]
-# The last line is easily overlooked. A loose cluster has a short mean, so its logits are smaller: SpCL listens to loose clusters less. Cluster contrast's rows all have length 1.
+# Note the last line. A loose cluster has a short mean, so its logits are smaller in
+# SpCL. Cluster contrast's rows all have length 1.
 #
 # ## What does each need?
 #
-# The columns in the middle are read from the kit's code, the rest is ours to say. A *pass* is the encoder running over one batch; only the first is also run backwards. Some words of the last column: *crosswise*, each network is taught by the slow copy of the other; a *camera proxy* is the mean of a cluster's pictures under one camera; the *self-paced test* lets only those clusters in that survive a stricter and a looser clustering.
+# The columns in the middle are read from the kit's code; we wrote the rest. A *pass* is
+# the encoder running over one batch; only the first is also run backwards. Some words
+# of the last column: *crosswise*, each network is taught by the slow copy of the other;
+# a *camera proxy* is the mean of a cluster's pictures under one camera; the *self-paced
+# test* accepts only clusters that are the same in a stricter and a looser clustering.
 
 # %%
 ideas = {  # method: (paper, what is simpler here)
@@ -496,7 +583,9 @@ Markdown("\n".join(lines))
 # %% [markdown]
 # ## Two of them, live
 #
-# Choose two names of the first table. `settings="method=mmt"` in the parameters sets the second one; or change the line below. Both start from the same encoder and train for the same few epochs.
+# Choose two names of the first table. `settings="method=mmt"` in the parameters sets
+# the second one; or change the line below. Both start from the same encoder and train
+# for the same few epochs.
 #
 # **Predict:** which will take longer, and by what factor? (Count the passes.)
 
@@ -531,13 +620,19 @@ if live:
     display(fig)
 
 # %% [markdown]
-# The panel at the lower right shows $L_{\mathrm{CC}}$ alone, which every method reports. Do not read it as a score: a method that softens its labels *wants* it to stay higher, and SpCL's has more classes.
+# The panel at the lower right shows $L_{\mathrm{CC}}$ alone, which every method
+# reports. It is not a score: soft labels keep it higher on purpose, and SpCL has more
+# classes.
 #
 # ## The comparison: equal budgets, paired seeds
 #
-# `dkdmpl grid grids/rivals.yml` trains them all on the kit's embedded people: same start, same clustering, same number of steps, several [seeds](course/glossary.md#seed). Its records lie in `figures/rivals/` of the checkout. We read them here, whatever data set you chose above.
+# `dkdmpl grid grids/rivals.yml` trains them all on the kit's embedded people: same
+# start, same clustering, same number of steps, several
+# [seeds](course/glossary.md#seed). We read its records here (`figures/rivals/`),
+# whatever data set you chose above.
 #
-# **Predict:** will any method be ahead of cluster contrast by more than the seeds scatter?
+# **Predict:** will any method be ahead of cluster contrast by more than the seeds
+# scatter?
 
 # %%
 published = Path(dkdmpl_kit.__file__).resolve().parent.parent / "figures" / "rivals" / "records.json"
@@ -571,9 +666,11 @@ if trained:
         print(f"{METHOD_LABELS[m]}: {n} pass{'es' * (n > 1)} a batch, {cost[m] / cost['cluster_contrast']:.2f} times the seconds of cluster contrast.")
 
 # %% [markdown]
-# Equal *steps* are not equal *seconds*: a method with more passes pays more for each step. The seconds were taken on one machine that may have had other work to do, so only large factors mean something.
+# Equal *steps* are not equal *seconds*: more passes make a step longer. The machine may
+# have had other work to do, so only large factors mean something.
 #
-# Now the [paired differences](course/glossary.md#paired-differences): the same seed, method minus cluster contrast. The interval is Student's, at 95 %.
+# Now the [paired differences](course/glossary.md#paired-differences): the same seed,
+# method minus cluster contrast. The interval is Student's, at 95 %.
 
 # %%
 def half_width(points, wrong=0.05):
@@ -622,18 +719,26 @@ else:
     print("No records, no conclusion.")
 
 # %% [markdown]
-# And beyond the numbers, whatever they are:
+# And whatever the numbers are:
 #
-# - **The weights are the authors'.** They were chosen for other pictures, other encoders, longer trainings. Nobody searched for better ones here. DKD-MPL's weights in this kit *were* chosen on the same kind of rendered people (other identities, other seeds; the README says how). That is an advantage for it, and for nobody else.
-# - **The budget is short.** A slow teacher, or a label from the last epoch, needs time. A method that is behind now may be ahead later; notebook 05 speaks of the plateau.
-# - **One frame is not their system.** MMT has two networks, ICE uses cameras, SpCL judges its clusters, RLCC and HDCPD bring their own training. What is compared is one idea of each.
-# - **Rendered people, one encoder, one data set.** Nothing is said about photographs.
+# - **The weights are the authors'.** They were chosen for other pictures, other
+#   encoders, longer trainings. Nobody searched for better ones here. DKD-MPL's weights
+#   in this kit *were* chosen on the same kind of rendered people (other identities,
+#   other seeds; the README says how). This is an advantage for DKD-MPL alone.
+# - **The budget is short.** A slow teacher, or a label from the last epoch, needs time.
+#   A method that is behind now may be ahead later (notebook 05, plateau).
+# - **The published systems are more than this.** MMT has two networks, ICE uses
+#   cameras, SpCL tests its clusters, RLCC and HDCPD have their own training. One idea
+#   of each is compared.
+# - **Rendered people, one encoder, one data set.** This says nothing about photographs.
 #
-# So this is **not a ranking of the papers**, and must not be quoted as one. It is good for three things: to see what an idea *does*, what it *costs*, and how many seeds an honest claim would take. For the papers' own results, read the papers.
+# So this is **not a ranking of the papers**, and must not be quoted as one. It shows
+# what an idea *does*, what it *costs*, and how many seeds a claim would need.
 #
 # ## Exercises
 #
-# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What is folded away below prepares the checks: it knows the answers.)
+# Put each answer into the named variable; the cell below it says whether it is right,
+# or why not. (The folded cells prepare the checks: they contain the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.exercises import exercises, value
@@ -658,7 +763,13 @@ check = exercises({
         "after that many steps a little more than half is left; one more.": [mu ** run_steps, half_life - 1]})})
 
 # %% [markdown]
-# **1. MMT and GKD.** MMT's class part is $(1-\lambda)\,L_{\mathrm{CC}}+\lambda\,H(p,q)$ with $\lambda=\frac12$. Proposition P1 (notebook 08) says: $L_{\mathrm{CC}}+\lambda_g\,\mathrm{KL}(e\Vert q)$ trains on a label in proportion to $\mathbb{1}_y+\lambda_g e$. Put the slow copy's $p$ in the place of $e$. For which $\lambda_g$ do the two pull in the same direction? Give the matrix $\mathbb{1}_y+\lambda_g\,p$ for this batch, not divided by its sum. (`one_hot` and `p` are there.)
+# **1. MMT and GKD.** MMT's class part is $(1-\lambda)\,L_{\mathrm{CC}}+\lambda\,H(p,q)$
+# with $\lambda=\frac12$. Proposition P1 (notebook 08) says:
+# $L_{\mathrm{CC}}+\lambda_g\,\mathrm{KL}(e\Vert q)$ trains on a label in proportion to
+# $\mathbb{1}_y+\lambda_g e$. Put the slow copy's $p$ in the place of $e$. For which
+# $\lambda_g$ do the two pull in the same direction? Give the matrix
+# $\mathbb{1}_y+\lambda_g\,p$ for this batch, not divided by its sum. (`one_hot` and `p`
+# are there.)
 
 # %% tags=["solution"]
 # answer_1: (B, K), 1_y + lambda_g p
@@ -671,7 +782,11 @@ print(f"lambda_g = {lambda_g:g}: MMT's class part is GKD with another teacher, a
 check(1, answer_1)
 
 # %% [markdown]
-# **2. Another ruler.** Derive the gradient of HDCPD's second term, $\frac1B\sum_i\lVert q_i-p_i\rVert_2^2$, by the logits of the student. (Use $\frac{\partial q_j}{\partial l_k}=q_j(\delta_{jk}-q_k)$; $p$ is held still.) What happens to it where $q$ is one-hot on a wrong cluster? And to the cross entropy's $q-p$?
+# **2. Another distance.** Derive the gradient of HDCPD's second term,
+# $\frac1B\sum_i\lVert q_i-p_i\rVert_2^2$, by the logits of the student. (Use
+# $\frac{\partial q_j}{\partial l_k}=q_j(\delta_{jk}-q_k)$; $p$ is held still.) What
+# happens to it where $q$ is one-hot on a wrong cluster? And to the cross entropy's
+# $q-p$?
 
 # %% tags=["solution"]
 # answer_2: (B, K), the gradient by the logits, from q and p; with the mean over the batch
@@ -687,7 +802,10 @@ print(f"Certain of cluster 0, taught cluster 1: the largest entry is {pull:.2f} 
 check(2, answer_2)
 
 # %% [markdown]
-# **3. How slow is slow?** With momentum $\mu=0.999$: which share of its start does the slow copy still hold after a whole run of this preset (`config.epochs` epochs of `config.iterations` batches)? What is the smallest number of steps after which it holds at most half?
+# **3. How slow is slow?** With momentum $\mu=0.999$: which share of its start does the
+# slow copy still hold after a whole run of this preset (`config.epochs` epochs of
+# `config.iterations` batches)? What is the smallest number of steps after which it
+# holds at most half?
 
 # %% tags=["solution"]
 # answer_3: (share of the start after the run, from 0 to 1; smallest number of steps for at most half)
