@@ -16,15 +16,27 @@
 #
 # **What you will learn**
 #
-# - To measure how wrong pseudo labels are, between which cameras, why, and how the errors move from epoch to epoch.
-# - To ask of every view of a label: how often is it right, how much does it put on the truth, and does it *know* when it is wrong (calibration)? And to follow the break-even of P2 through a run.
-# - To find suspicious pictures without knowing anybody; and to read an experiment on how much noise each loss bears.
+# - To measure how wrong pseudo labels are, between which cameras, why, and how the
+#   errors move from epoch to epoch.
+# - To measure for every view of a label how often it is right, how much mass it puts on
+#   the truth, and whether its confidence is right (calibration); and to follow the
+#   break-even of P2 through a run.
+# - To find suspicious pictures without identities, and to read an experiment on how
+#   label noise changes each loss's result.
 #
-# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, several minutes with `"demo"` (three training runs, unless notebooks 03 to 05 have made them already). Reading: about 40 minutes.
+# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, several minutes with
+# `"demo"` (three training runs, unless notebooks 03 to 05 have made them already).
+# Reading: about 40 minutes.
 #
-# **Reads and writes** in `out_dir`: reads the data set and the runs `warm-seed…`, `cluster_contrast-seed…`, `dkdmpl-seed…` (all made if missing); writes `figures/07_*.png` and `metrics/07_label_noise/metrics.json`. It also reads `figures/robustness/records.json` of this checkout, if it is there: the experiment of section 7, made by `dkdmpl robustness`.
+# **Reads and writes** in `out_dir`: reads the data set and the runs `warm-seed…`,
+# `cluster_contrast-seed…`, `dkdmpl-seed…` (all made if missing); writes
+# `figures/07_*.png` and `metrics/07_label_noise/metrics.json`. It also reads
+# `figures/robustness/records.json` of this checkout, if it is there: the experiment of
+# section 7, made by `dkdmpl robustness`.
 #
-# Only the abstract of the DKD-MPL paper (Zhu, Peng, Yan, IEEE Trans. Multimedia, 2024) is available to us. It names the goal, less *supervision deviation*. How it is measured here is **this kit's reading**, and no number is the paper's.
+# Only the abstract of the DKD-MPL paper (Zhu, Peng, Yan, IEEE Trans. Multimedia, 2024)
+# is available to us. It names the goal, less *supervision deviation*. How it is
+# measured here is **this kit's reading**, and no number is the paper's.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -72,14 +84,19 @@ def show(figure, name):
 # %% [markdown]
 # ## 1. How wrong are they?
 #
-# We take an encoder after a few epochs of cluster contrast, and one clustering of its features, as in notebooks 03 and 04. True identities are used to *measure*, and for nothing else.
+# As in notebooks 03 and 04: an encoder after a few epochs of cluster contrast, and one
+# clustering of its features. True identities are used only to *measure*.
 #
-# There is no single number for "how wrong". A clustering makes two kinds of mistakes, and each measure sees them differently:
+# A clustering makes two kinds of mistakes, and each measure counts them differently:
 #
-# - **Pairs.** Of the pairs in one cluster, which share shows one person (precision)? Of the pairs of one person, which share is in one cluster (recall)?
-# - **Pictures.** Take one picture. Which share of *its* cluster is this person (precision), which share of this person is in its cluster (recall)? The mean over the pictures is called B-cubed.
+# - **Pairs.** Of the pairs in one cluster, which share shows one person (precision)? Of
+#   the pairs of one person, which share is in one cluster (recall)?
+# - **Pictures.** Take one picture. Which share of *its* cluster is this person
+#   (precision), which share of this person is in its cluster (recall)? The mean over
+#   the pictures is called B-cubed.
 #
-# **Predict:** one huge wrong cluster of 100 pictures, and fifty clean clusters of 4. Which of the two precisions looks worse?
+# **Predict:** one huge wrong cluster of 100 pictures, and fifty clean clusters of 4.
+# Which of the two precisions looks worse?
 
 # %%
 encoder, features, pseudo = stage.warm_start()
@@ -97,15 +114,26 @@ else:
           "truth goes on: how labels move (section 3), and which pictures are suspicious (section 6).")
 
 # %% [markdown]
-# (The prediction: the pairs. A cluster of 100 holds $100\cdot99/2$ pairs, one of 4 holds 6. So the pair precision is a verdict on the large clusters. B-cubed gives each picture one vote.)
+# (The prediction: the pairs. A cluster of 100 holds $100\cdot99/2$ pairs, one of 4
+# holds 6. So the pair precision depends mostly on the large clusters. In B-cubed each
+# picture counts once.)
 #
-# The rest of the table: an *F* is the harmonic mean of a precision and a recall; purity and ARI are those of notebook 02. Homogeneity (is a cluster one person?) and completeness (is a person one cluster?) ask the two questions once more, in entropies; their harmonic mean is the v measure, which is also the normalised mutual information (NMI). The *wrong share* pairs each cluster with one identity at most and counts who lies outside.
+# The rest of the table: an *F* is the harmonic mean of a precision and a recall; purity
+# and ARI are those of notebook 02. Homogeneity (is a cluster one person?) and
+# completeness (is a person one cluster?) measure the same in entropies; their harmonic
+# mean is the v measure, which is also the normalised mutual information (NMI). The
+# *wrong share* matches each cluster with one identity at most and counts the pictures
+# outside these matches.
 #
-# All of these count clustered pictures only. So read them beside the share of [outliers](course/glossary.md#outlier): whoever throws out every difficult picture has clean labels.
+# All of these count clustered pictures only. Read them beside the share of
+# [outliers](course/glossary.md#outlier): a clustering that leaves out every difficult
+# picture has clean labels.
 #
-# **Between which cameras?** We count the wrong pairs by the cameras of their two pictures.
+# **Between which cameras?** We count the wrong pairs by the cameras of their two
+# pictures.
 #
-# **Predict:** where are pairs wrongly *merged*: on the diagonal (both from one camera), or beside it? And where are they wrongly *split*?
+# **Predict:** where are pairs wrongly *merged*: on the diagonal (both from one camera),
+# or beside it? And where are they wrongly *split*?
 
 # %%
 if stage.has_truth and stage.has_cameras:
@@ -122,15 +150,28 @@ else:
           + " not known for these pictures.")
 
 # %% [markdown]
-# A camera is a common accomplice: its light, its wall and its direction make strangers alike (merged, on the diagonal), and one person unlike herself (split, beside it). Does it show here? The counts in the cells say how much to trust each rate.
+# A camera can cause both errors: its light, wall and direction make different people
+# look alike (merged, on the diagonal), and one person look different elsewhere (split,
+# beside it). Do the maps show it? With small counts in the cells, the rates are
+# uncertain.
 #
-# ## 2. Why? Causes, one held against the other
+# ## 2. Why? Causes, compared with each other
 #
-# Cameras, clothes and views come together, so plain counts cannot tell them apart. A **logistic regression** can try: it predicts "this pair is wrong" from what its two pictures share, and gives each factor an *odds ratio*. A ratio of 3 says: where the factor holds, the odds of an error are three times as high, *the other factors being equal*. The intervals come from drawing whole identities anew (bootstrap), since pairs that share a person are not independent.
+# Cameras, clothes and views come together, so plain counts cannot separate them. A
+# **logistic regression** predicts "this pair is wrong" from what its two pictures
+# share, and gives each factor an *odds ratio*. A ratio of 3 means: where the factor
+# holds, the odds of an error are three times as high, *the other factors being equal*.
+# The intervals come from a bootstrap over identities, since pairs that share a person
+# are not independent.
 #
-# For the embedded pictures we know what the renderer did: clothes, look-alikes, view, occluder. For photographs only the camera is known. *Same view* means that both are seen from one side, *one occluded* that something stands in front of exactly one of the two. A factor that is the same in all pairs has no row: one person always wears the same clothes.
+# For the embedded pictures we know what the renderer did: clothes, look-alikes, view,
+# occluder. For photographs only the camera is known. *Same view* means that both are
+# seen from one side, *one occluded* that something stands in front of exactly one of
+# the two. A factor that is the same in all pairs has no row: one person always wears
+# the same clothes.
 #
-# **Predict:** which factor makes wrong *merging* likeliest? Does the same factor make *splitting* likelier or less likely?
+# **Predict:** which factor makes wrong *merging* likeliest? Does the same factor make
+# *splitting* likelier or less likely?
 
 # %%
 factors, effects = stage.factors(), {}
@@ -148,12 +189,20 @@ else:
     print("Neither identities with cameras nor the renderer's record are known here: causes cannot be told.")
 
 # %% [markdown]
-# Right of the line: the factor makes errors likelier. An interval that crosses the line leaves the question open, however far its dot lies. With few wrong pairs all intervals are wide.
-# And a warning: this is a regression on what we *observe*. Where two factors always come together, they share the credit. A cause that nobody recorded does not appear at all.
+# Right of the line: the factor makes errors likelier. If the interval crosses the line,
+# the sign is undecided. With few wrong pairs all intervals are wide. This is a
+# regression on what we *observe*. Two factors that always come together cannot be
+# separated, and a cause that nobody recorded does not appear.
 #
-# **Pair by pair.** Now take each wrong pair by itself and ask for its likeliest cause: of the factors whose interval lies clearly above 1, the one of the greatest odds that holds for this pair. Where sharing a factor *protects* (a person is rarely split within one camera), its absence is the cause: *another camera*. Pairs without a clear factor stay unexplained.
+# **Pair by pair.** The likeliest cause of a wrong pair is, of the factors that hold for
+# it and whose interval lies clearly above 1, the one with the greatest odds ratio.
+# Where sharing a factor makes the error rarer (a ratio below 1, such as *same camera*
+# for splits), its absence is the cause: *another camera*. Pairs without a clear factor
+# stay unexplained.
 #
-# Beside each bar stand the number of its pairs and their share; in how many of all wrong pairs the factor is true, chosen or not; and its odds ratio with the interval. A factor whose interval reaches down to 1 is not clear: no pair is given to it, however often it is true.
+# Beside each bar: the number of its pairs and their share; in how many of all wrong
+# pairs the factor is true; and its odds ratio with the interval. A factor whose
+# interval reaches down to 1 gets no pairs, however often it is true.
 #
 # **Predict:** which share of the wrong pairs can be explained at all?
 
@@ -174,11 +223,16 @@ else:
     print("True identities are not known for these pictures: no pair can be called wrong.")
 
 # %% [markdown]
-# The cause of one pair is a reading, not a proof: the regression speaks about all pairs, and we read it off one. So look at the pictures. Would you have named the same cause?
+# For one pair the cause is only a guess, because the regression is about all pairs.
+# Look at the pictures: would you have named the same cause?
 #
-# To see what a *known* cause looks like, make the noise yourself: put wrong labels of one kind into the true ones and ask the same questions again (section 7 trains on such labels). Two kinds: *symmetric* gives a picture the label of any other identity, like dice. *Camera split* gives one camera's pictures of a person a label of their own.
+# To see what a *known* cause looks like, make the noise yourself: change some true
+# labels in one way and repeat the measurement (section 7 trains on such labels). Two
+# kinds: *symmetric* gives a picture the label of any other identity, at random. *Camera
+# split* gives one camera's pictures of a person a label of their own.
 #
-# **Predict:** camera split leaves which agreement untouched, the precision of the pairs or their recall? And with symmetric noise, what will wrong pairs have in common?
+# **Predict:** camera split leaves which agreement untouched, the precision of the pairs
+# or their recall? And with symmetric noise, what will wrong pairs have in common?
 
 # %%
 if stage.has_truth:
@@ -188,17 +242,30 @@ if stage.has_truth:
             show(viz.noise_response_curves(response, noise=made, kind=kind), f"07_response_{made}")
 
 # %% [markdown]
-# Left, the agreement with the truth. (The prediction: camera split never puts two people together, so the precision stays at 1.)
-# Right, the odds ratios. A line near 1 means: this factor has nothing to do with the noise. Far above 1 it marks the wrong pairs; far below 1 it marks the right ones, and its absence is the cause. What symmetric noise has in common is what *any* two pictures have in common, so expect no cause to stand out, but for chance where wrong pairs are few. And chance runs *along* a line: a higher rate changes the pictures of the lower one and some more, so a whole line may lie off 1 by luck.
+# Left, the agreement with the truth. (The prediction: camera split never puts two
+# people together, so the precision stays at 1.) Right, the odds ratios. Near 1, the
+# factor is unrelated to the noise. Far above 1, it is more frequent in wrong pairs; far
+# below 1, in right ones, and its absence is the cause. Symmetric noise is unrelated to
+# every factor, so a ratio off 1 is chance. A higher rate changes the pictures of the
+# lower one and some more, so a whole line may be off 1 by chance.
 #
-# **The same through a lens.** In JupyterLab the panel below asks these questions of any noise. *merged* or *split*: which wrong pairs. The buttons beside: which chart, *causes* (the bars above), *cameras* (the maps of section 1), *factors* (both kinds of error side by side) or *agreement* (the curves above). `noise`: the clustering's own labels, or true labels of which the share `rate` was made wrong; besides the two kinds above there are *look alike* (the label of the most similar identity) and *outlier* (no label at all). At the bottom `cause` chooses example pairs, and *other examples* turns the page. (To be quick, the panel draws fewer pairs and fewer bootstraps: its intervals may differ a little from those above.)
+# **The same in a panel.** In JupyterLab the panel below measures this for any noise.
+# *merged* or *split*: which wrong pairs. The buttons beside: which chart, *causes* (the
+# bars above), *cameras* (the maps of section 1), *factors* (both kinds of error side by
+# side) or *agreement* (the curves above). `noise`: the clustering's own labels, or true
+# labels of which the share `rate` was made wrong; besides the two kinds above there are
+# *look alike* (the label of the most similar identity) and *outlier* (no label at all).
+# At the bottom `cause` chooses example pairs, and *other examples* shows more. (The
+# panel draws fewer pairs and bootstraps, so its intervals may differ a little.)
 #
 # **Predict:** with *look alike* noise, which cause will have the longest bar?
 #
 # Three things to try:
 #
-# 1. The clustering's own noise: look at pairs of the longest bar, then at those of *none of these*. What would you call *their* cause?
-# 2. *Camera split* with *split* and the chart *cameras*: which cells of the map light up, and which stay empty?
+# 1. The clustering's own noise: look at pairs of the longest bar, then at those of
+#    *none of these*. What would you call *their* cause?
+# 2. *Camera split* with *split* and the chart *cameras*: which cells of the map light
+#    up, and which stay empty?
 # 3. *Symmetric*, and move `rate` up: does any cause stay clear?
 
 # %%
@@ -210,7 +277,9 @@ if interactive:
 # %% [markdown]
 # ## 3. How the noise moves
 #
-# Labels are made anew in every epoch. Clusters are born, die, split and merge, and pictures change sides. To see that, clusters of neighbouring epochs are matched by their overlap (cluster *numbers* mean nothing).
+# Every epoch makes new labels: clusters are born, die, split and merge, and pictures
+# move. Clusters of neighbouring epochs are matched by their overlap (cluster *numbers*
+# mean nothing).
 
 # %%
 runs, by_epoch = {}, {}
@@ -227,7 +296,8 @@ if not moving:
     print("There are no two epochs to compare.")
 
 # %% [markdown]
-# **Predict:** do labels calm down as the epochs go by? Is a picture that changes sides more often *repaired* or *spoilt*?
+# **Predict:** do fewer labels change in later epochs? Is a picture that moves more
+# often *repaired* or *spoilt*?
 
 # %%
 for method, table in moving.items():
@@ -237,7 +307,13 @@ for method, table in moving.items():
 
 
 # %% [markdown]
-# To call a single label right, we need *the* right cluster. As in notebook 03: the true cluster $y^*$ of a picture is, of the clusters in which its identity is the majority, the one with most of its pictures. A picture whose identity is nowhere the majority has no true cluster ($-1$): its label is wrong, whichever it is. (The "wrong share" of section 1 matches clusters and identities one to one instead, and may differ a little. Notebook 05's kinds of error are stricter: there only the identity's *largest* cluster is right, and the share is of all pictures, outliers too.)
+# To call a single label right, we need *the* right cluster. As in notebook 03: the true
+# cluster $y^*$ of a picture is, of the clusters in which its identity is the majority,
+# the one with most of its pictures. A picture whose identity is nowhere the majority
+# has no true cluster ($-1$): its label is wrong, whichever it is. (The "wrong share" of
+# section 1 matches clusters and identities one to one instead, and may differ a little.
+# Notebook 05's kinds of error are stricter: there only the identity's *largest* cluster
+# is right, and the share is of all pictures, outliers too.)
 
 # %%
 np.testing.assert_array_equal(noise.true_clusters(np.array([0, 0, 0, 1, -1]), np.array([7, 7, 9, 7, 9])), [0, 0, -1, 0, -1])
@@ -254,11 +330,16 @@ if stage.has_truth:
               "left right or wrong as they were.")
 
 # %% [markdown]
-# A picture that changes sides is a picture in doubt. If most of the doubtful ones are repaired, the loop feeds on its own corrections. If as many are spoilt, it only shuffles. Compare the two methods with care: two runs with one seed each are no verdict (notebook 05).
+# If most of the moved pictures are repaired, the labels improve. If as many are spoilt,
+# they only change. Two runs with one seed each do not decide between the methods
+# (notebook 05).
 #
-# ## 4. What the views know
+# ## 4. How near the truth is each view?
 #
-# Now the [pseudo label](course/glossary.md#pseudo-label)'s views. We compute them for *every* clustered picture, once, batch by batch: teacher $e$ from the whole picture, query $q$ from an augmented one, anchor $a$ from the least similar batch mate of the same cluster, and the mixed target of P4,
+# Now the [pseudo label](course/glossary.md#pseudo-label)'s views. We compute them for
+# *every* clustered picture, once, batch by batch: teacher $e$ from the whole picture,
+# query $q$ from an augmented one, anchor $a$ from the least similar batch mate of the
+# same cluster, and the mixed target of P4,
 #
 # $$e_i=\mathrm{softmax}(C v_i/\tau_t),\quad q_i=\mathrm{softmax}(M z_i/\tau),\quad a_i=\mathrm{softmax}(M z_{p(i)}/\tau),\quad r_3=\frac{\mathbb{1}_y+\lambda_g e+\lambda_s a}{1+\lambda_g+\lambda_s}.$$
 
@@ -288,7 +369,8 @@ views = {"hard": hard, "e": e, "q": q, "a": a, "r3": mixed_target(y, e, a, lam_g
 print(f"Views of {len(order)} pictures over {pseudo.n_clusters} clusters.")
 
 # %% [markdown]
-# **Predict:** which view names the true cluster most often? Which puts most *mass* on it? Need these be the same?
+# **Predict:** which view names the true cluster most often? Which puts most *mass* on
+# it? Must these be the same?
 
 # %%
 scores = {}
@@ -312,11 +394,17 @@ else:
     print("True identities are not known for these pictures: no view can be called right or wrong.")
 
 # %% [markdown]
-# The hard label has all its mass in one place, so its first two columns are the same. For a soft view they differ: it may *name* the truth often and yet put little on it.
+# The hard label has all its mass in one place, so its first two columns are the same. A
+# soft view may *name* the truth often and yet put little mass on it.
 #
-# The last two columns are two rulers for the distance from the truth, both 0 at best and 2 at worst. They may rank the views differently! Remember that for section 5.
+# The last two columns are two distances from the truth, both 0 at best and 2 at worst.
+# Do they rank the views differently? (See section 5.)
 #
-# The mean hides the essential split. How much of the truth does a view hold where the label is **right** (it can only lose there), and where it is **wrong** (it can only gain)? These two numbers, $e_c$ and $e_w$ of P2 (notebook 03), span a plane. Above its dashed line, the break-even, a view repairs more than it spoils. (Notebook 08 derives the line.)
+# Now separate two cases: the mass on the truth where the label is **right** (a soft
+# view can only lose there), and where it is **wrong** (it can only gain). These are
+# $e_c$ and $e_w$ of P2 (notebook 03), the axes of the next picture. Above its dashed
+# line, the break-even, a view repairs more than it spoils. (Notebook 08 derives the
+# line.)
 
 # %%
 if stage.has_truth:
@@ -333,18 +421,23 @@ if stage.has_truth:
     metrics |= {"eta": eta} | {f"break_even_{name}": theory.break_even(*quality[name]) for name in ("e", "q", "a")}
 
 # %% [markdown]
-# $r_3$ lies between the hard label's corner $(1,0)$ and its two soft views, as it is their weighted mean.
-# The query's view $q$ is *not* a part of the target. It is what training moves towards $r_3$.
+# $r_3$ lies between the hard label's corner $(1,0)$ and its two soft views, as it is
+# their weighted mean. The query's view $q$ is *not* a part of the target. It is what
+# training moves towards $r_3$.
 #
-# ## 5. Through the run, and whether the views are honest
+# ## 5. Through the run, and the calibration of the views
 #
-# **The break-even, epoch by epoch.** By P2, mixing in the teacher brings the label nearer to the truth (in the absolute ruler) exactly when
+# **The break-even, epoch by epoch.** By P2, mixing in the teacher brings the label
+# nearer to the truth (in the absolute distance) exactly when
 #
 # $$\eta\,e_w>(1-\eta)(1-e_c)\quad\Longleftrightarrow\quad \mathbb{E}\,e[y^*]>1-\eta,$$
 #
-# when the teacher's mass on the truth exceeds the accuracy of the hard label. We follow both through the runs. (That needs the features of each epoch; runs with `keep_features` hold them.)
+# when the teacher's mass on the truth exceeds the accuracy of the hard label. We follow
+# both through the runs. (That needs the features of each epoch; runs with
+# `keep_features` hold them.)
 #
-# **Predict:** is the teacher above the line early (bad features, many errors), or late (good features, few errors)?
+# **Predict:** is the teacher above the line early (bad features, many errors), or late
+# (good features, few errors)?
 
 # %%
 curves = {}
@@ -372,15 +465,25 @@ else:
     print("Nothing to draw: it needs identities and runs that keep the features of each epoch (keep_features).")
 
 # %% [markdown]
-# Do not read "below" as "GKD harms". Suppose a teacher is perfectly **calibrated**: where it says 70 %, it is right in 70 % of the cases. Suppose its favourite is the hard label. Then its mean mass on the truth is $\mathbb{E}\sum_k e_k^2$, the accuracy of the hard label is $\mathbb{E}\max_k e_k$, and
+# "Below" does not mean that GKD harms. Suppose a teacher is perfectly **calibrated**:
+# where it says 70 %, it is right in 70 % of the cases. Suppose its favourite is the
+# hard label. Then its mean mass on the truth is $\mathbb{E}\sum_k e_k^2$, the accuracy
+# of the hard label is $\mathbb{E}\max_k e_k$, and
 #
 # $$\sum_k e_k^2\;\le\;\max_k e_k .$$
 #
-# **The most honest teacher can never pass the break-even!** Notebook 08 proves it. The absolute distance is not a *proper score*: it rewards bold answers, not honest ones. In the squared ruler the same teacher wins. So P2 answers one question, with one ruler. What training makes of the label is another question; section 7 asks it.
+# **So a calibrated teacher can never pass the break-even** (proof in notebook 08). The
+# absolute distance is not a *proper score*: it is smaller for overconfident answers
+# than for calibrated ones. In the squared distance the same teacher is better than the
+# hard label. P2 uses one distance at one moment; section 7 measures training itself.
 #
-# **Are our views honest?** Sort the pictures by confidence, the largest entry of the view, into ten bins. In each bin compare the mean confidence with the accuracy. The mean gap, weighted by the pictures in each bin, is the *expected calibration error* (ECE; Guo et al., 2017).
+# **Are our views calibrated?** Sort the pictures by confidence, the largest entry of
+# the view, into ten bins. In each bin compare the mean confidence with the accuracy.
+# The mean gap, weighted by the pictures in each bin, is the *expected calibration
+# error* (ECE; Guo et al., 2017).
 #
-# **Predict:** which view is too sure of itself? Which has the larger ECE, the hard label or the teacher?
+# **Predict:** which view is too sure? Which has the larger ECE, the hard label or the
+# teacher?
 
 # %%
 def reliability(confidence, correct, bins=10):
@@ -412,21 +515,29 @@ else:
     print("Without identities there is no accuracy, and so no calibration.")
 
 # %% [markdown]
-# Below the diagonal a view is too sure, above it too modest. Large dots hold many pictures; a small dot far away means little.
-# A change of $\tau_t$ changes how sure $e$ is, but never its favourite: calibration can be set by temperature, knowledge cannot. (Exercise 2 sharpens the teacher and watches both.)
-# Note for $r_3$: it always gives the hard label at least $1/(1+\lambda_g+\lambda_s)$. How sure it is, is partly *our* choice of weights.
+# Below the diagonal a view is too sure, above it not sure enough. Large dots hold many
+# pictures; a small dot far away means little. A change of $\tau_t$ changes how sure $e$
+# is, but never its favourite (exercise 2). $r_3$ always gives the hard label at least
+# $1/(1+\lambda_g+\lambda_s)$, so its confidence depends partly on *our* choice of
+# weights.
 #
-# ## 6. Finding suspicious pictures, without knowing anybody
+# ## 6. Finding suspicious pictures without identities
 #
-# Here is the use for your own pictures. Nobody labelled them; which pseudo labels should a person look at first? The kit's score puts three doubts together, none of which needs the truth:
+# For your own pictures without labels: which pseudo labels should a person check first?
+# The kit's score joins three signs of doubt, none of which needs the truth:
 #
 # - **disagreement** of the three views $e,q,a$ (Jensen-Shannon divergence);
 # - **mixed neighbours**: entropy of the labels among the nearest pictures;
 # - **silhouette**: is another cluster's centre nearly as close as one's own?
 #
-# The score is the mean *rank* of a picture in the three, so each has the same say. How good is it? We need the truth for that, and measure the *AUROC*: the probability that a wrong label, drawn at random, looks more suspicious than a right one. 1 is perfect, 0.5 is luck. Beside it stands the usual reference of the field, *self-confidence* $p[y]$ (Northcutt et al., 2021), from $e$ and from $q$.
+# The score is the mean *rank* of a picture in the three. To test it we need the truth,
+# and measure the *AUROC*: the probability that a wrong label, drawn at random, looks
+# more suspicious than a right one. 1 is perfect, 0.5 is chance. Beside it stands the
+# usual reference of the field, *self-confidence* $p[y]$ (Northcutt et al., 2021), from
+# $e$ and from $q$.
 #
-# **Predict:** the teacher $e$ has seen each picture's label, as the picture helped to make its own centroid. Is its self-confidence a good detective?
+# **Predict:** the teacher $e$ has seen each picture's label, as the picture helped to
+# make its own centroid. Does its self-confidence find wrong labels well?
 
 # %%
 indices = knn_graph(features[order], min(config.k1, len(order))).indices   # neighbours among the clustered pictures
@@ -452,10 +563,13 @@ else:
     print("Here nobody can say how well the scores work. Look at the pictures below and judge for yourself.")
 
 # %% [markdown]
-# A curve that rises steeply at the left finds many wrong labels early: that is what counts for whoever can look at fifty pictures and not at five thousand.
-# One more caution: a *split* person makes two clean clusters. No picture in them looks suspicious, and no such score will find them.
+# A curve that rises steeply at the left finds many wrong labels early, which matters if
+# you can check fifty pictures and not five thousand. But a *split* person makes two
+# clean clusters. No picture in them looks suspicious, and such a score does not find
+# them.
 #
-# Now look. Each row is one of the most suspicious pictures (first), followed by the most trusted pictures of the cluster that claims it.
+# Each row is one of the most suspicious pictures (first), followed by the least
+# suspicious pictures of its cluster.
 
 # %%
 worst, sheet = np.argsort(found.score, kind="stable")[:6], []
@@ -473,19 +587,27 @@ if stage.has_truth:
     print("What they are: " + ", ".join(f"{k + 1} {kind}" for k, kind in enumerate(kinds)) + ".")
 
 # %% [markdown]
-# Which of them would you have sent to another cluster? And which are right, and merely seen from behind, half hidden, or cut? A score orders pictures for a human eye. It proves nothing about any of them.
+# Which of them would you move to another cluster? Which are right, and only seen from
+# behind, half hidden, or cut? A score says what to check first; it proves nothing about
+# a picture.
 #
-# ## 7. How much noise does each loss bear?
+# ## 7. What does noise cost each loss?
 #
-# Noise that we find in a run comes with a hundred other things. So turn it around: take true labels and make a known share of them wrong, in a known way. Train on them with each loss; measure on other people.
+# In a real run the noise comes with many other factors. So take true labels and make a
+# known share of them wrong, in a known way. Train on them with each loss; measure on
+# other people.
 #
-# - *symmetric*: to any other identity. Like dice.
+# - *symmetric*: to any other identity, at random.
 # - *look alike*: to the identity that looks most similar. That is how clusterings err.
 # - *camera split*: one camera's pictures of a person get a label of their own.
 #
-# Read the small print. This is **not** a training of the whole encoder, which would take days here. It is a small head (a linear layer and a batch norm) on features that stay as they are, with the kit's own memory, batches and loss, and labels that stay as they are for the whole run. True identities are used to *make* the noise and to measure.
+# Note the limits. This is **not** a training of the whole encoder, which would take
+# days here. It is a small head (a linear layer and a batch norm) on features that stay
+# as they are, with the kit's own memory, batches and loss, and labels that stay as they
+# are for the whole run. True identities are used to *make* the noise and to measure.
 #
-# **Predict:** which kind of noise hurts most at the same rate? Against which does the teacher help, and against which the anchor?
+# **Predict:** which kind of noise hurts most at the same rate? Against which does the
+# teacher help, and against which the anchor?
 
 # %%
 published = Path(dkdmpl_kit.__file__).resolve().parent.parent / "figures" / "robustness" / "records.json"
@@ -500,14 +622,22 @@ else:
     print("This checkout holds no records of the experiment: `dkdmpl robustness --publish figures/robustness` makes them.")
 
 # %% [markdown]
-# Above: what noise costs. Below: what each method gains over cluster contrast at the same seed, so that what a seed brings to both cancels. A bar that crosses zero leaves the question open; with so few seeds many do.
-# The sentences under the figure are computed from the records. Do they agree with what you predicted? A method that helps against one kind of noise may hurt against another: there is no "robust to noise" without saying *which*.
-# Two explanations to hold against the figure. *SKD and its anchors:* under symmetric noise a cluster holds strangers, and the least similar batch mate is likely to be one of them, so a picture is asked to tell a stranger's story; under camera split every batch mate is the right person. *GKD and its centroids:* strangers from everywhere may cancel in a cluster's mean, which then knows better than its labels; a person in several clusters is no such accident.
-# (At high rates *look alike* noise is special: most pictures of a person may then carry one *other* name. That is nearly a harmless change of names.)
+# Above: what noise costs. Below: what each method gains over cluster contrast at the
+# same seed. If a bar crosses zero, the sign is undecided. The sentences under the
+# figure are computed from the records. Do they agree with your prediction? A method may
+# help against one kind of noise and harm with another, so always say *which* noise.
+# Test two explanations against the figure. *SKD and its anchors:* under symmetric noise
+# a cluster holds wrong people, and the least similar batch mate is likely to be one of
+# them; under camera split every batch mate is the right person. *GKD and its
+# centroids:* many different wrong people may cancel in a cluster's mean, so that the
+# centroid is better than the labels; a person in several clusters does not cancel. (At
+# high rates of *look alike* noise, most pictures of a person may carry one *other*
+# label, which is nearly a renaming.)
 #
-# **Did P2 know?** Each point below is one condition with one seed: across, the margin of P2, measured in the run *without* GKD; upwards, what GKD gained.
+# **Did P2 predict it?** Each point below is one condition with one seed: across, the
+# margin of P2, measured in the run *without* GKD; upwards, what GKD gained.
 #
-# **Predict:** if P2 decided about training, where would all points lie?
+# **Predict:** if P2 decided the result of training, where would all points lie?
 
 # %%
 if published.exists():
@@ -523,11 +653,17 @@ if published.exists():
             metrics[f"rho_{when}_epoch"] = verdict["rho"]
 
 # %% [markdown]
-# In the shaded quarters P2's sign and the gain agree. Keep three questions apart. Is *zero* the point where gain turns into loss (the signs)? Does a larger margin go with a larger gain (the *rank correlation*: 1 if both put the runs in the same order, 0 if the orders have nothing to do with each other)? And does it do so *within* one kind of noise, or does the correlation only tell the kinds apart? The printed lines answer each of them.
-# Mind the time of measuring, too. A margin after the first epoch is a forecast. One after the last epoch is known when the training is over, and comes from features that this training made.
-# And the points are not independent: conditions share seeds, and a rate of noise moves both axes at once. So a correlation describes this experiment; it is no law, and section 5 has shown why the sign alone cannot be one.
+# In the shaded quarters P2's sign and the gain agree. Three questions: does the gain
+# change sign where the margin is *zero*? Does a larger margin go with a larger gain
+# (the *rank correlation*: 1 if both put the runs in the same order, 0 if the orders are
+# unrelated)? And does this hold *within* one kind of noise? The printed lines answer
+# each of them. A margin after the first epoch is a forecast. One after the last epoch
+# is known only after the training, and comes from its features. The points are not
+# independent: conditions share seeds, and a rate of noise moves both axes. So the
+# correlation describes this experiment and is not a general law.
 #
-# **And on these pictures?** With the smallest preset we run a tiny version here and now: two rates, two methods, one seed.
+# **And on these pictures?** With the smallest preset we run a tiny version: two rates,
+# two methods, one seed.
 
 # %%
 live = preset == "smoke" and stage.has_truth and stage.has_test
@@ -549,7 +685,8 @@ else:
 # %% [markdown]
 # ## Exercises
 #
-# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (The next cell prepares the checks. It is folded away because it knows the answers.)
+# Put each answer into the named variable; the cell below it says whether it is right,
+# or why not. (The folded cell prepares the checks: it contains the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.exercises import exercises, value
@@ -572,7 +709,9 @@ if stage.has_truth:
 check = exercises(tests)
 
 # %% [markdown]
-# **1. How honest is the hard label?** It claims every time that it is right with certainty. What is its ECE, by thought alone, from the share $\eta$ of wrong labels among the judged pictures (`eta`)? Give the number.
+# **1. The calibration of the hard label.** Its confidence is always 1. Without
+# computation, what is its ECE, from the share $\eta$ of wrong labels among the judged
+# pictures (`eta`)? Give the number.
 
 # %% tags=["solution"]
 # answer_1: a number from 0 to 1
@@ -585,7 +724,10 @@ if stage.has_truth:
 check(1, answer_1)
 
 # %% [markdown]
-# **2. A bolder teacher.** Divide the teacher's temperature by 4 (its logits are `t`; the judged rows `judged`, their labels `y[judged]` and true clusters `goal`). What is the break-even margin of P2 then? Compare the ECE as well. What does P2 reward, and what does calibration?
+# **2. A bolder teacher.** Divide the teacher's temperature by 4 (its logits are `t`;
+# the judged rows `judged`, their labels `y[judged]` and true clusters `goal`). What is
+# the break-even margin of P2 then? Compare the ECE as well. What does P2 reward, and
+# what does calibration?
 
 # %% tags=["solution"]
 # answer_2: a number, eta e_w - (1 - eta)(1 - e_c) of the sharpened teacher
@@ -602,7 +744,11 @@ if stage.has_truth:
 check(2, answer_2)
 
 # %% [markdown]
-# **3. Disagreement by hand.** For every picture compute how far teacher and query tell different stories: the Jensen-Shannon divergence $H\!\left(\frac{e+q}2\right)-\frac{H(e)+H(q)}2$, divided by its greatest value $\log 2$. ($H(p)=-\sum_k p_k\log p_k$; take care where $p_k=0$. `torch.special.entr` is $-p\log p$.) No truth is needed. Which two views would *you* compare to find wrong labels?
+# **3. Disagreement by hand.** For every picture compute how far teacher and query
+# differ: the Jensen-Shannon divergence $H\!\left(\frac{e+q}2\right)-\frac{H(e)+H(q)}2$,
+# divided by its greatest value $\log 2$. ($H(p)=-\sum_k p_k\log p_k$; take care where
+# $p_k=0$. `torch.special.entr` is $-p\log p$.) No truth is needed. Which two views
+# would *you* compare to find wrong labels?
 
 # %% tags=["solution"]
 # answer_3: one number a picture, from 0 to 1
