@@ -16,15 +16,26 @@
 #
 # **What you will learn**
 #
-# - To derive, line by line, what the loss of DKD-MPL trains on: *one* label, mixed from three views (P1, P4), and when that label is nearer to the truth (P2).
-# - What a small consistency loss guarantees (P3) and what the factor $T^2$ is for (P5), with bounds, and how **loose** these bounds are.
-# - To distrust: every formula is checked to $10^{-6}$ on random and on real logits, then broken on purpose, so that you see the check fail. And you will learn what the propositions do *not* say.
+# - To derive, line by line, what the loss of DKD-MPL trains on: *one* label, mixed from
+#   three views (P1, P4), and when that label is nearer to the truth (P2).
+# - What a small consistency loss guarantees (P3) and what the factor $T^2$ is for (P5),
+#   with bounds, and how **loose** these bounds are.
+# - To check: every formula is tested to $10^{-6}$ on random and on real logits, then
+#   changed on purpose, so that you see the check fail. And you will learn what the
+#   propositions do *not* say.
 #
-# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, about two with `"demo"` (most of it a short training run, unless notebook 03 or 04 has made it already). Reading: about 45 minutes.
+# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, about two with `"demo"`
+# (most of it a short training run, unless notebook 03 or 04 has made it already).
+# Reading: about 45 minutes.
 #
-# **Reads and writes** in `out_dir`: reads the data set and the run `warm-seed…` (both made if missing); writes `figures/08_*.png` and `metrics/08_theory/metrics.json`.
+# **Reads and writes** in `out_dir`: reads the data set and the run `warm-seed…` (both
+# made if missing); writes `figures/08_*.png` and `metrics/08_theory/metrics.json`.
 #
-# **Whose theory is this?** Zhu, Peng and Yan (IEEE Trans. Multimedia, 2024) announce a theoretical analysis of their loss. Only the abstract is available to us, so we do not know it. The propositions P1 to P5, their assumptions and their proofs below are **this kit's own derivations**, about this kit's reading of the method. Nothing here should be quoted as the paper's.
+# **Whose theory is this?** Zhu, Peng and Yan (IEEE Trans. Multimedia, 2024) announce a
+# theoretical analysis of their loss. Only the abstract is available to us, so we do not
+# know it. The propositions P1 to P5, their assumptions and their proofs below are
+# **this kit's own derivations**, about this kit's reading of the method. Nothing here
+# should be quoted as the paper's.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -60,9 +71,12 @@ print(stage.dataset.summary())
 # %% [markdown]
 # ## What we test on
 #
-# **Real logits.** As in notebooks 03 and 04: an encoder after a few epochs of cluster contrast, one clustering of its features, and batches drawn as in training. The student sees augmented pictures in train mode, the teacher the plain ones.
+# **Real logits.** As in notebooks 03 and 04: an encoder after a few epochs of cluster
+# contrast, one clustering of its features, and batches drawn as in training. The
+# student sees augmented pictures in train mode, the teacher the plain ones.
 #
-# Everything from here on is computed in 64-bit numbers. Then a difference of $10^{-6}$ means a wrong formula, not rounding.
+# From here on we compute in 64-bit numbers, so a difference of $10^{-6}$ means a wrong
+# formula, not rounding.
 
 # %%
 encoder, features, pseudo = stage.warm_start()
@@ -87,7 +101,8 @@ real = {"l": memory.logits(z, tau),                                       # l = 
         "s": memory.logits(z[p], tau), "y": y}                            # s = M z_p / tau       the anchor's
 
 # %% [markdown]
-# **Random logits.** Real ones may be tame. So every formula also has to hold for numbers that mean nothing at all.
+# **Random logits.** Real ones may be special, so every formula must also hold for
+# random numbers.
 
 # %%
 dice = torch.Generator().manual_seed(seed)
@@ -122,15 +137,23 @@ def worst(a, b):
 # %% [markdown]
 # ## Two tools for everything
 #
-# **Tool 1: the gradient of a cross entropy.** Let $q=\mathrm{softmax}(l)$, and let $t$ be any label: numbers that sum to 1, and that do not depend on $l$. The cross entropy is $H(t,q)=-\sum_k t_k\log q_k$. Insert $\log q_k = l_k-\log\sum_j e^{l_j}$ and use $\sum_k t_k=1$:
+# **Tool 1: the gradient of a cross entropy.** Let $q=\mathrm{softmax}(l)$, and let $t$
+# be any label: numbers that sum to 1, and that do not depend on $l$. The cross entropy
+# is $H(t,q)=-\sum_k t_k\log q_k$. Insert $\log q_k = l_k-\log\sum_j e^{l_j}$ and use
+# $\sum_k t_k=1$:
 #
 # $$H(t,q) = -\sum_k t_k\, l_k + \log\sum_j e^{l_j} \qquad\Longrightarrow\qquad \frac{\partial H}{\partial l_m} = -t_m + \frac{e^{l_m}}{\sum_j e^{l_j}} = q_m - t_m .$$
 #
-# **Tool 2: KL is a cross entropy with a constant.** $\mathrm{KL}(t\Vert q)=\sum_k t_k\log\frac{t_k}{q_k} = H(t,q) - H(t)$, and the entropy $H(t)=-\sum_k t_k\log t_k$ does not depend on $l$. So the gradient of $\mathrm{KL}(t\Vert q)$ by $l$ is $q-t$, too.
+# **Tool 2: KL is a cross entropy with a constant.**
+# $\mathrm{KL}(t\Vert q)=\sum_k t_k\log\frac{t_k}{q_k} = H(t,q) - H(t)$, and the entropy
+# $H(t)=-\sum_k t_k\log t_k$ does not depend on $l$. So the gradient of
+# $\mathrm{KL}(t\Vert q)$ by $l$ is $q-t$, too.
 #
-# (Mind the letter: here and in the $D(t)$ of P2, $t$ is any label. In the code and in P5 it stands for the teacher's *logits*, as in notebook 03.)
+# (Mind the letter: here and in the $D(t)$ of P2, $t$ is any label. In the code and in
+# P5 it stands for the teacher's *logits*, as in notebook 03.)
 #
-# Logarithms are natural throughout, so losses are in nats. The kit's losses are means over a batch of $B$ rows; each row's gradient then carries a factor $1/B$.
+# Logarithms are natural throughout, so losses are in nats. The kit's losses are means
+# over a batch of $B$ rows; each row's gradient then carries a factor $1/B$.
 
 # %% [markdown]
 # ## P1: distillation is training on a mixed label
@@ -139,17 +162,26 @@ def worst(a, b):
 #
 # $$\frac{\partial}{\partial l}\left(L_{\mathrm{CC}}+\lambda_g L_{\mathrm{GKD}}\right) = (1+\lambda_g)\,(q-r).$$
 #
-# **Assumptions.** (a) The distillation temperature is $T=1$. (b) $e$ is held still: no gradient flows into the teacher. The teacher's own temperature $\tau_t$ may differ from $\tau$.
+# **Assumptions.** (a) The distillation temperature is $T=1$. (b) $e$ is held still: no
+# gradient flows into the teacher. The teacher's own temperature $\tau_t$ may differ
+# from $\tau$.
 #
-# **Proof.** $L_{\mathrm{CC}}=-\log q[y]=H(\mathbb{1}_y,q)$, so tool 1 gives the gradient $q-\mathbb{1}_y$. By (a) $L_{\mathrm{GKD}}=\mathrm{KL}(e\Vert q)$, and by (b) tool 2 gives $q-e$. The weighted sum is $(1+\lambda_g)\,q-(\mathbb{1}_y+\lambda_g e)$. Take out the factor $1+\lambda_g$. ∎
+# **Proof.** $L_{\mathrm{CC}}=-\log q[y]=H(\mathbb{1}_y,q)$, so tool 1 gives the
+# gradient $q-\mathbb{1}_y$. By (a) $L_{\mathrm{GKD}}=\mathrm{KL}(e\Vert q)$, and by (b)
+# tool 2 gives $q-e$. The weighted sum is $(1+\lambda_g)\,q-(\mathbb{1}_y+\lambda_g e)$.
+# Take out the factor $1+\lambda_g$. ∎
 #
-# **And more than the gradient.** $H(t,q)$ is linear in $t$. So the losses themselves are equal, up to a constant:
+# **The value.** $H(t,q)$ is linear in $t$. So the losses themselves are equal, up to a
+# constant:
 #
 # $$L_{\mathrm{CC}}+\lambda_g L_{\mathrm{GKD}} = (1+\lambda_g)\,H(r,q) - \lambda_g H(e).$$
 #
-# $H(r,q)$ is smallest at $q=r$. So with GKD the student has a place to stop, *inside* the space of labels. The hard label alone has none: $-\log q[y]$ keeps falling as $q[y]\to1$, and the logits grow without end.
+# $H(r,q)$ is smallest at $q=r$. So with GKD the student has a minimum *inside* the
+# space of labels. The hard label alone has none: $-\log q[y]$ keeps falling as
+# $q[y]\to1$, and the logits grow without end.
 #
-# **Predict:** the gradient is $(1+\lambda_g)$ times that of plain training on $r$. Which knob of the optimiser would have the same effect?
+# **Predict:** the gradient is $(1+\lambda_g)$ times that of plain training on $r$.
+# Which setting of the optimiser would have the same effect?
 
 # %%
 for name, case in cases.items():
@@ -164,9 +196,11 @@ for name, case in cases.items():
     print(f"{name:6s} P1 holds: gradient to {gap:.0e}, value to {value:.0e}.")
 
 # %% [markdown]
-# Let us *see* it. With three clusters every label is a point of a triangle; a corner is a certain label. We start at one $q$ and follow the gradient, once with cluster contrast alone and once with GKD.
+# With three clusters every label is a point of a triangle; a corner is a certain label.
+# We start at one $q$ and follow the gradient, once with cluster contrast alone and once
+# with GKD.
 #
-# **Predict:** where does each way end?
+# **Predict:** where does each path end?
 
 # %%
 def way(loss, start, steps=600, rate=0.5):
@@ -196,14 +230,20 @@ print(f"With GKD the way ends at r, to {worst(mixed[-1], r[0]):.0e}. "
       f"Cluster contrast alone stands at q[y] = {plain[-1, 0]:.4f} after {len(plain) - 1} steps, and would go on.")
 
 # %% [markdown]
-# The mixed label lies on the straight line between the corner and the teacher. The larger $\lambda_g$, the nearer to the teacher.
-# (The prediction about the knob: the learning rate. A factor in front of the gradient takes longer steps, for plain gradient descent. Adam divides such a factor out, except against its weight decay. So whoever compares GKD with training on $r$ must scale the loss, too.)
+# The mixed label lies on the straight line between the corner and the teacher. The
+# larger $\lambda_g$, the nearer to the teacher. (The prediction about the optimiser:
+# the learning rate. For plain gradient descent the factor makes longer steps. Adam
+# divides it out, except against its weight decay. So to compare GKD with training on
+# $r$, scale the loss, too.)
 #
 # ## P2: when is the mixed label nearer to the truth?
 #
-# **Set-up.** Take the pictures that are clustered *and* whose identity owns a cluster. Write $y^*$ for that cluster: of the clusters in which the identity is the majority, the one with most of its pictures. Draw one of these pictures at random. Let
+# **Set-up.** Take the pictures that are clustered *and* whose identity owns a cluster.
+# Write $y^*$ for that cluster: of the clusters in which the identity is the majority,
+# the one with most of its pictures. Draw one of these pictures at random. Let
 #
-# - $D(t)=\lVert t-\mathbb{1}_{y^*}\rVert_1$ be the deviation of a label $t$ from the truth,
+# - $D(t)=\lVert t-\mathbb{1}_{y^*}\rVert_1$ be the deviation of a label $t$ from the
+#   truth,
 # - $\eta$ the share of wrong labels, $y\neq y^*$,
 # - $e_c$, $e_w$ the mean of $e[y^*]$ where the label is correct and where it is wrong.
 #
@@ -211,20 +251,32 @@ print(f"With GKD the way ends at r, to {worst(mixed[-1], r[0]):.0e}. "
 #
 # $$\mathbb{E}\,D(\mathbb{1}_y)=2\eta,\qquad \mathbb{E}\,D(r)=2\eta+\frac{2\lambda_g}{1+\lambda_g}\Big[(1-\eta)(1-e_c)-\eta\,e_w\Big].$$
 #
-# So for every $\lambda_g>0$ the mixed label is nearer to the truth, on average, exactly when $\eta\,e_w>(1-\eta)(1-e_c)$.
+# So for every $\lambda_g>0$ the mixed label is nearer to the truth, on average, exactly
+# when $\eta\,e_w>(1-\eta)(1-e_c)$.
 #
-# **Assumptions.** (a) $y^*$ exists: pictures of identities without a cluster, and outliers, are left out. (b) $e$ is a label over the same clusters as $y$. Nothing else: teacher and labels need not be independent, since $e_c$ and $e_w$ are *conditional* means. (If no label is wrong, $e_w$ is not defined, and not needed: its weight is $\eta=0$.)
+# **Assumptions.** (a) $y^*$ exists: pictures of identities without a cluster, and
+# outliers, are left out. (b) $e$ is a label over the same clusters as $y$. Teacher and
+# labels need not be independent, since $e_c$ and $e_w$ are *conditional* means. (If no
+# label is wrong, $e_w$ is not defined, and not needed: its weight is $\eta=0$.)
 #
 # **Proof.**
 #
-# 1. A label sums to 1. Away from $y^*$ its entries sum to $1-t[y^*]$; at $y^*$ it misses $1-t[y^*]$. So $D(t)=2\,(1-t[y^*])$. For the hard label this is 0 or 2, hence $\mathbb{E}\,D(\mathbb{1}_y)=2\eta$.
-# 2. Where $y=y^*$: $r[y^*]=\frac{1+\lambda_g e[y^*]}{1+\lambda_g}$, so $D(r)=\frac{2\lambda_g}{1+\lambda_g}(1-e[y^*])$. *Spoilt:* it was 0 before.
-# 3. Where $y\neq y^*$: $r[y^*]=\frac{\lambda_g e[y^*]}{1+\lambda_g}$, so $D(r)=2-\frac{2\lambda_g}{1+\lambda_g}e[y^*]$. *Repaired:* it was 2 before.
-# 4. Average: step 2 has weight $1-\eta$ and mean $e_c$, step 3 has weight $\eta$ and mean $e_w$. ∎
+# 1. A label sums to 1. Away from $y^*$ its entries sum to $1-t[y^*]$; at $y^*$ it
+#    misses $1-t[y^*]$. So $D(t)=2\,(1-t[y^*])$. For the hard label this is 0 or 2,
+#    hence $\mathbb{E}\,D(\mathbb{1}_y)=2\eta$.
+# 2. Where $y=y^*$: $r[y^*]=\frac{1+\lambda_g e[y^*]}{1+\lambda_g}$, so
+#    $D(r)=\frac{2\lambda_g}{1+\lambda_g}(1-e[y^*])$. *Spoilt:* it was 0 before.
+# 3. Where $y\neq y^*$: $r[y^*]=\frac{\lambda_g e[y^*]}{1+\lambda_g}$, so
+#    $D(r)=2-\frac{2\lambda_g}{1+\lambda_g}e[y^*]$. *Repaired:* it was 2 before.
+# 4. Average: step 2 has weight $1-\eta$ and mean $e_c$, step 3 has weight $\eta$ and
+#    mean $e_w$. ∎
 #
-# **The same in one line.** As $\mathbb{E}\,e[y^*]=(1-\eta)e_c+\eta e_w$, the condition says $\mathbb{E}\,e[y^*]>1-\eta$: *the teacher's mean probability of the truth must exceed the accuracy of the hard label.*
+# **The same in one line.** As $\mathbb{E}\,e[y^*]=(1-\eta)e_c+\eta e_w$, the condition
+# says $\mathbb{E}\,e[y^*]>1-\eta$: *the teacher's mean probability of the truth must
+# exceed the accuracy of the hard label.*
 #
-# **Predict:** the condition does not contain $\lambda_g$. Which $\lambda_g$ is the best one above the line? And below?
+# **Predict:** the condition does not contain $\lambda_g$. Which $\lambda_g$ is the best
+# one above the line? And below?
 
 # %%
 def check_p2(labels, truth, e):
@@ -269,11 +321,16 @@ else:
     print("True identities are not known for these pictures: P2 can be checked on the invented world only.")
 
 # %% [markdown]
-# (The first prediction: $\mathbb{E}\,D(r)$ moves in one direction as $\lambda_g$ grows. Above the line the best weight is $\infty$, below it is 0. This ruler never prefers a mixture! Remember that when we come to the limits.)
+# (The first prediction: $\mathbb{E}\,D(r)$ moves in one direction as $\lambda_g$ grows.
+# Above the line the best weight is $\infty$, below it is 0: this distance never prefers
+# a mixture.)
 #
-# Every teacher is a point of the plane $(e_c,e_w)$. The hard label itself is the point $(1,0)$. It lies exactly *on* the line, and so repeats itself at no gain. The line turns around that point: the more labels are wrong, the flatter it is, and the more teachers lie above it.
+# Every teacher is a point of the plane $(e_c,e_w)$. The hard label itself is the point
+# $(1,0)$, exactly *on* the line: no gain. The line turns around that point: the more
+# labels are wrong, the flatter it is, and the more teachers lie above it.
 #
-# **Predict:** make the teacher softer ($\tau_t$ larger). Which way does its point go, and where does it end?
+# **Predict:** make the teacher softer ($\tau_t$ larger). Which way does its point move,
+# and where does it end?
 
 # %%
 figures, factors = ["08_p1", "08_p2_random"], np.array([0.1, 0.25, 0.5, 1, 2, 4, 10])
@@ -302,14 +359,22 @@ for name, world in worlds.items():
           + (f" (τ_t times {', '.join(f'{f:g}' for f in helps)})." if helps else "."))
 
 # %% [markdown]
-# A very sharp teacher names its favourite only: then $e_c$ and $e_w$ are simply how often the favourite is the true cluster. A very soft one approaches the even label, whatever the picture. On the way it usually pays on right labels ($e_c$ falls); whether it earns on wrong ones ($e_w$ rises) depends on what it knows.
-# Where right labels are the majority, the line is steep: much must be earned for little that is paid.
+# A very sharp teacher names its favourite only: then $e_c$ and $e_w$ are simply how
+# often the favourite is the true cluster. A very soft one approaches the even label,
+# whatever the picture. In between, does $e_c$ fall (it spoils right labels), and does
+# $e_w$ rise (it repairs wrong ones)? Where most labels are right, the line is steep:
+# $e_w$ must rise much for a small fall of $e_c$.
 #
-# **An honest teacher loses this game.** Suppose the teacher is *calibrated*: where it says 70 %, it is right in 70 % of the cases, so that $P(y^*=k\mid e)=e_k$. Suppose also that its favourite is the hard label. Then, on average over such pictures,
+# **A calibrated teacher is always below the line.** Suppose the teacher is
+# *calibrated*: where it says 70 %, it is right in 70 % of the cases, so that
+# $P(y^*=k\mid e)=e_k$. Suppose also that its favourite is the hard label. Then, on
+# average over such pictures,
 #
 # $$\mathbb{E}\,e[y^*]=\sum_k e_k^2\;\le\;\max_k e_k = \text{accuracy of the hard label}.$$
 #
-# It can never pass the break-even! The reason is the ruler: $\ell_1$ rewards boldness, not honesty. A squared distance turns the verdict around. We simulate a calibrated teacher and measure it with both.
+# So it can never pass the break-even. The reason is the distance: $\ell_1$ is smaller
+# for overconfident labels than for calibrated ones. With a squared distance the order
+# is the opposite. We simulate a calibrated teacher and measure it with both.
 
 # %%
 honest = (1.5 * torch.randn(20_000, 6, generator=dice, dtype=torch.float64)).softmax(1)
@@ -322,17 +387,29 @@ for ruler, power in (("absolute", 1), ("squared", 2)):
           f"-> {'the teacher' if of_honest < of_hard else 'the hard label'} is nearer.")
 
 # %% [markdown]
-# So P2 is exact, and yet it is one ruler among several. "Below the break-even" does not mean "harmful".
+# So P2 is exact, but it uses one *ruler* (a measure of the distance from the truth)
+# among several. "Below the break-even" does not mean "harmful".
 #
-# **Two proper rulers.** A proper ruler is best for the label that says what it knows. Let $a = 1/(1+\lambda_g)$ and $b = 1-a$, so that $r = a\,\mathbb{1}_y + b\,e$.
+# **Two proper rulers.** A ruler is proper if, on average, the true probabilities have
+# the smallest distance. Let $a = 1/(1+\lambda_g)$ and $b = 1-a$, so that
+# $r = a\,\mathbb{1}_y + b\,e$.
 #
-# *Brier score*, $B(t)=\lVert t-\mathbb{1}_{y^*}\rVert_2^2$. From $r-\mathbb{1}_{y^*} = a(\mathbb{1}_y-\mathbb{1}_{y^*}) + b(e-\mathbb{1}_{y^*})$ we square and average. $B(\mathbb{1}_y)$ is 2 where the label is wrong and 0 where it is right; the product of the two parts is $1+e[y]-e[y^*]$ where it is wrong and 0 where it is right. With $w$ the mean of $e[y]-e[y^*]$ over wrong labels:
+# *Brier score*, $B(t)=\lVert t-\mathbb{1}_{y^*}\rVert_2^2$. From
+# $r-\mathbb{1}_{y^*} = a(\mathbb{1}_y-\mathbb{1}_{y^*}) + b(e-\mathbb{1}_{y^*})$ we
+# square and average. $B(\mathbb{1}_y)$ is 2 where the label is wrong and 0 where it is
+# right; the product of the two parts is $1+e[y]-e[y^*]$ where it is wrong and 0 where
+# it is right. With $w$ the mean of $e[y]-e[y^*]$ over wrong labels:
 #
 # $$\mathbb{E}\,B(\mathbb{1}_y)-\mathbb{E}\,B(r) = b\,\big[\,2\eta\,(1-a\,w) - b\;\mathbb{E}\,B(e)\,\big].$$
 #
-# *Log loss*, $-\log t[y^*]$. The hard label's is infinite as soon as one label is wrong, so any mass on the truth beats it. The fair rival is [label smoothing](course/glossary.md#label-smoothing) $u$ with the same weight, which knows nothing: $\mathbb{E}\log r[y^*] - \mathbb{E}\log u[y^*] > 0$ means that the teacher knows more than nothing.
+# *Log loss*, $-\log t[y^*]$. The hard label's is infinite as soon as one label is
+# wrong, so any mass on the truth is better. The fair comparison is
+# [label smoothing](course/glossary.md#label-smoothing) $u$ with the same weight, which
+# has no knowledge of the picture: $\mathbb{E}\log r[y^*] - \mathbb{E}\log u[y^*] > 0$
+# means that the teacher is better than that.
 #
-# **Predict:** in the Brier formula let $\lambda_g$ fall to 0. Does a little of a bad teacher help, or harm?
+# **Predict:** in the Brier formula let $\lambda_g$ fall to 0. Does a little of a bad
+# teacher help, or harm?
 
 # %%
 def check_brier(labels, truth, e, weight):
@@ -363,32 +440,56 @@ for name, (y_, truth_, e_) in judged_labels.items():
 Markdown("\n".join(rows))
 
 # %% [markdown]
-# (The prediction: it helps. As $b \to 0$ the bracket tends to $2\eta(1-w)$, which is above 0 unless the teacher repeats every wrong label with certainty. Where no label is wrong, $\eta=0$ and every doubt costs.)
+# (The prediction: it helps. As $b \to 0$ the bracket tends to $2\eta(1-w)$, which is
+# above 0 unless the teacher repeats every wrong label with certainty. Where no label is
+# wrong, $\eta=0$ and a softer label is always worse.)
 #
-# Above 0 in a column: in that ruler the mixed label is nearer to the truth. Do the three rulers agree about the real teachers? Training writes all three in every epoch (`l1_gain`, `brier_gain`, `log_gain`).
+# Above 0 in a column: in that ruler the mixed label is nearer to the truth. Do the
+# three rulers agree about the real teachers? Training writes all three in every epoch
+# (`l1_gain`, `brier_gain`, `log_gain`).
 #
-# ## P3: a small consistency loss forces a calm cluster
+# ## P3: a small consistency loss forces a small variance
 #
-# **Set-up.** Let $q_1,\dots,q_n$ be the labels of the $n$ members of one cluster in the batch, and $\mathrm{Var}(q)=\frac1n\sum_i\lVert q_i-\bar q\rVert_2^2$ with their mean $\bar q$. Draw the query uniformly from the $n$ members and its anchor uniformly from the $n-1$ *others*.
+# **Set-up.** Let $q_1,\dots,q_n$ be the labels of the $n$ members of one cluster in the
+# batch, and $\mathrm{Var}(q)=\frac1n\sum_i\lVert q_i-\bar q\rVert_2^2$ with their mean
+# $\bar q$. Draw the query uniformly from the $n$ members and its anchor uniformly from
+# the $n-1$ *others*.
 #
-# **Proposition.** For $L=\frac12\left[\mathrm{KL}(a\Vert q)+\mathrm{KL}(q\Vert a)\right]$,
+# **Proposition.** For
+# $L=\frac12\left[\mathrm{KL}(a\Vert q)+\mathrm{KL}(q\Vert a)\right]$,
 #
 # $$\mathbb{E}\,L\;\ge\;\frac{2n}{n-1}\,\mathrm{Var}(q)\;\ge\;\frac{n}{n-1}\,\mathrm{Var}(q).$$
 #
-# The kit's METHOD.md states the right-hand bound, which needs step 2 of the proof only. The sharper one costs a single line more (step 3), and its constant 2 cannot be improved.
+# The kit's METHOD.md states the right-hand bound, which needs step 2 of the proof only.
+# The sharper one needs one line more (step 3), and its constant 2 cannot be improved.
 #
-# **Assumptions.** (a) $n\ge2$. (b) The anchor is drawn as above. For the *hardest* anchor nothing is proved here. (c) Both labels come from the same $M$ and $\tau$. (d) Natural logarithms. (In bits the loss is larger, so both bounds hold as well. With decimal logarithms both are false.)
+# **Assumptions.** (a) $n\ge2$. (b) The anchor is drawn as above. For the *hardest*
+# anchor nothing is proved here. (c) Both labels come from the same $M$ and $\tau$. (d)
+# Natural logarithms. (In bits the loss is larger, so both bounds hold as well. With
+# decimal logarithms both are false.)
 #
 # **Proof.**
 #
-# 1. *Pinsker's inequality* (a textbook result, which we quote): $\mathrm{KL}(a\Vert q)\ge\frac12\lVert a-q\rVert_1^2$ in nats. It holds for both directions, so $L\ge\frac12\lVert a-q\rVert_1^2$.
-# 2. *As stated:* $\lVert x\rVert_1\ge\lVert x\rVert_2$ for every vector, so $L\ge\frac12\lVert a-q\rVert_2^2$.
-# 3. *Sharper:* $x=a-q$ sums to 0. So its positive entries sum to some $s$, its negative ones to $-s$, and $\lVert x\rVert_1=2s$. The squares of numbers of one sign sum to at most the square of their sum, so $\lVert x\rVert_2^2\le s^2+s^2=\frac12\lVert x\rVert_1^2$. Hence $L\ge\lVert a-q\rVert_2^2$.
-# 4. *From pairs to variance:* $\sum_{i,j}\lVert q_i-q_j\rVert_2^2=2n\sum_i\lVert q_i\rVert_2^2-2\lVert\sum_i q_i\rVert_2^2=2n^2\,\mathrm{Var}(q)$. Pairs with $i=j$ add nothing, so the mean over the $n(n-1)$ ordered pairs is $\frac{2n}{n-1}\mathrm{Var}(q)$. ∎
+# 1. *Pinsker's inequality* (a textbook result, which we quote):
+#    $\mathrm{KL}(a\Vert q)\ge\frac12\lVert a-q\rVert_1^2$ in nats. It holds for both
+#    directions, so $L\ge\frac12\lVert a-q\rVert_1^2$.
+# 2. *As stated:* $\lVert x\rVert_1\ge\lVert x\rVert_2$ for every vector, so
+#    $L\ge\frac12\lVert a-q\rVert_2^2$.
+# 3. *Sharper:* $x=a-q$ sums to 0. So its positive entries sum to some $s$, its negative
+#    ones to $-s$, and $\lVert x\rVert_1=2s$. The squares of numbers of one sign sum to
+#    at most the square of their sum, so
+#    $\lVert x\rVert_2^2\le s^2+s^2=\frac12\lVert x\rVert_1^2$. Hence
+#    $L\ge\lVert a-q\rVert_2^2$.
+# 4. *From pairs to variance:*
+#    $\sum_{i,j}\lVert q_i-q_j\rVert_2^2=2n\sum_i\lVert q_i\rVert_2^2-2\lVert\sum_i q_i\rVert_2^2=2n^2\,\mathrm{Var}(q)$.
+#    Pairs with $i=j$ add nothing, so the mean over the $n(n-1)$ ordered pairs is
+#    $\frac{2n}{n-1}\mathrm{Var}(q)$. ∎
 #
-# One gift: every pair is met in both orders, so one-sided `kl` has the *same* expectation as `symmetric_kl`, and P3 holds for it as well.
+# Every pair occurs in both orders, so one-sided `kl` has the *same* expectation as
+# `symmetric_kl`, and P3 holds for it as well.
 #
-# **Predict:** how many times larger than the bound will the loss be? For random labels? For those of our encoder?
+# **Predict:** how many times larger than the bound will the loss be? For random labels?
+# For those of our encoder?
 
 # %%
 def chain_by_hand(logits):
@@ -433,11 +534,17 @@ for size in (1.0, 0.1, 0.01):                                             # two 
     print(f"Two members, two clusters, logits {size:g} apart: loss / sharp bound = {tight['loss'] / tight['sharp']:.6f}.")
 
 # %% [markdown]
-# Read the left picture from the line at 1. No cluster may lie left of the dashed line at 2: that is the sharper bound. Every step to the right is looseness.
-# The right picture names the culprit. Far up: the norms lose most, as happens when labels differ a little in many clusters. Far right: Pinsker loses most, as happens when labels are certain and contradict one another. KL then grows without limit, but no variance of labels exceeds 1.
-# The last lines show that the sharper bound *is* reached in the limit: for two clusters and nearly even labels. So no larger constant can be right for all cases.
+# In the left picture, no cluster may lie left of the dashed line at 2, the sharper
+# bound. The further to the right, the looser the bound. The right picture shows which
+# step makes it loose. Far up it is the norms: labels differ a little in many clusters.
+# Far right it is Pinsker: labels are certain and contradict one another. KL then grows
+# without limit, but no variance of labels exceeds 1. The last lines show that the
+# sharper bound *is* reached in the limit, for two clusters and nearly even labels. So
+# no larger constant holds in all cases.
 #
-# **What about the hardest anchor?** The kit's default does not draw at random. "Hardest" means least similar in *feature* space, which need not be the least similar label. Here is the comparison on our batches:
+# **What about the hardest anchor?** The kit's default does not draw at random.
+# "Hardest" means least similar in *feature* space, which need not be the least similar
+# label. Here is the comparison on our batches:
 
 # %%
 pairs = []
@@ -454,16 +561,24 @@ print(f"The loss with hardest anchors is at least that with random ones in {abov
 # %% [markdown]
 # ## P4: one label from three views
 #
-# **Proposition.** With $r_3=\dfrac{\mathbb{1}_y+\lambda_g e+\lambda_s a}{1+\lambda_g+\lambda_s}$,
+# **Proposition.** With
+# $r_3=\dfrac{\mathbb{1}_y+\lambda_g e+\lambda_s a}{1+\lambda_g+\lambda_s}$,
 #
 # $$\frac{\partial L}{\partial l}=(1+\lambda_g+\lambda_s)\,(q-r_3),\qquad L=(1+\lambda_g+\lambda_s)\,H(r_3,q)-\lambda_g H(e)-\lambda_s H(a).$$
 #
-# **Assumptions.** (a) $T=1$. (b) The divergence is `kl`, that is $\mathrm{KL}(\mathrm{sg}(a)\Vert q)$. (c) The stop-gradient matters: the anchor is itself a query of the same batch, and without it the anchor's row would receive a second gradient. Teacher and memory are held still, as ever.
+# **Assumptions.** (a) $T=1$. (b) The divergence is `kl`, that is
+# $\mathrm{KL}(\mathrm{sg}(a)\Vert q)$. (c) The stop-gradient matters: the anchor is
+# itself a query of the same batch, and without it the anchor's row would receive a
+# second gradient. Teacher and memory are held still.
 #
-# **Proof.** To P1 comes $\lambda_s\,\mathrm{KL}(a\Vert q)$. By (b) and (c) tool 2 gives its gradient, $\lambda_s(q-a)$. Add, and take out the sum of the weights. The value follows as in P1, since $H$ is linear in its first argument. ∎
+# **Proof.** To P1 comes $\lambda_s\,\mathrm{KL}(a\Vert q)$. By (b) and (c) tool 2 gives
+# its gradient, $\lambda_s(q-a)$. Add, and take out the sum of the weights. The value
+# follows as in P1, since $H$ is linear in its first argument. ∎
 #
-# **P2 for three views.** $D$ is linear in $t[y^*]$. So the break-evens simply add up, with the weights of the mixture:
-# $\mathbb{E}\,D(r_3)=2\eta-\frac{2}{1+\lambda_g+\lambda_s}\left[\lambda_g b(e)+\lambda_s b(a)\right]$ with $b(x)=\eta\,x_w-(1-\eta)(1-x_c)$.
+# **P2 for three views.** $D$ is linear in $t[y^*]$. So the break-evens add up, with the
+# weights of the mixture:
+# $\mathbb{E}\,D(r_3)=2\eta-\frac{2}{1+\lambda_g+\lambda_s}\left[\lambda_g b(e)+\lambda_s b(a)\right]$
+# with $b(x)=\eta\,x_w-(1-\eta)(1-x_c)$.
 #
 # **Predict:** the kit's *default* divergence is `symmetric_kl`. Does P4 hold for it?
 
@@ -494,7 +609,8 @@ print(f"P2 for three views holds to {worst(measured, formula):.0e}: E D(r3) = {f
 # %% [markdown]
 # Back to the triangle, with the anchor as a third view.
 #
-# **Predict:** where will the way end now, and will `symmetric_kl` end at the same place?
+# **Predict:** where will the path end now, and will `symmetric_kl` end at the same
+# point?
 
 # %%
 anchor3 = torch.tensor([[0.15, 0.25, 0.60]], dtype=torch.float64)         # a: rather cluster 2
@@ -515,27 +631,49 @@ print(f"With kl the way ends at r3. With symmetric_kl it ends {away:.3f} away (s
       "And the anchor was held still for it: in training it would move as well.")
 
 # %% [markdown]
-# The mixed label lies inside the triangle of its three views. It can leave the hard label's corner, but $1/(1+\lambda_g+\lambda_s)$ of it stays there for certain.
-# With `symmetric_kl` training still ends somewhere sensible. But there is no *fixed* label behind its gradient: exercise 2 shows that what stands in its place need not even be a label.
+# The mixed label lies inside the triangle of its three views. At least
+# $1/(1+\lambda_g+\lambda_s)$ of it stays at the hard label's corner. `symmetric_kl` has
+# no *fixed* label in its gradient: exercise 2 shows that what takes its place need not
+# even be a label.
 #
 # ## P5: what the factor $T^2$ is for, and where its limit lies
 #
-# **Proposition.** Let $G_T=T^2\,\nabla_l\,\mathrm{KL}(e^{(T)}\Vert q^{(T)})$ for one row, and let $R_l$, $R_t$ be the largest less the least logit of student and teacher. As in notebook 03, $q^{(T)}=\mathrm{softmax}(l/T)$ and $e^{(T)}=\mathrm{softmax}(t/T)$; $\bar l$ and $\bar t$ are the means of the row's logits. Then
+# **Proposition.** Let $G_T=T^2\,\nabla_l\,\mathrm{KL}(e^{(T)}\Vert q^{(T)})$ for one
+# row, and let $R_l$, $R_t$ be the largest less the least logit of student and teacher.
+# As in notebook 03, $q^{(T)}=\mathrm{softmax}(l/T)$ and
+# $e^{(T)}=\mathrm{softmax}(t/T)$; $\bar l$ and $\bar t$ are the means of the row's
+# logits. Then
 #
 # $$G_T=T\,(q^{(T)}-e^{(T)}),\qquad G_\infty=\frac1K\Big[(l-\bar l)-(t-\bar t)\Big],\qquad \lVert G_T-G_\infty\rVert_1\le\frac{R_l^2+R_t^2}{4T}\quad\text{for all }T>0 .$$
 #
-# So the gradient neither vanishes nor explodes as $T$ grows (unless the centred logits agree already: then it tends to 0). It tends to that of matching centred logits, $\frac1{2K}\lVert(l-\bar l)-(t-\bar t)\rVert_2^2$, at the rate $1/T$.
+# So the gradient neither vanishes nor explodes as $T$ grows (unless the centred logits
+# agree already: then it tends to 0). It tends to that of matching centred logits,
+# $\frac1{2K}\lVert(l-\bar l)-(t-\bar t)\rVert_2^2$, at the rate $1/T$.
 #
-# **Assumptions.** (a) The same $T$ in teacher and student. (b) The teacher is held still. (c) Finite logits. ($\tau$ and $\tau_t$ may differ. They are inside $l$ and $t$.)
+# **Assumptions.** (a) The same $T$ in teacher and student. (b) The teacher is held
+# still. (c) Finite logits. ($\tau$ and $\tau_t$ may differ. They are inside $l$ and
+# $t$.)
 #
 # **Proof.**
 #
-# 1. By tool 2 the gradient of $\mathrm{KL}(e^{(T)}\Vert q^{(T)})$ by $l/T$ is $q^{(T)}-e^{(T)}$. The chain rule gives $1/T$; times $T^2$ leaves $T$.
-# 2. Write $s=1/T$ and $\pi(s)=\mathrm{softmax}(s\,l)$. Differentiate: $\frac{d\pi_k}{ds}=\pi_k\,(l_k-\mu)$ with $\mu=\sum_j\pi_j l_j$, and once more: $\frac{d^2\pi_k}{ds^2}=\pi_k\left[(l_k-\mu)^2-\sigma^2\right]$ with $\sigma^2=\sum_j\pi_j(l_j-\mu)^2$.
-# 3. At $s=0$ the label is even: $\pi_k=\frac1K$ and $\frac{d\pi_k}{ds}=\frac1K(l_k-\bar l)$. This is the limit, for $l$ and likewise for $t$.
-# 4. The rest: $\sum_k\left|\frac{d^2\pi_k}{ds^2}\right|\le\sum_k\pi_k(l_k-\mu)^2+\sigma^2=2\sigma^2\le\frac12R_l^2$, as a variance is at most a quarter of the squared range. Taylor's formula bounds the rest of $\pi(s)$ by $\frac{s^2}{2}\cdot\frac12R_l^2$. Times $T=1/s$, this is $R_l^2/(4T)$; the teacher adds its own. ∎
+# 1. By tool 2 the gradient of $\mathrm{KL}(e^{(T)}\Vert q^{(T)})$ by $l/T$ is
+#    $q^{(T)}-e^{(T)}$. The chain rule gives $1/T$; times $T^2$ leaves $T$.
+# 2. Write $s=1/T$ and $\pi(s)=\mathrm{softmax}(s\,l)$. Differentiate:
+#    $\frac{d\pi_k}{ds}=\pi_k\,(l_k-\mu)$ with $\mu=\sum_j\pi_j l_j$, and once more:
+#    $\frac{d^2\pi_k}{ds^2}=\pi_k\left[(l_k-\mu)^2-\sigma^2\right]$ with
+#    $\sigma^2=\sum_j\pi_j(l_j-\mu)^2$.
+# 3. At $s=0$ the label is even: $\pi_k=\frac1K$ and
+#    $\frac{d\pi_k}{ds}=\frac1K(l_k-\bar l)$. This is the limit, for $l$ and likewise
+#    for $t$.
+# 4. The rest:
+#    $\sum_k\left|\frac{d^2\pi_k}{ds^2}\right|\le\sum_k\pi_k(l_k-\mu)^2+\sigma^2=2\sigma^2\le\frac12R_l^2$,
+#    as a variance is at most a quarter of the squared range. Taylor's formula bounds
+#    the rest of $\pi(s)$ by $\frac{s^2}{2}\cdot\frac12R_l^2$. Times $T=1/s$, this is
+#    $R_l^2/(4T)$; the teacher adds its own. ∎
 #
-# **Predict:** our real logits are similarities divided by a small $\tau$, so $R_l$ may be as large as $2/\tau$. How large must $T$ be until the gradient is within 10 % of its limit?
+# **Predict:** our real logits are similarities divided by a small $\tau$, so $R_l$ may
+# be as large as $2/\tau$. How large must $T$ be until the gradient is within 10 % of
+# its limit?
 
 # %%
 def softened(teacher, T):
@@ -581,11 +719,19 @@ print(f"The kit distils at T = {config.distillation_temperature:g}. The gradient
       f"in the limit {norm_limit:.2f}.")
 
 # %% [markdown]
-# Left: without $T^2$ the gradient dies like $1/T^2$. With it the curve becomes flat. Note that it is flat *for large $T$*: between small and large $T$ the size still changes, and the limit carries a factor $1/K$. So a change of $T$ can be a change of the effective $\lambda_g$.
-# Right: at small $T$ the gradient is tiny, so its distance from the limit is about the limit's own size. At large $T$ the distance falls as the bound says, along a straight line of slope $-1$; the bound runs above it in parallel, too large by a constant factor. That factor is the price of step 4, which knows only the range of the logits.
-# Compare where the 10 % line is crossed with the $T$ that the kit uses. The limit explains what $T^2$ is for. It need not describe the training at hand.
+# Left: without $T^2$ the gradient falls like $1/T^2$. With it the curve becomes flat,
+# *for large $T$*: between small and large $T$ the size still changes, and the limit has
+# a factor $1/K$. So a change of $T$ can be a change of the effective $\lambda_g$.
+# Right: at small $T$ the gradient is tiny, so its distance from the limit is about the
+# limit's own size. At large $T$ the distance falls as the bound says, along a straight
+# line of slope $-1$; the bound runs above it in parallel, too large by a constant
+# factor. The factor comes from step 4, which uses only the range of the logits. Compare
+# where the 10 % line is crossed with the $T$ that the kit uses. The limit explains what
+# $T^2$ is for; it need not describe this training.
 #
-# A practical warning from the same formula: at large $T$ the *value* of the loss is the tiny difference of nearly equal labels, times a huge $T^2$. In 32-bit numbers little of it is left:
+# A practical warning: at large $T$ the *value* of the loss is the very small difference
+# of nearly equal labels, times a very large $T^2$. In 32-bit numbers it becomes
+# inexact:
 
 # %%
 for T in (1.0, 10.0, 100.0, 1000.0):
@@ -597,8 +743,10 @@ for T in (1.0, 10.0, 100.0, 1000.0):
 # %% [markdown]
 # ## Would we have noticed a mistake?
 #
-# A check that cannot fail proves nothing. So we break each formula on purpose, in one place, and look at the difference that the check sees. It must be far above $10^{-6}$.
-# (The kit's tests do this by machine, for every operator and every number of `dkdmpl_kit/theory.py`: no altered formula may pass.)
+# A check that cannot fail proves nothing. So we change each formula on purpose, in one
+# place. The difference that the check finds must be far above $10^{-6}$. (The kit's
+# tests do this for every operator and every number of `dkdmpl_kit/losses/theory.py`: no
+# changed formula may pass.)
 #
 # **Predict:** which of these mistakes would be the hardest to notice by eye?
 
@@ -629,16 +777,31 @@ Markdown("\n".join(["| mistake | what the check sees |", "|---|---|",
 # %% [markdown]
 # ## What the propositions do not say
 #
-# - **They are about one step, not about a training.** P1 and P4 give the gradient by the *logits*, with teacher, anchor and memory held still. The encoder shares its weights among all pictures, $M$ moves with every batch, and the next clustering depends on all of it. No proposition says that training converges, that the next clustering is better, or that mAP rises. Notebook 05 measures that.
-# - **They are about certain settings.** P1 and P4 need $T=1$; P4 needs `kl` with its stop-gradient, whereas the kit's default is `symmetric_kl`; P3 needs random anchors, whereas the kit's default is the hardest. With other settings the propositions are a guide, not a guarantee.
-# - **P2 judges labels, with one ruler.** It needs true identities, leaves out the pictures that have no right cluster at all, and prefers bold labels to honest ones. A softer label may help learning while it lies further from the truth in $\ell_1$, and the reverse.
-# - **P3 promises agreement, not truth.** If a cluster holds two persons and all its members tell the same wrong story, its variance is 0 and the loss is content. Even labels, $q=1/K$ for everybody, satisfy P3 perfectly. And it is one-sided: a large loss proves nothing.
-# - **P5 is about large temperatures.** It tells why $T^2$ is there. At the temperatures in use, the limit and the true gradient can be far apart.
-# - **Nothing here is the paper's.** Its own analysis may state other things, under other assumptions.
+# - **They are about one step, not about a training.** P1 and P4 give the gradient by
+#   the *logits*, with teacher, anchor and memory held still. The encoder shares its
+#   weights among all pictures, $M$ moves with every batch, and the next clustering
+#   depends on all of it. No proposition says that training converges, that the next
+#   clustering is better, or that mAP rises (notebook 05 measures that).
+# - **They are about certain settings.** P1 and P4 need $T=1$; P4 needs `kl` with its
+#   stop-gradient, whereas the kit's default is `symmetric_kl`; P3 needs random anchors,
+#   whereas the kit's default is the hardest. With other settings they guarantee
+#   nothing.
+# - **P2 measures labels, with one ruler.** It needs true identities, leaves out the
+#   pictures that have no right cluster at all, and prefers overconfident labels to
+#   calibrated ones. A softer label may help learning while it lies further from the
+#   truth in $\ell_1$, and the reverse.
+# - **P3 is about agreement, not truth.** If a cluster holds two persons and all its
+#   members have the same wrong label, variance and loss are 0. So they are for even
+#   labels, $q=1/K$ everywhere. And a large loss proves nothing.
+# - **P5 is about large temperatures.** It explains $T^2$. At the temperatures in use,
+#   the limit and the true gradient can be far apart.
+# - **Nothing here is the paper's.** Its own analysis may state other things, under
+#   other assumptions.
 #
 # ## Exercises
 #
-# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (The next cell prepares the checks. It is folded away because it knows the answers.)
+# Put each answer into the named variable; the cell below it says whether it is right,
+# or why not. (The folded cell prepares the checks: it contains the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.exercises import exercises, value
@@ -663,7 +826,11 @@ check = exercises({
         "each of the two terms has the factor 1/2 in front, and Pinsker brings another.": 1.0})})
 
 # %% [markdown]
-# **1. P1 at another temperature.** Let $T=3$ in the distillation, while cluster contrast stays as it is. Write down the gradient of $L_{\mathrm{CC}}+\lambda_g L_{\mathrm{GKD}}$ by the logits, for the real batch. (P1 does not hold, but tool 1 and step 1 of P5 do. Do not forget the mean over the batch.) Is there still one label $r$ that does not depend on $q$?
+# **1. P1 at another temperature.** Let $T=3$ in the distillation, while cluster
+# contrast stays as it is. Write down the gradient of
+# $L_{\mathrm{CC}}+\lambda_g L_{\mathrm{GKD}}$ by the logits, for the real batch. (P1
+# does not hold, but tool 1 and step 1 of P5 do. Do not forget the mean over the batch.)
+# Is there still one label $r$ that does not depend on $q$?
 
 # %% tags=["solution"]
 # answer_1: (B, K), the gradient at T = 3 from real["l"], real["t"], real["y"] and lam_g
@@ -677,8 +844,14 @@ print("No: q and q^(T) both appear, and no factor can be taken out. Two labels p
 check(1, answer_1)
 
 # %% [markdown]
-# **2. What stands behind `symmetric_kl`?** Take SKD alone, $\frac12\left[\mathrm{KL}(a\Vert q)+\mathrm{KL}(q\Vert a)\right]$, with the anchor held still. Every gradient can be written as $q-\rho$ if we *define* $\rho=q-\nabla$. For `kl` this is $\rho=a$, a label. On the random logits (`random["l"]`, anchor `random["s"]`): for which share of the rows does $\rho$ have a negative entry, so that it is no label at all?
-# Hint: the gradient of $\mathrm{KL}(q\Vert a)$ by $l$ has the entries $q_k\,(g_k-\sum_j q_j g_j)$ with $g_k=\log q_k-\log a_k$. Or ask autograd, but mind the mean over the batch.
+# **2. Does `symmetric_kl` train on a label?** Take SKD alone,
+# $\frac12\left[\mathrm{KL}(a\Vert q)+\mathrm{KL}(q\Vert a)\right]$, with the anchor
+# held still. Every gradient can be written as $q-\rho$ if we *define* $\rho=q-\nabla$.
+# For `kl` this is $\rho=a$, a label. On the random logits (`random["l"]`, anchor
+# `random["s"]`): for which share of the rows does $\rho$ have a negative entry, so that
+# it is not a label? Hint: the gradient of $\mathrm{KL}(q\Vert a)$ by $l$ has the
+# entries $q_k\,(g_k-\sum_j q_j g_j)$ with $g_k=\log q_k-\log a_k$. Or use autograd, but
+# note the mean over the batch.
 
 # %% tags=["solution"]
 # answer_2: a share of rows, from 0 to 1
@@ -695,7 +868,13 @@ print(f"{answer_2:.0%} of the rows; their entries still sum to 1 (to {float((tar
 check(2, answer_2)
 
 # %% [markdown]
-# **3. P3 for Jensen–Shannon.** Prove $\mathbb{E}\left[\mathrm{JS}\right]\ge c\cdot\frac{n}{n-1}\mathrm{Var}(q)$ with $\mathrm{JS}=\frac12\left[\mathrm{KL}(a\Vert m)+\mathrm{KL}(q\Vert m)\right]$, $m=\frac12(a+q)$. Which $c$ do Pinsker and step 3 of P3 give? Check it on the random clusters (`clusters["random"]` holds their logits, `chains["random"]` the terms of P3's chain). Since $\mathrm{JS}\le\log2$, can this bound become as loose as that of `symmetric_kl`?
+# **3. P3 for Jensen–Shannon.** Prove
+# $\mathbb{E}\left[\mathrm{JS}\right]\ge c\cdot\frac{n}{n-1}\mathrm{Var}(q)$ with
+# $\mathrm{JS}=\frac12\left[\mathrm{KL}(a\Vert m)+\mathrm{KL}(q\Vert m)\right]$,
+# $m=\frac12(a+q)$. Which $c$ do Pinsker and step 3 of P3 give? Check it on the random
+# clusters (`clusters["random"]` holds their logits, `chains["random"]` the terms of
+# P3's chain). Since $\mathrm{JS}\le\log2$, can this bound become as loose as that of
+# `symmetric_kl`?
 
 # %% tags=["solution"]
 # answer_3: one number, c
