@@ -22,9 +22,9 @@ from dkdmpl_kit.data.records import SPLITS, ReIDDataset
 from dkdmpl_kit.errors import KitError
 
 DECODING = 2  # grows when `decode` reads some pictures in another way: old caches end
-# of decoded pictures, which all stores of a process together hold in memory: the
-# training pictures of MSMT17 at 256 x 128 (3,058 MB) and no more
-MEMORY_MB = 3072
+# of decoded pictures, which all stores of a process together hold in memory: beside
+# them an encoder at work on a CPU takes 2 to 3 GB, and machines of 6 GB are common
+MEMORY_MB = 2048
 CHUNK = 512  # pictures handed to the threads at a time
 
 

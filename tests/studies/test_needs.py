@@ -33,9 +33,9 @@ def rows(config, dataset, **more) -> dict:
 
 
 def test_pictures_features_and_the_optimiser_are_counted(as_large_as_msmt17, tiny_config):
-    config = tiny_config.replace(height=256, width=128, epochs=3, keep_features=True)
+    config = tiny_config.replace(height=192, width=96, epochs=3, keep_features=True)
     found = rows(config, as_large_as_msmt17)
-    pixels = 3 * 256 * 128 * 32_621 / 2**20
+    pixels = 3 * 192 * 96 * 32_621 / 2**20
     assert pixels < MEMORY_MB
     assert found["32,621 training pictures"].memory == pytest.approx(pixels)
     encoder = build_encoder(config.backbone, weights="random")
@@ -53,13 +53,13 @@ def test_pictures_features_and_the_optimiser_are_counted(as_large_as_msmt17, tin
 
 
 def test_pictures_beyond_the_limit_lie_on_the_disk(as_large_as_msmt17, tiny_config):
-    config = tiny_config.replace(height=256, width=256)
+    config = tiny_config.replace(height=256, width=128)
     found = rows(config, as_large_as_msmt17)["32,621 training pictures"]
-    assert found.memory == 0 and found.disk == pytest.approx(3 * 256 * 256 * 32_621 / 2**20)
+    assert found.memory == 0 and found.disk == pytest.approx(3 * 256 * 128 * 32_621 / 2**20)
 
 
 def test_a_batch_in_parts_needs_less_and_an_evaluation_less_still(tiny_dataset, tiny_config):
-    config = tiny_config.replace(batch_images=16)
+    config = tiny_config.replace(batch_clusters=16, batch_images=32)
     whole = needs(config, tiny_dataset)[-1].memory
     parts = needs(config.replace(accumulation=4, samples_per_bn=16), tiny_dataset)[-1].memory
     assert parts < whole
