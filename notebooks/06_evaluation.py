@@ -11,18 +11,22 @@
 # ---
 
 # %% [markdown]
-# # 06 · Evaluation: how a ranking is scored, and what has been won
+# # 06 · Evaluation: how a ranking is scored, and what training changed
 #
 # **You will learn**
 #
-# - the protocol of re-ID worked by hand: who is left out of a ranking, and what AP, CMC and mINP say;
-# - what training changed, side by side: numbers, rankings, distances, maps, and where the encoder looks;
-# - which queries still fail, and what several seeds say that one run cannot.
+# - the protocol of re-ID by hand: what is left out of a ranking, and what AP, CMC and
+#   mINP measure;
+# - what training changed: numbers, rankings, distances, maps, and where the encoder
+#   looks;
+# - which queries still fail, and what several seeds show that one run cannot.
 #
-# **Time** on 2 CPU cores: about two minutes, most of it for the maps; a little more if no training run is found.
-# **Reads** the runs that notebook 05 left in `out_dir/runs` (else it trains a short one, and says so), features from
-# `out_dir/artefacts`, and the records of long runs that come with the kit in `figures/reproduce`. **Writes** pictures to
-# `out_dir/figures`, numbers and the table of results to `out_dir/metrics/06_evaluation`.
+# **Time** on 2 CPU cores: about two minutes, most of it for the maps; a little more if
+# no training run is found. **Reads** the runs that notebook 05 left in `out_dir/runs`
+# (else it trains a short one, and says so), features from `out_dir/artefacts`, and the
+# records of long runs that come with the kit in `figures/reproduce`. **Writes**
+# pictures to `out_dir/figures`, numbers and the table of results to
+# `out_dir/metrics/06_evaluation`.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -62,21 +66,28 @@ figures = []
 # %% [markdown]
 # ## 1. The protocol, by hand
 #
-# One [query](course/glossary.md#query), a [gallery](course/glossary.md#gallery) sorted by similarity. Before anything is scored, some gallery pictures are taken out:
+# For one [query](course/glossary.md#query) the [gallery](course/glossary.md#gallery) is
+# sorted by similarity. Before scoring, some gallery pictures are taken out:
 #
-# - **the same person under the same camera**: they were taken a moment before or after, in the same light. Finding them is
-#   no feat, so they count neither for nor against;
-# - **[junk](course/glossary.md#junk)** (`pid` -1 in Market-1501's layout): bad boxes, half a person. Dropped for every query, right or wrong.
+# - **the same person under the same camera**: taken a moment before or after, in the
+#   same light, so they are too easy to find;
+# - **[junk](course/glossary.md#junk)** (`pid` -1 in Market-1501's layout): bad boxes,
+#   such as half a person.
 #
-# **[Distractors](course/glossary.md#distractor)** (`pid` 0: strangers whom nobody searches for) *stay*, and never match: they are there to get in the way.
+# **[Distractors](course/glossary.md#distractor)** (`pid` 0: people whom nobody searches
+# for) *stay*, and never match: they make the ranking harder.
 #
-# Let the $m$ right pictures stand at the ranks $r_1 < r_2 < \dots < r_m$ of what is left. Then
+# Let the $m$ right pictures have the ranks $r_1 < r_2 < \dots < r_m$ in what is left.
+# Then
 #
 # $$\mathrm{AP} = \frac1m \sum_{k=1}^{m} \frac{k}{r_k}, \qquad \mathrm{INP} = \frac{m}{r_m}, \qquad
 # \mathrm{CMC}@k = \begin{cases}1 & r_1 \le k\\ 0 & \text{else.}\end{cases}$$
 #
-# [AP](course/glossary.md#average-precision) asks how high *all* of them stand, INP how far one must search for the *last*, [CMC](course/glossary.md#cmc)@1 (Rank-1) only about the first. The
-# means over the queries are [mAP](course/glossary.md#mean-average-precision), [mINP](course/glossary.md#minp) and Rank-$k$. A query without a right picture left is skipped.
+# [AP](course/glossary.md#average-precision) depends on the ranks of *all* of them, INP
+# on the rank of the *last*, [CMC](course/glossary.md#cmc)@1 (Rank-1) only on the first.
+# The means over the queries are [mAP](course/glossary.md#mean-average-precision),
+# [mINP](course/glossary.md#minp) and Rank-$k$. A query without a right picture left is
+# skipped.
 
 # %% tags=["code"]
 def score_query(similarity: np.ndarray, matches: np.ndarray, dropped: np.ndarray) -> tuple[float, float, float]:
@@ -90,7 +101,8 @@ def score_query(similarity: np.ndarray, matches: np.ndarray, dropped: np.ndarray
 
 
 # %% [markdown]
-# Seven gallery pictures, already in order of similarity. The query shows person 7 under camera 1.
+# Seven gallery pictures, already in order of similarity. The query shows person 7 under
+# camera 1.
 #
 # | place | person | camera | |
 # |---|---|---|---|
@@ -102,7 +114,8 @@ def score_query(similarity: np.ndarray, matches: np.ndarray, dropped: np.ndarray
 # | 6 | 7 | 3 | right |
 # | 7 | 3 | 1 | wrong |
 #
-# **Predict:** at which ranks do the right pictures stand once the two are out? What are AP and INP?
+# **Predict:** which ranks do the right pictures have once the two are out? What are AP
+# and INP?
 
 # %%
 persons, cameras = np.array([7, 7, -1, 3, 0, 7, 3]), np.array([0, 1, 1, 1, 2, 2, 0])  # cameras from 0 in memory
@@ -145,8 +158,8 @@ else:
           f"over {before.n_valid_queries} of {len(query)} queries.")
 
 # %% [markdown]
-# **Predict:** how much do the rules matter? What happens to Rank-1 if the same camera is allowed, and what to mAP if the
-# distractors are thrown out?
+# **Predict:** how much do the rules matter? What happens to Rank-1 if the same camera
+# is allowed, and what to mAP if the distractors are thrown out?
 
 # %%
 lines = []
@@ -162,8 +175,8 @@ if before is not None:
 Markdown("\n".join(["| rules | gallery | mAP | Rank-1 | mINP |", "|---|---|---|---|---|", *lines]) if lines else reason)
 
 # %% [markdown]
-# The same features, other rules, other numbers: results can be compared only under the same rules. (Junk does not appear:
-# the reader leaves it out already.)
+# So results can be compared only under the same rules. (Junk does not appear: the
+# reader has left it out already.)
 
 # %%
 if itself.any():
@@ -173,12 +186,14 @@ else:
     print("No query lies in the gallery: none can find itself.")
 
 # %% [markdown]
-# ## 3. What training has won
+# ## 3. What training changed
 #
-# Here come the runs of notebook 05, trained from the same start with the same budget. The row *true identities* was told
-# who is who: it shows what this encoder could learn in that time, not what an [unsupervised](course/glossary.md#unsupervised) method may use.
+# These are the runs of notebook 05, with the same start. The row *true identities* was
+# trained with them (for half the epochs): it is a comparison, not an
+# [unsupervised](course/glossary.md#unsupervised) method.
 #
-# **Predict:** in which order will the rows stand? How far will the best unsupervised row be from the true identities?
+# **Predict:** which order will the rows have? How far will the best unsupervised row be
+# from the true identities?
 
 # %%
 untrained = stage.features()
@@ -226,7 +241,8 @@ if after is not None and before is not None:
 # %% [markdown]
 # ## 4. The same queries, before and after
 #
-# **Predict:** which wrong pictures will go first: those that share the camera, or those that share the clothes?
+# **Predict:** which wrong pictures will disappear first: those with the same camera, or
+# those with the same clothes?
 
 # %%
 view, shown = None, np.empty(0, dtype=int)
@@ -252,12 +268,12 @@ else:
     print(reason)
 
 # %% [markdown]
-# The queries are the same in both pictures and were not chosen by their result: they are spread evenly over the list. The
-# pictures that the protocol leaves out are not shown.
+# The queries are the same in both pictures, spread evenly over the list and not chosen
+# by their result. Pictures that the protocol leaves out are not shown.
 #
 # ## 5. Distances, before and after
 #
-# **Predict:** training shall move two curves apart. Which two?
+# **Predict:** which two curves should training move apart?
 
 # %%
 for name, (q, g) in (view or {}).items():
@@ -273,18 +289,20 @@ if view is None:
     print(reason)
 
 # %% [markdown]
-# The overlap in the titles is the share of area that the curve of the same person under other cameras and the curve of
-# strangers have in common: less is better. Look also at the distance between the blue and the green curve: it is what the
-# camera adds to one and the same person.
+# The overlap in the titles is the area that the curve of the same person under other
+# cameras shares with the curve of different people: less is better. The distance
+# between the blue and the green curve is what another camera adds for the same person.
 #
 # ## 6. Where does the encoder look?
 #
-# Cover a small square of a picture with grey and measure how far its similarity to another picture falls: where it falls
-# most, the encoder found the two alike (*occlusion*; Zeiler and Fergus 2014). The map is only about this pair, and a place that
-# matters is not yet a place that *should* matter. Here is a query with the first right picture of its list. Each of the two is
-# covered in turn, while the other stays whole.
+# Cover a small square of a picture with grey and measure how much its similarity to
+# another picture falls (*occlusion*; Zeiler and Fergus 2014). Where it falls most, the
+# encoder found the two alike. The map is about this pair only, and a place that matters
+# is not always one that *should* matter. Here are a query and the first right picture
+# of its list; each is covered in turn.
 #
-# **Predict:** will the map be bright on the clothes, on the face, or on the wall behind?
+# **Predict:** will the map be bright on the clothes, on the face, or on the wall
+# behind?
 
 # %%
 encoders = {name: stage.encoder(None if name == "untrained" else runs[name]["run"]) for name in view or {}}
@@ -314,24 +332,31 @@ else:
     print("No right picture among the first ten of the queries shown: there is no pair to look at." if view else reason)
 
 # %% [markdown]
-# Beside each picture stands its map. (For pictures of 224 rows and more it comes from one gradient instead, *HiResCAM*, Draelos and
-# Carin 2020, and yellow is what adds most.) Yellow: covering this place costs the most similarity. Grey: it costs nothing, or even makes
-# the two more alike. Each row has a scale of its own: compare places within a row, not the brightness of two rows. Where the
-# wall is as bright as the person, the two are alike by their walls as well.
+# Beside each picture is its map. Yellow: covering this place lowers the similarity
+# most. Grey: not at all, or it even rises. (For pictures of 224 rows and more the map
+# comes from one gradient instead, *HiResCAM*, Draelos and Carin 2020, and yellow is
+# what adds most.) Each row has its own scale: compare places within a row only. Where
+# the wall is as bright as the person, the walls are alike, too.
 #
-# In JupyterLab the browser below takes any query. `order` sorts the queries (as listed, lowest AP first, or those first that
-# training changed most), and `query` moves along that order. You see up to twenty nearest pictures, one row before and one row
-# after training; what the protocol leaves out stays in the rows, framed grey (the legend calls all of it junk). Below, ticks show
-# where this list lies among the distances of all pairs. *where does it look?* draws the maps for the picture at `place` of the
-# last row; move `place` to see another.
+# In JupyterLab the browser below takes any query. `order` sorts the queries (as listed,
+# lowest AP first, or those first that training changed most), and `query` moves along
+# that order. You see up to twenty nearest pictures, one row before and one row after
+# training; what the protocol leaves out is framed grey (the legend calls all of it
+# junk). Below, ticks show where this list lies among the distances of all pairs. *where
+# does it look?* draws the maps for the picture at `place` of the last row; move `place`
+# to see another.
 #
-# **Predict:** take the query with the lowest AP. Will the wrong pictures at its top share its clothes, its view or its camera?
+# **Predict:** take the query with the lowest AP. Will the wrong pictures at its top
+# share its clothes, its view or its camera?
 #
 # Three things to try:
 #
-# 1. Lowest AP first: where do the right pictures stand, and what stands before them?
-# 2. Most changed first: has training moved right pictures up, or others away? Is there a query that it made worse?
-# 3. Look at the maps of a wrong picture near the front: what convinced the encoder? Compare with a right one.
+# 1. Lowest AP first: which ranks do the right pictures have, and what comes before
+#    them?
+# 2. Most changed first: has training moved right pictures up, or others away? Is there
+#    a query that it made worse?
+# 3. Look at the maps of a wrong picture near the front: which places made it similar?
+#    Compare with a right one.
 
 # %%
 if interactive and view:
@@ -346,8 +371,9 @@ if interactive and view:
 # %% [markdown]
 # ## 7. Maps, before and after
 #
-# The training pictures once more, as in notebook 02. The second map starts from the positions of the first, so that what
-# moves was moved by the training. Identities and cameras are only used for colouring.
+# The training pictures as in notebook 02. The second map starts from the positions of
+# the first, so that movements come from the training. Identities and cameras are only
+# used for colouring.
 
 # %%
 truth = stage.pids if stage.has_truth else None
@@ -370,12 +396,14 @@ figures.append("06_maps")
 fig
 
 # %% [markdown]
-# If training went well, the cameras mix in the lower right map, and the islands of the lower left one are people: compare
-# them with the middle map. The map is a picture; the numbers stand in the table above.
+# If training went well, the cameras mix in the lower right map, and the islands of the
+# lower left one are people: compare them with the middle map. The map is only a
+# picture; the numbers are in the table above.
 #
 # ## 8. Who is still not found?
 #
-# **Predict:** what makes a query hard: something in front, a back view, or another person in the same clothes?
+# **Predict:** what makes a query hard: something in front, a back view, or another
+# person in the same clothes?
 
 # %%
 hard = None
@@ -412,13 +440,15 @@ if hard is not None and stage.config.data == "synthetic":
 Markdown(table)
 
 # %% [markdown]
-# A factor that is clearly more frequent on the left makes queries hard here. A small difference between such small groups
-# may well be chance.
+# A factor that is clearly more frequent on the left goes with hard queries here. A
+# small difference between such small groups may be chance.
 #
-# ## 9. One run is an anecdote: several seeds
+# ## 9. One run is not enough: several seeds
 #
-# The runs above are short, and there is one of each. The kit comes with the records of a longer study (`make reproduce`),
-# in which every method was trained with several [seeds](course/glossary.md#seed). Each method is compared with [cluster contrast](course/glossary.md#cluster-contrast) *at the same seed*:
+# The runs above are short, one of each method. The records of a longer study
+# (`make reproduce`) come with the kit: every method was trained with several
+# [seeds](course/glossary.md#seed). Each is compared with
+# [cluster contrast](course/glossary.md#cluster-contrast) *at the same seed*, because
 # seeds can differ by more than methods do.
 
 # %%
@@ -463,15 +493,16 @@ if study:
     display(fig)
 
 # %% [markdown]
-# A dot right of zero is a seed in which the method did better than plain cluster contrast. Believe a difference when the
-# dots agree, and the interval of the mean stays on one side of zero. These are *our* pictures, *our* reading of the
-# method and *our* schedule: they say nothing about the figures in the paper, which we do not have.
+# A dot right of zero is a seed in which the method did better than cluster contrast.
+# Believe a difference when the dots agree, and the interval of the mean stays on one
+# side of zero. These are *our* pictures, *our* reading of the method and *our*
+# schedule: they say nothing about the figures in the paper, which we do not have.
 
 # %% [markdown]
 # ## Exercises
 #
-# Put each answer into the variable that is named; the cell below it says whether it is right, or why not. (What
-# is folded away below prepares the checks: it knows the answers.)
+# Put each answer into the named variable; the cell below it says whether it is right,
+# or why not. (The folded cell prepares the checks: it contains the answers.)
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.exercises import exercises, value
@@ -520,8 +551,9 @@ if before is not None:
 check = exercises(tests)
 
 # %% [markdown]
-# **1.** Score the queries of each camera apart: the mean of `precision` (AP, one value a query, NaN where nothing can be matched)
-# over each of `np.unique(query_camids)`. Is one camera harder than the others?
+# **1.** Score the queries of each camera apart: the mean of `precision` (AP, one value
+# a query, NaN where nothing can be matched) over each of `np.unique(query_camids)`. Is
+# one camera harder than the others?
 
 # %% tags=["solution"]
 # answer_1: one number a camera, NaN for a camera without a query that can be matched
@@ -538,9 +570,11 @@ if before is not None:
 check(1, answer_1)
 
 # %% [markdown]
-# **2.** Two pictures of a person say more than one. Average the features of each identity's queries (and bring the mean back to
-# length 1) before ranking; take the features `view[name]`, a pair of query and gallery. Such a query has several cameras, so give
-# it none (camid -1), and leave the gallery pictures out that are queries too (`itself`): why? What mAP do the joined queries reach?
+# **2.** Do several pictures of a person find more than one? Average the features of
+# each identity's queries (and bring the mean back to length 1) before ranking; take the
+# features `view[name]`, a pair of query and gallery. Such a query has several cameras,
+# so give it none (camid -1), and leave out the gallery pictures that are queries too
+# (`itself`): why? What mAP do the joined queries reach?
 
 # %% tags=["solution"]
 # answer_2: one number from 0 to 1, the mAP of the joined queries, one for each of np.unique(query_pids)
@@ -563,8 +597,9 @@ if before is not None:
 check(2, answer_2)
 
 # %% [markdown]
-# **3.** How sure is a mAP? Draw the queries with replacement a thousand times (bootstrap) and give the middle 95 % of the means.
-# (Take the values of `precision` that are not NaN.)
+# **3.** How sure is a mAP? Draw the queries with replacement a thousand times
+# (bootstrap) and give the middle 95 % of the means. (Take the values of `precision`
+# that are not NaN.)
 
 # %% tags=["solution"]
 # answer_3: two numbers from 0 to 1, (lower end, upper end)
