@@ -70,17 +70,18 @@ def add(command) -> None:
 def _check(args: argparse.Namespace) -> int:
     from dkdmpl_kit.data import check_dataset, read_dataset
 
-    config = config_of(args)
+    given = settings_of(args)
     for flag, name, value in (
         ("--data", "data", args.name),
         ("--data-root", "data_root", args.root),
     ):
-        if value and settings_of(args).get(name, value) != value:
+        if value and given.get(name, value) != value:
             raise KitError(
-                f"{value} and {flag} {getattr(config, name)} are two answers to one "
-                "question: give one."
+                f"{value} and {flag} {given[name]} are two answers to one question: give one."
             )
-        config = config.replace(**{name: value}) if value else config
+        if value:
+            setattr(args, f"set_{name}", value)
+    config = config_of(args)
     if (
         config.data == "synthetic"
         and not set(RENDERED) & set(settings_of(args))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from dkdmpl_kit.data.files import expanded
@@ -23,7 +24,14 @@ def add(command) -> None:
         default="runs/demo",
         help="folder for everything that is written (default: %(default)s)",
     )
-    sub.add_argument("--preset", default="demo", choices=sorted(PRESETS))
+    sub.add_argument(
+        "--preset",
+        choices=sorted(PRESETS),
+        help="how large everything is (default: demo)",
+    )
+    sub.add_argument(
+        "--smoke", action="store_true", help="short for --preset smoke: does all of it run?"
+    )
 
     sub = command(
         "notebooks",
@@ -83,12 +91,14 @@ def _demo(args: argparse.Namespace) -> int:
     from dkdmpl_kit.studies.notebooks import default_folder, run_notebooks
     from dkdmpl_kit.studies.report import write_report
 
+    if args.smoke and args.preset not in (None, "smoke"):
+        raise KitError(f"--smoke and --preset {args.preset} are two sizes: give one.")
     run_notebooks(
         "all",
         notebooks_dir=default_folder(),
         out_dir=Path(args.out),
         parameters={
-            "preset": args.preset,
+            "preset": "smoke" if args.smoke else args.preset or "demo",
             "out_dir": str(Path(args.out).resolve()),
             "interactive": False,
         },
@@ -119,7 +129,7 @@ def _notebooks(args: argparse.Namespace) -> int:
     # a notebook runs in its own folder, and paths are meant from here
     for name in ("data_root", "out_dir"):
         if parameters.get(name):
-            parameters[name] = str(expanded(str(parameters[name])).resolve())
+            parameters[name] = os.path.abspath(expanded(str(parameters[name])))
     parameters.setdefault("out_dir", str(out.resolve()))
     if args.action == "slides":
         for page in write_slides(names, folder, out, parameters, timeout_s=args.timeout):

@@ -128,16 +128,34 @@ def pick_device(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise KitError(
-            f"device={name!r}, but torch sees no CUDA device here: use device=cpu or auto."
-        )
     try:
-        return str(torch.device(name))
+        device = torch.device(name)
     except RuntimeError:
         raise KitError(
             f"device={name!r} is no torch device; use cpu, cuda, cuda:1 or auto."
         ) from None
+    found = {
+        "cpu": lambda: 1,
+        "cuda": torch.cuda.device_count,
+        "mps": lambda: int(torch.backends.mps.is_available()),
+        "xpu": lambda: torch.xpu.device_count() if torch.xpu.is_available() else 0,
+    }
+    if device.type not in found:
+        raise KitError(
+            f"device={name!r} is none that the kit runs on: use cpu, cuda, cuda:1 or auto."
+        )
+    count = found[device.type]()
+    if not count:
+        raise KitError(
+            f"device={name!r}, but torch sees no {device.type.upper()} device here: use "
+            "device=cpu or auto."
+        )
+    if (device.index or 0) >= count:
+        raise KitError(
+            f"device={name!r}, but torch sees {count} of them here, numbered from 0: use a "
+            "lower number, cpu or auto."
+        )
+    return str(device)
 
 
 def environment() -> dict[str, object]:

@@ -122,13 +122,24 @@ class Encoder(nn.Module):
                 x = module(x)
         for module in self._modules_of(self._stages[self.freeze_stages :]):
             x = module(x)
-        x = x if self._stages else self.backbone.forward_features(x)
+        x = x if self._stages else self._whole(x)
         if x.ndim != 4 or x.shape[1] != self.dim:
             raise KitError(
                 f"backbone {self.name} gives no (B, {self.dim}, h, w) map; choose a "
                 "convolutional one."
             )
         return x
+
+    def _whole(self, x: Tensor) -> Tensor:
+        """The map of a family that is run as a whole; KitError where it takes no pictures
+        of this size, as vision transformers and others do.
+        """
+        try:
+            return self.backbone.forward_features(x)
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            raise _not_convolutional(self.name, error, tuple(x.shape[2:])) from error
 
     def pooled(self, x: Tensor) -> Tensor:
         """Features before the BNNeck, not normalised: (B, 3, H, W) -> (B, dim) float32."""
@@ -208,7 +219,20 @@ def _backbone(name: str, *, hub: bool) -> nn.Module:
         return hub_backbone(name)
     if name in IBN_BACKBONES:
         return ibn_resnet(name, **HEADLESS)
-    return timm.create_model(name, **HEADLESS)
+    try:
+        return timm.create_model(name, **HEADLESS)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise _not_convolutional(name, error) from error
+
+
+def _not_convolutional(name: str, error: Exception, size: tuple = ()) -> KitError:
+    pictures = (
+        f" takes no pictures of {size[0]} x {size[1]} pixels" if size else " has no map"
+    )
+    return KitError(
+        f"backbone={name!r}{pictures} ({' '.join(str(error).split())[:120].rstrip('.')}): choose a "
+        f"convolutional one, such as {BUNDLED_BACKBONE}, resnet50 or convnext_tiny."
+    )
 
 
 def _stage_names(net: nn.Module) -> tuple[tuple[str, ...], ...]:

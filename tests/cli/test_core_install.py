@@ -22,7 +22,7 @@ ARGUMENTS = {  # what each subcommand is tried with; one without a line fails th
     "train": SMALL + " --method cluster_contrast --epochs 1 --out-dir {out}",
     "cluster": SMALL + " --run " + RUN,
     "evaluate": SMALL + " --run " + RUN,
-    "rank": SMALL + " --query {query} --gallery {people}/query --sheet {out}/sheet.png",
+    "rank": "--preset smoke --quiet --query {query} --gallery {people}/query --sheet {out}/sheet.png",
     "export": "--run " + RUN + " --out {out}/encoder",
     "recipe": "paper-market1501",
     "cost": "paper-market1501",

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from dkdmpl_kit.errors import KitError
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 NAMES = "[0-9][0-9]_*"  # of the course's notebooks, without the suffix
+SHIPPED = "share/dkdmpl-kit/notebooks"  # where a wheel puts them (pyproject.toml)
 CELL = "cell/one_run"  # beside the course: what one cell of a grid runs
 
 
@@ -39,8 +41,23 @@ def notebook_tool(module: str) -> ModuleType:
 
 
 def default_folder() -> Path:
-    """notebooks/ of the checkout that holds this package."""
-    return Path(__file__).resolve().parents[3] / "notebooks"
+    """notebooks/ of the checkout that holds this package, or those that were installed
+    with it. KitError where there are neither.
+    """
+    checkout = Path(__file__).resolve().parents[3] / "notebooks"
+    if (checkout / f"{CELL}.ipynb").is_file():
+        return checkout
+    try:
+        files = metadata.files("dkdmpl-kit") or ()
+    except metadata.PackageNotFoundError:
+        files = ()
+    for file in files:
+        if file.as_posix().endswith(f"{SHIPPED}/{CELL}.ipynb"):
+            return Path(file.locate()).resolve().parents[1]
+    raise KitError(
+        "The notebooks are neither beside the package nor installed with it: install the "
+        "wheel again, or name their folder."
+    )
 
 
 def digest(source: Path) -> str:
