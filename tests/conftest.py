@@ -15,8 +15,10 @@ REAL_DATA = ROOT.parent / "shared" / "data"
 SLOW = (
     "notebooks/test_notebooks.py",
     "training/test_loop.py",
+    "training/test_measuring.py",
     "studies/test_grid.py",
     "cli/test_commands.py",
+    "cli/test_dry_run.py",
     "training/test_export.py",
     "training/test_processes.py",
     "data/test_memory_over_epochs.py",

@@ -90,3 +90,19 @@ def test_what_torch_really_says_is_understood_and_other_errors_pass():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
     with pytest.raises(KitError, match="^as it is$"), shortage_named():
         raise KitError("as it is")
+
+
+def test_pictures_beyond_the_memory_change_no_result(
+    tiny_config, tiny_dataset, tmp_path, monkeypatch
+):
+    """Training maps a file, measuring decodes batch by batch."""
+    from dkdmpl_kit.data import pictures
+
+    held = fit(
+        tiny_config.replace(out_dir=str(tmp_path / "held")), tiny_dataset, progress=False
+    )
+    monkeypatch.setattr(pictures, "MEMORY_MB", -1e9)  # other tests' stores may still live
+    mapped = fit(
+        tiny_config.replace(out_dir=str(tmp_path / "mapped")), tiny_dataset, progress=False
+    )
+    assert results(mapped.run_dir) == results(held.run_dir)
