@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 SIZE ?= small
 PRESET ?= smoke
 
-.PHONY: help demo test check test-browser lab bench reproduce ablation rivals robustness course figures notebooks lint clean
+.PHONY: help demo test check test-browser lab bench reproduce market1501 ablation rivals robustness course figures notebooks lint clean
 
 help:
 	@echo "make demo       run all notebooks on the embedded pictures, write runs/demo/report.html"
@@ -16,6 +16,7 @@ help:
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make bench      measure speed and memory (SIZE=full: at the data sets' sizes, half an hour)"
 	@echo "make reproduce  train the ablation to its plateau, several seeds (resumable)"
+	@echo "make market1501 DATA=folder  the same rows on the real Market-1501, an hour a run (resumable)"
 	@echo "make ablation   GKD x SKD in ten epochs, three seeds, one page: half an hour (resumable)"
 	@echo "make rivals    train eight objectives with equal budgets, several seeds (resumable)"
 	@echo "make robustness injected label noise against each loss, on a head over frozen features (resumable)"
@@ -55,6 +56,13 @@ bench: $(STAMP)
 reproduce: $(STAMP)
 	$(BIN)/dkdmpl grid grids/reproduce.yml --out runs/reproduce --jobs 2 --threads 1
 	$(BIN)/dkdmpl report runs/reproduce --publish figures/reproduce
+
+# DATA: the folder Market-1501-v15.09.15, as its authors lay it out
+market1501: $(STAMP)
+	@test -d "$(DATA)/bounding_box_train" || \
+	  { echo "make market1501 needs DATA=the folder that holds bounding_box_train, query and bounding_box_test"; exit 1; }
+	MARKET1501="$(abspath $(DATA))" $(BIN)/dkdmpl grid grids/market1501.yml --out runs/market1501 --jobs 2 --threads 1
+	$(BIN)/dkdmpl report runs/market1501 --publish figures/market1501
 
 ablation: $(STAMP)
 	$(BIN)/dkdmpl grid grids/ablation.yml --out runs/ablation --jobs 2 --threads 1

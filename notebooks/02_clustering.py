@@ -203,7 +203,7 @@ fig
 # to the [ARI](course/glossary.md#adjusted-rand-index)?
 
 # %%
-grid = np.linspace(0.3, config.max_distance, 21)
+grid = np.linspace(0.1, config.max_distance, 29)
 sweep = sweep_eps(distances, min_samples=config.min_samples)  # what eps=auto looks at
 eps = sweep.chosen if config.eps == "auto" else config.eps
 curve = [pseudo_labels(distances, eps=float(eps), min_samples=config.min_samples) for eps in grid]

@@ -67,6 +67,7 @@ from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.noise import error_kinds, gallery_rows
 from dkdmpl_kit.studies.results import by_method, collect_runs, markdown_table, paired_differences, spread, summary
 from dkdmpl_kit.training import Monitor, assess_untrained, extract, learning_rate, new_state
+from dkdmpl_kit.training.probe import repeats_the_label
 from dkdmpl_kit.training.seeds import generator_for, seed_everything
 
 stage = Stage("05_training", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
@@ -267,11 +268,25 @@ if trainable:
     stage.save_figure(losses_fig, "05_losses")
     display(losses_fig)
     figures += ["05_curves", "05_losses"]
+    distilled = {method: history for method, history in histories.items() if method in ("gkd", "skd", "dkdmpl")}
+    if distilled:
+        added = viz.training_curves(distilled, metrics=viz.DISTILLATION, references=viz.ADDS_NOTHING,
+                                    title="What the distillations add to cluster contrast")
+        stage.save_figure(added, "05_distillation")
+        display(added)
+        figures.append("05_distillation")
+        for method, history in distilled.items():
+            print(f"{METHOD_LABELS[method]}, last epoch: {repeats_the_label(history[-1]) or 'its terms pull elsewhere.'}")
 
 # %% [markdown]
 # The dotted line is the true number of identities, where known. Compare losses *within*
 # a method only: DKD-MPL adds two terms, and every epoch has its own clusters. (Where
 # cluster contrast stays at 0, the term is not part of its loss.)
+#
+# The last figure asks what the two distillations *add*. Its upper panels compare
+# gradients: at 1 a term pulls exactly where cluster contrast pulls already, and only
+# makes the loss louder. The teacher of $L_{GKD}$ can add something only where it doubts
+# the hard label (`settings="gkd_teacher=vote"` doubts more).
 #
 # How do the labels go wrong? There are four kinds: *right*; *merged* (the cluster is
 # mainly somebody else's); *split* (the identity has another, larger cluster);

@@ -18,7 +18,7 @@ from dkdmpl_kit.errors import KitError
 
 STEP = 0.025
 DEFAULT_FARTHEST = 0.8
-LOWEST = 0.3
+LOWEST = 0.1
 LARGEST_SHARE = 0.03  # a cluster with more of the pictures has probably percolated
 
 
@@ -61,7 +61,7 @@ def sweep_eps(
 ) -> EpsSweep:
     """DBSCAN of distances (N, N) at each eps, and the one where the clusters are most.
 
-    values: the eps to try, rising; without them 0.3 to the largest stored distance in
+    values: the eps to try, rising; without them 0.1 to the largest stored distance in
     steps of 0.025.
     The rule: the count of clusters, averaged with its two neighbours in the sweep so that
     a single lucky value does not win, is largest; of equal ones the smallest eps. KitError

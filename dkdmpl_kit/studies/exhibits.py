@@ -77,7 +77,10 @@ def figures_of(records: Sequence[dict]) -> dict[str, Figure]:
         }
         if distilled:
             figures[f"distillation{suffix}"] = viz.training_curves(
-                distilled, metrics=viz.DISTILLATION, title=settings
+                distilled,
+                metrics=viz.DISTILLATION,
+                references=viz.ADDS_NOTHING,
+                title=settings,
             )
     points, same_baseline = _paired_points(table)
     if points:

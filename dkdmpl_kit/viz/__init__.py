@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dkdmpl_kit.viz.clusters import explorer_maps, map_colours, picture_png, picture_rows
 from dkdmpl_kit.viz.curves import (
+    ADDS_NOTHING,
     DISTILLATION,
     distance_histograms,
     eps_curve,
@@ -68,6 +69,7 @@ from dkdmpl_kit.viz.style import (
 from dkdmpl_kit.viz.theory import bound_slack, break_even_map, label_triangle, limit_curves
 
 __all__ = [
+    "ADDS_NOTHING",
     "DISTILLATION",
     "KitFigure",
     "METHOD_COLOURS",

@@ -52,6 +52,7 @@ METRICS: dict[str, tuple[str, str]] = {
 }
 # what the distillations add to cluster contrast
 DISTILLATION = ("gkd_cosine", "skd_cosine", "teacher_own_mass", "teacher_truth")
+ADDS_NOTHING = {"gkd_cosine": 1.0, "skd_cosine": 1.0, "teacher_own_mass": 1.0}
 # measured against true identities
 TRUTH = ("ari", "nmi", "purity", "teacher_truth", "teacher_sibling_lift", "brier_gain")
 BAND = "Line: mean over the seeds; band: from the least to the most"
