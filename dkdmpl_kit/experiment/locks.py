@@ -10,8 +10,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from dkdmpl_kit.data.writing import cannot_write
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.experiment.files import cannot_write, read_record
+from dkdmpl_kit.experiment.files import read_record
 
 LOCK = "run.lock"
 CHECKPOINT = {  # the fields of checkpoint.json, which names the weights of the last epoch

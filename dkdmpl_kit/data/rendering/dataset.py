@@ -9,6 +9,7 @@ other picture.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ from dkdmpl_kit.data.rendering.factors import (
 from dkdmpl_kit.data.rendering.persons import companion, draw_person
 from dkdmpl_kit.data.rendering.scenes import folds, occlude, scene, through_camera
 from dkdmpl_kit.data.rendering.vehicles import draw_vehicle
+from dkdmpl_kit.data.writing import write_atomic
 from dkdmpl_kit.errors import KitError, check_option
 
 RENDERER_VERSION = 2
@@ -278,12 +280,6 @@ def _require_same(root: Path, marker: str, settings: RenderSettings) -> None:
         )
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-
-
 def _render_all(
     root: Path, settings: RenderSettings, shots: list[Shot], progress: bool
 ) -> None:
@@ -303,7 +299,7 @@ def _render_all(
         for folder in FOLDERS.values():
             (root / folder).mkdir(parents=True, exist_ok=True)
         if not (root / "dataset.json").is_file():
-            _write_atomically(root / "dataset.unfinished.json", description.encode())
+            write_atomic(root / "dataset.unfinished.json", description.encode())
     except OSError as error:
         raise KitError(
             f"{root} cannot be written ({error.strerror}): give another folder."
@@ -313,15 +309,15 @@ def _render_all(
         if not path.is_file():
             _write_png(path, draw_shot(settings, shot))
     lines = [json.dumps(manifest_record(settings, shot)) + "\n" for shot in shots]
-    _write_atomically(root / "manifest.jsonl", "".join(lines).encode())
-    _write_atomically(root / "dataset.json", description.encode())
+    write_atomic(root / "manifest.jsonl", "".join(lines).encode())
+    write_atomic(root / "dataset.json", description.encode())
     (root / "dataset.unfinished.json").unlink(missing_ok=True)
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial")
-    Image.fromarray(pixels).save(partial, format="PNG", compress_level=3)
-    os.replace(partial, path)
+    whole = io.BytesIO()
+    Image.fromarray(pixels).save(whole, format="PNG", compress_level=3)
+    write_atomic(path, whole.getvalue())
 
 
 def manifest_record(settings: RenderSettings, shot: Shot) -> dict:
