@@ -40,9 +40,9 @@ def test_every_link_and_picture_is_there(page):
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_every_make_target_and_subcommand_that_is_named_exists(page):
     text = page.read_text()
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
-    assert set(re.findall(r"^make ([a-z-]+)", text, re.M)) <= targets
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"`make ([a-z0-9-]+)", text)) <= targets
+    assert set(re.findall(r"^make ([a-z0-9-]+)", text, re.M)) <= targets
     (commands,) = (a for a in build_parser()._actions if a.dest == "command")
     asked = re.findall(r"(?:^|`)(?:\.venv/bin/)?dkdmpl ([a-z-]+)", text, re.M)
     assert set(asked) <= set(commands.choices)
