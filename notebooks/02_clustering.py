@@ -236,8 +236,8 @@ if pseudo.n_clusters < 2:
 # high while nearly all are outliers. You could *choose* the best `eps` only because you
 # know the identities; an [unsupervised](course/glossary.md#unsupervised) method must
 # not. `settings="eps=auto"` chooses without them, in each epoch: `sweep_eps` takes the
-`eps` where the number of clusters peaks. Below it pictures are left out; above it
-clusters grow together. How far from the best ARI is that choice here?
+# `eps` where the number of clusters peaks. Below it pictures are left out; above it
+# clusters grow together. How far from the best ARI is that choice here?
 #
 # In JupyterLab, move the radius yourself. You see the purest cluster, the most mixed
 # one and some outliers (without identities: the most compact cluster and the loosest).

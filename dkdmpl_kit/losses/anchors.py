@@ -71,8 +71,8 @@ def anchor_features(
     cameras: Tensor | None = None,
 ) -> Tensor:
     """(B, d) features of the second view, differentiable in z: z[p(i)] for "hardest",
-    "camera" (with cameras (B,)) and "random", or for "mean" the normalised mean of the batch mates (without the row
-    itself). A row alone in its cluster keeps its own feature.
+    "camera" (with cameras (B,)) and "random", or for "mean" the normalised mean of the
+    batch mates (without the row itself). A row alone in its cluster keeps its own feature.
     """
     if strategy in ("augmentation", "ema"):
         raise KitError(

@@ -56,10 +56,9 @@ def fit(
     `method="supervised"`, the reference row, alone (`identity_labels(dataset)`).
     resume: continue from the last whole epoch, to the result of the uninterrupted run,
     bit for bit on a CPU with the same number of threads; a finished run is read, not
-    repeated. One process at a time writes a run: where another one does, KitError says
-    so, or, with `wait`, its end is waited for. on_epoch: called with each epoch's
-    record. control: pauses or stops the loop between two batches, from another thread
-    (`RunStopped` is raised).
+    repeated. wait: for the end of another process that writes this run, in place of a
+    KitError. on_epoch: called with each epoch's record. control: pauses or stops the loop
+    between two batches, from another thread (`RunStopped` is raised).
 
     Under torchrun every process calls it with the same arguments: one writes, shows
     progress and calls `on_epoch`; all return. The same global batch gives the same
