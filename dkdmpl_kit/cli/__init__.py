@@ -43,10 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # as `| head` does: it has read enough
         _forget_output()
         return PIPE_CLOSED
-    except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
+    except (OSError, RuntimeError) as error:
+        # how Python 3.11 says what later ones say as an OSError
+        if isinstance(error, RuntimeError) and "Symlink loop" not in str(error):
+            raise
+        where = f" {error.filename}" if getattr(error, "filename", None) else ""
         print(
-            f"dkdmpl: the system refuses{where}: {error.strerror or _one_line(error)}.",
+            f"dkdmpl: the system refuses{where}: "
+            f"{getattr(error, 'strerror', None) or _one_line(error)}.",
             file=sys.stderr,
         )
         return 2

@@ -241,6 +241,7 @@ def _rank(args: argparse.Namespace) -> int:
         raise KitError(f"--top={args.top} must be at least 1.")
     if Path(args.sheet).suffix != ".png":
         raise KitError(f"--sheet {args.sheet} must end in .png.")
+    config, encoder = encoder_of(args)
     folder = read_dataset("folder", args.gallery, splits=False)
     if args.skip_corrupt:
         folder, skipped = drop_corrupt(folder, progress=not args.quiet)
@@ -263,7 +264,6 @@ def _rank(args: argparse.Namespace) -> int:
             f"the gallery {args.gallery} holds no picture but the query: give a folder "
             "with others."
         )
-    config, encoder = encoder_of(args)
     # each picture is looked at once, and the best ones again for the sheet
     stores = [
         ImageStore(p, config.height, config.width, keep=False)
@@ -302,8 +302,10 @@ def _export(args: argparse.Namespace) -> int:
 def _papers(args: argparse.Namespace) -> tuple[str, ...]:
     from dkdmpl_kit.studies.recipe import PAPER
 
-    check_option("preset", args.preset or PAPER[0], PAPER)
-    return (args.preset,) if args.preset else PAPER
+    if args.preset is None:
+        return PAPER
+    check_option("preset", args.preset, PAPER)
+    return (args.preset,)
 
 
 def _recipe(args: argparse.Namespace) -> int:

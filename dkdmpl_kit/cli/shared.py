@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -175,7 +176,7 @@ def settings_in(source: str) -> Config:
                 f"The settings in {source} are not valid JSON: {error}."
             ) from error
     else:
-        if not Path(source).exists():
+        if not os.path.lexists(source):
             raise KitError(f"There is no settings file {source}: give a JSON file, or -.")
         found = read_json(source)
     settings = found.get("settings", found) if isinstance(found, dict) else found

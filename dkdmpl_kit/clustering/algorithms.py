@@ -77,7 +77,8 @@ def pseudo_labels(
             "distances must be a square sparse array, as jaccard_distances returns it."
         )
     reach = getattr(distances, "max_distance", None)
-    if eps <= 0 or (reach is not None and eps > reach):
+    # nan is neither above nor below
+    if not eps > 0 or (reach is not None and eps > reach):
         raise KitError(
             f"eps={eps} must be above 0 and at most the largest stored distance, "
             f"{reach}; "

@@ -240,6 +240,11 @@ class Config:
         for name in ("flip", "erasing", "memory_momentum", "ema_momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise KitError(f"{name}={getattr(self, name)} must lie between 0 and 1.")
+        if not 0 < self.max_distance <= 1:
+            raise KitError(
+                f"max_distance={self.max_distance} must be above 0 and at most 1, the "
+                "largest Jaccard distance."
+            )
         self._check_eps()
         self._check_teacher()
 

@@ -138,7 +138,11 @@ def _check_places(path: str | Path, grid: dict) -> None:
     ]
     inner = [group.get("settings", {}) for group in groups]
     for settings in (grid.get("settings", {}), grid["axes"], *groups, *inner):
-        found = sorted(set(OWN) & set(settings)) if isinstance(settings, dict) else []
+        if not isinstance(settings, dict):
+            raise KitError(f"The grid {path} has settings {settings!r}: {{name: value}}.")
+        if nameless := [name for name in settings if not isinstance(name, str)]:
+            raise KitError(f"The grid {path} has {nameless[0]!r} as the name of a setting.")
+        found = sorted(set(OWN) & set(settings))
         if found:
             raise KitError(
                 f"The grid {path} sets {found[0]}, but where runs lie is said by --out, and "
