@@ -6,8 +6,6 @@ import hashlib
 import math
 import os
 import shutil
-import socket
-import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +17,7 @@ import torch
 from dkdmpl_kit.data.decoding import decode, unreadable
 from dkdmpl_kit.data.files import expanded, printable, why_no_file
 from dkdmpl_kit.data.records import SPLITS, ReIDDataset
+from dkdmpl_kit.data.scratch import scratch_folder
 from dkdmpl_kit.errors import KitError
 
 DECODING = 2  # grows when `decode` reads some pictures in another way: old caches end
@@ -174,32 +173,12 @@ def _write_map(
         raise KitError(
             f"cache_dir {folder} has {free >> 20} MB free, the pictures need {needed >> 20}."
         )
-    _remove_what_kills_left(folder)
-    prefix = f"pixels-{socket.gethostname()}-{os.getpid()}-"
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as scratch:
+    with scratch_folder(folder, "pixels-") as scratch:
         part = os.path.join(scratch, "part.npy")
         pixels = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
         _decode_into(pixels, paths, progress)
         pixels.flush()
         os.replace(part, target)
-
-
-def _remove_what_kills_left(folder: Path) -> None:
-    """Remove the half-written files of processes of this machine that live no more."""
-    for scratch in folder.glob(f"pixels-{socket.gethostname()}-*-*"):
-        process = scratch.name.split("-")[-2]
-        if scratch.is_dir() and process.isdecimal() and not _lives(int(process)):
-            shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return True
 
 
 def drop_corrupt(

@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from dkdmpl_kit.data.scratch import owned, remove_abandoned
 from dkdmpl_kit.errors import KitError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -21,8 +22,9 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> Path:
     part = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(path.parent, path.name + ".")
         handle, part = tempfile.mkstemp(
-            dir=path.parent, prefix=path.name + ".", suffix=".part"
+            dir=path.parent, prefix=owned(path.name + "."), suffix=".part"
         )
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -8,7 +8,6 @@ import copy
 import dataclasses
 import importlib.util
 import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from importlib import resources
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dkdmpl_kit import __version__
+from dkdmpl_kit.data.scratch import scratch_folder
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import Config, read_json, write_atomic, write_json
 from dkdmpl_kit.models import Encoder, GeM, build_encoder
@@ -82,8 +82,8 @@ def export_run(run: str | Path, out: str | Path) -> list[Path]:
     plain = portable(encoder)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as part:
-            folder = Path(part) / out.name
+        with scratch_folder(out.parent, f".{out.name}-") as part:
+            folder = part / out.name
             folder.mkdir()
             differences = _write_models(folder, plain, config)
             write_json(folder / "config.json", dataclasses.asdict(config))

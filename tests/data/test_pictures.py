@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +154,7 @@ def test_all_stores_together_hold_at_most_the_limit(pictures, monkeypatch):
 
 def test_what_a_killed_process_left_in_the_cache_is_removed(pictures, tmp_path):
     cache = tmp_path / "cache"
-    host = module.socket.gethostname()
+    host = socket.gethostname()
     dead, living, elsewhere = (
         cache / f"pixels-{name}-x"
         for name in (f"{host}-{2**22 + 1}", f"{host}-{os.getpid()}", "another-1")

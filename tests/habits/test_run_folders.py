@@ -143,6 +143,35 @@ def test_the_pictures_of_an_unfinished_run_stay_decoded(copy):
     assert (copy / "cache" / "pixels-0123456789abcdef.npy").exists()
 
 
+def test_what_a_killed_process_had_not_finished_goes_with_the_next_one(tmp_path):
+    from dkdmpl_kit.data.scratch import scratch_folder
+    from dkdmpl_kit.experiment import write_atomic
+
+    code = (
+        "import sys, os, time\nfrom pathlib import Path\n"
+        "from dkdmpl_kit.data.scratch import owned, scratch_folder\n"
+        "top = Path(sys.argv[1])\n"
+        "(top / (owned('a.json.') + 'x.part')).write_text('half')\n"
+        "with scratch_folder(top, '.render.'):\n    print('here', flush=True)\n"
+        "    time.sleep(600)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "here\n"
+    # while it lives, all of it is its own
+    write_atomic(tmp_path / "a.json", "whole")
+    with scratch_folder(tmp_path, ".render."):
+        assert len(names(tmp_path)) == 4
+    assert len(names(tmp_path)) == 3
+    process.kill()
+    process.wait()
+    write_atomic(tmp_path / "a.json", "whole")
+    with scratch_folder(tmp_path, ".render."):
+        pass
+    assert names(tmp_path) == {"a.json"}
+
+
 def test_a_notebook_ends_when_who_started_it_is_killed(tmp_path):
     import nbformat
 

@@ -35,6 +35,7 @@ from dkdmpl_kit.data.rendering.factors import (
 from dkdmpl_kit.data.rendering.persons import companion, draw_person
 from dkdmpl_kit.data.rendering.scenes import folds, occlude, scene, through_camera
 from dkdmpl_kit.data.rendering.vehicles import draw_vehicle
+from dkdmpl_kit.data.scratch import lives
 from dkdmpl_kit.data.writing import write_atomic
 from dkdmpl_kit.errors import KitError, check_option
 
@@ -304,6 +305,10 @@ def _render_all(
         raise KitError(
             f"{root} cannot be written ({error.strerror}): give another folder."
         ) from error
+    for partial in root.glob("*/.*.partial"):
+        process = partial.name.split(".")[-2]
+        if process.isdecimal() and not lives(int(process)):
+            partial.unlink(missing_ok=True)
     for shot in tqdm(shots, desc="rendering", unit="picture", disable=not progress):
         path = root / shot.relative_path()
         if not path.is_file():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import warnings
 from collections import Counter, defaultdict
 from dataclasses import asdict
@@ -26,6 +25,7 @@ from dkdmpl_kit.data.rendering.dataset import (
     manifest_record,
     planned_shots,
 )
+from dkdmpl_kit.data.scratch import scratch_folder
 from dkdmpl_kit.errors import KitError, check_option
 
 # what was rendered; "manifest.jsonl" beside it tells the factors of every picture
@@ -69,10 +69,8 @@ def render_layout(
     if not _holds(root, about):
         try:
             root.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(
-                prefix=f".{root.name}.", dir=root.parent
-            ) as part:
-                whole = Path(part) / "whole"
+            with scratch_folder(root.parent, f".{root.name}.") as part:
+                whole = part / "whole"
                 _render(whole, about, settings, progress)
                 if root.is_dir():  # empty: some systems replace no folder
                     root.rmdir()
