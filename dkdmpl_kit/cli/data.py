@@ -1,4 +1,4 @@
-"""Commands about data sets: check, render."""
+"""Commands about data sets: check, hold out, render."""
 
 from __future__ import annotations
 
@@ -51,6 +51,34 @@ def add(command) -> None:
     check.add_argument(
         "root", nargs="?", metavar="ROOT", help="where it lies (or --data-root)"
     )
+    held = action(
+        "holdout",
+        _holdout,
+        "links to the training split in which some of its identities are the test split: "
+        "choose settings there",
+        {"data", "data_root", "pattern"},
+        reads=False,
+    )
+    held.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="market1501, msmt17, folder ... (or --data)",
+    )
+    held.add_argument(
+        "root", nargs="?", metavar="ROOT", help="where it lies (or --data-root)"
+    )
+    held.add_argument("--out", type=Path, required=True, help="a new folder")
+    held.add_argument(
+        "--share",
+        type=float,
+        default=1 / 3,
+        help="of the identities that are held out (default: a third)",
+    )
+    held.add_argument(
+        "--split-seed", type=int, default=0, help="draws who is held out (default: 0)"
+    )
+    held.add_argument("--allow-withdrawn", action="store_true", help=argparse.SUPPRESS)
     render = action(
         "render",
         _render,
@@ -67,9 +95,8 @@ def add(command) -> None:
     )
 
 
-def _check(args: argparse.Namespace) -> int:
-    from dkdmpl_kit.data import check_dataset, read_dataset
-
+def _name_and_root(args: argparse.Namespace) -> None:
+    """NAME and ROOT as the settings data and data_root."""
     given = settings_of(args)
     for flag, name, value in (
         ("--data", "data", args.name),
@@ -81,6 +108,30 @@ def _check(args: argparse.Namespace) -> int:
             )
         if value:
             setattr(args, f"set_{name}", value)
+
+
+def _holdout(args: argparse.Namespace) -> int:
+    from dkdmpl_kit.data import hold_out, read_dataset
+    from dkdmpl_kit.data.holdout import PATTERN
+
+    _name_and_root(args)
+    config = config_of(args)
+    if config.data == "synthetic":  # as it is, whatever size the preset would render
+        dataset = read_dataset("synthetic", config.data_root)
+    else:
+        dataset = open_dataset(
+            config, allow_withdrawn=args.allow_withdrawn, progress=not args.quiet
+        )
+    found = hold_out(dataset, args.out, share=args.share, seed=args.split_seed)
+    print(found.summary())
+    print(f"Read it with: --data folder --data-root {args.out} --pattern '{PATTERN}'")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from dkdmpl_kit.data import check_dataset, read_dataset
+
+    _name_and_root(args)
     config = config_of(args)
     if (
         config.data == "synthetic"

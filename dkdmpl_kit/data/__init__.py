@@ -18,6 +18,7 @@ _HOMES = {
     "augment": "augmentation",
     "check_dataset": "checking",
     "drop_corrupt": "pictures",
+    "hold_out": "holdout",
     "load_factors": "rendering.dataset",
     "pk_batches": "sampler",
     "read_dataset": "layouts",

@@ -39,6 +39,7 @@ NEEDED = {
     "recipe": "paper-market1501",
     "cost": "nothing",
     "data check": "--data-root {other}",
+    "data holdout": "--data-root {other} --out {out}/held-out",
     "data render": "--data-root {other}",
     "grid": "{grid} --out {out}/grid",
     "robustness": "--out {out}/robustness",

@@ -25,6 +25,7 @@ TRIED = {
     "evaluate": "--data-root {people}",
     "rank": "--query {query} --gallery {gallery} --sheet {out}/sheet.png",
     "data check": "--data-root {people}",
+    "data holdout": "--data-root {people} --out {out}/held-out",
     "data render": "",
 }
 # settings beside which a setting is looked at, where the plain command has no use for it

@@ -1,0 +1,100 @@
+"""Identities of a training split held out to choose settings on, so that the test split
+stays untouched until the settings are frozen.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+from dkdmpl_kit.data.layouts import read_dataset
+from dkdmpl_kit.data.records import ReIDDataset, ReIDImage
+from dkdmpl_kit.errors import KitError
+
+PATTERN = r"(?P<pid>\d+)_c(?P<camid>\d+)"  # how the files of the new folder are named
+
+
+def hold_out(
+    dataset: ReIDDataset, out: str | os.PathLike, *, share: float = 1 / 3, seed: int = 0
+) -> ReIDDataset:
+    """A folder of links in which `share` of the training identities is the test split.
+
+    dataset: the test split is not looked at. out: a new folder; it gets train/, query/ and
+    gallery/, read back as data="folder" with `PATTERN`. Of each held-out identity one
+    picture a camera, drawn by `seed`, is a query where it was seen by two cameras or more;
+    the others are the gallery. KitError: training identities or cameras that are unknown,
+    a share that leaves fewer than two identities on a side, nobody held out who was seen by
+    two cameras, a folder that is there.
+    """
+    out = Path(out).expanduser()
+    of_identity: dict[int, list[ReIDImage]] = defaultdict(list)
+    for image in dataset.train:
+        if image.pid is None or image.camid is None:
+            raise KitError(
+                f"{image.path} has no known identity or camera: only a training split with "
+                "both can be divided."
+            )
+        of_identity[image.pid].append(image)
+    if not 0 < share < 1:
+        raise KitError(f"share={share} must lie between 0 and 1.")
+    pids = sorted(of_identity)
+    held_out = round(share * len(pids))
+    if min(held_out, len(pids) - held_out) < 2:
+        raise KitError(
+            f"share={share} of {len(pids)} training identities leaves fewer than two on one "
+            "side: choose another share."
+        )
+    if out.exists():
+        raise KitError(f"{out} is already there: give a new folder.")
+    draws = random.Random(seed)
+    draws.shuffle(pids)
+    splits: dict[str, list[ReIDImage]] = {"train": [], "query": [], "gallery": []}
+    for pid in sorted(pids[held_out:]):
+        splits["train"] += of_identity[pid]
+    for pid in sorted(pids[:held_out]):
+        queries = _queries(of_identity[pid], draws)
+        splits["query"] += queries
+        taken = {image.path for image in queries}
+        splits["gallery"] += [x for x in of_identity[pid] if x.path not in taken]
+    if not splits["query"]:
+        raise KitError(
+            f"None of the {held_out} held-out identities was seen by two cameras, so that "
+            "nothing could be ranked: choose a larger share, or another seed."
+        )
+    _link(splits, out)
+    return read_dataset("folder", out, pattern=PATTERN)
+
+
+def _queries(images: list[ReIDImage], draws: random.Random) -> list[ReIDImage]:
+    """One picture a camera, where there are two cameras or more."""
+    by_camera: dict[int, list[ReIDImage]] = defaultdict(list)
+    for image in sorted(images, key=lambda one: one.path):
+        by_camera[image.camid].append(image)
+    if len(by_camera) < 2:
+        return []
+    return [draws.choice(by_camera[camera]) for camera in sorted(by_camera)]
+
+
+def _link(splits: dict[str, list[ReIDImage]], out: Path) -> None:
+    """Links to the pictures, all of them or no folder."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+        try:
+            for split, images in splits.items():
+                (unfinished / split).mkdir()
+                for number, image in enumerate(images):
+                    # cameras are counted from 1 in names, as the benchmarks do
+                    name = f"{image.pid:04d}_c{image.camid + 1}_{number:06d}"
+                    link = unfinished / split / f"{name}{image.path.suffix.lower()}"
+                    link.symlink_to(image.path.resolve())
+            unfinished.chmod(0o755)
+            unfinished.replace(out)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    except OSError as error:
+        raise KitError(f"Cannot write {out}: {error.strerror or error}.") from error
