@@ -153,7 +153,14 @@ def _measures_line(name: str, measures: dict) -> str:
 
 
 def _cluster(args: argparse.Namespace) -> int:
-    from dkdmpl_kit.clustering import centre_by_camera, jaccard_distances, pseudo_labels
+    from dkdmpl_kit.clustering import (
+        PseudoLabels,
+        auto_labels,
+        centre_by_camera,
+        jaccard_distances,
+        percolation_warning,
+        pseudo_labels,
+    )
     from dkdmpl_kit.data import arrays_of
     from dkdmpl_kit.neighbors import knn_graph
     from dkdmpl_kit.noise import cluster_agreement
@@ -176,16 +183,34 @@ def _cluster(args: argparse.Namespace) -> int:
         graph, k1=config.k1, k2=config.k2, max_distance=max(config.max_distance, *values)
     )
     pids = arrays_of(dataset.train)[1]
-    print("  eps  clusters  outliers      ARI")
-    for eps in values:
-        found = pseudo_labels(
-            distances, method=config.cluster_method, eps=eps, min_samples=config.min_samples
-        )
+    print("  eps  clusters  outliers  largest      ARI")
+
+    def show(found: PseudoLabels, remark: str = "") -> None:
         ari = cluster_agreement(found.labels, pids).ari
         print(
-            f"{eps:5.2f} {found.n_clusters:9d} {found.outlier_fraction:9.1%} "
-            f"{'unknown' if ari is None else f'{ari:.3f}':>8}"
+            f"{found.eps:5.3g} {found.n_clusters:9d} {found.outlier_fraction:9.1%} "
+            f"{found.largest_share:8.1%} {'unknown' if ari is None else f'{ari:.3f}':>8}"
+            f"{remark}"
         )
+
+    for eps in values:
+        show(
+            pseudo_labels(
+                distances,
+                method=config.cluster_method,
+                eps=eps,
+                min_samples=config.min_samples,
+            )
+        )
+    if config.cluster_method == "dbscan":
+        try:
+            chosen = auto_labels(distances, min_samples=config.min_samples)
+        except KitError as error:  # the rows above stand; they say as much
+            print(error)
+        else:
+            show(chosen, "  eps=auto: where clusters are most")
+            if warning := percolation_warning(chosen.labels, chosen.eps):
+                print(warning)
     return 0
 
 

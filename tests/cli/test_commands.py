@@ -247,7 +247,7 @@ def test_cluster_evaluate_and_rank_use_a_run(
     capsys.readouterr()
     assert main(["cluster", "--run", run, "--quiet"]) == 0
     table = capsys.readouterr().out.splitlines()
-    assert len(table) == 5 and "ARI" in table[0]
+    assert len(table) == 6 and "ARI" in table[0] and "eps=auto" in table[5]
     assert main(["evaluate", "--run", run, "--quiet"]) == 0
     final = json.loads(
         (tmp_path / "out" / "runs" / "dkdmpl-seed0" / "result.json").read_text()
