@@ -422,7 +422,8 @@ Markdown(table)
 
 # %%
 if interactive:
-    display(widgets.ClusterExplorer(xy, features, pids=truth, camids=camids if stage.has_cameras else None,
+    compared = centre_by_camera(features, camids) if config.centre_cameras else features
+    display(widgets.ClusterExplorer(xy, compared, pids=truth, camids=camids if stage.has_cameras else None,
                                     pictures=stage.pictures(), eps=eps, min_samples=config.min_samples, k1=config.k1,
                                     k2=config.k2, max_distance=config.max_distance))
 
