@@ -184,6 +184,9 @@ def test_a_run_folder_is_never_taken_over_by_another_run(tmp_path):
         open_run(config.replace(eps=0.5), "data-a", resume=True)
     with pytest.raises(KitError, match="other pictures"):
         open_run(config, "data-b", resume=True)
+    # where the pictures lie is not what makes them others
+    with pytest.raises(KitError, match=r"data \(other pictures\)"):
+        open_run(config.replace(data_root="moved"), "data-b", resume=True)
 
 
 def test_writing_leaves_the_old_file_or_the_new_one_and_no_rest(tmp_path, monkeypatch):

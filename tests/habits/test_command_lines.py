@@ -448,3 +448,45 @@ def test_a_transformer_is_one_sentence(backbone):
 
     with pytest.raises(KitError, match=f"{backbone}.*convolutional one"):
         build_encoder(backbone, weights="random").eval()(torch.rand(2, 3, 64, 32))
+
+
+def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    text = sentence("rank", "--query", "q.png", "--gallery", tmp_path, "--sheet", "x.jpg")
+    assert ".png" in text
+
+
+def test_without_a_home_compiled_code_finds_a_folder_of_this_user_alone(
+    monkeypatch, tmp_path
+):
+    import dkdmpl_kit
+
+    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "so that it is put back")
+    os.environ.pop("NUMBA_CACHE_DIR")
+    dkdmpl_kit._compiled_code_needs_a_folder()
+    own = Path(os.environ["NUMBA_CACHE_DIR"])
+    assert own.parent == tmp_path and own.stat().st_mode & 0o777 == 0o700
+    # someone else was there first, and left the door open
+    own.chmod(0o777)
+    os.environ.pop("NUMBA_CACHE_DIR")
+    dkdmpl_kit._compiled_code_needs_a_folder()
+    other = Path(os.environ["NUMBA_CACHE_DIR"])
+    assert other != own and other.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_wheel_brings_every_notebook():
+    import tomllib
+
+    from dkdmpl_kit.studies.notebooks.sources import CELL, SHIPPED
+
+    root = Path(__file__).resolve().parents[2]
+    told = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    brought = {
+        f"{place}/{path.name}"
+        for place, patterns in told["data-files"].items()
+        for pattern in patterns
+        for path in root.glob(pattern)
+    }
+    course = {f"{SHIPPED}/{path.name}" for path in (root / "notebooks").glob("*.ipynb")}
+    assert course and course | {f"{SHIPPED}/{CELL}.ipynb"} <= brought
