@@ -112,6 +112,8 @@ def _notebooks(args: argparse.Namespace) -> int:
     from dkdmpl_kit.studies.notebooks import build_notebooks, default_folder, run_notebooks
     from dkdmpl_kit.studies.report import write_report
 
+    if args.timeout < 1:
+        raise KitError(f"--timeout {args.timeout} must be at least 1 second.")
     folder = Path(args.folder) if args.folder else default_folder()
     names = args.names or "all"
     out = Path(args.out or ("learner" if args.action == "learner" else "runs/notebooks"))

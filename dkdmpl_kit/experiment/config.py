@@ -380,9 +380,16 @@ def _convert(field: dataclasses.Field, value: object) -> object:
     kind = type(field.default)
     if field.name == "eps" and value == "auto":
         return value
-    if isinstance(value, kind):
+    true_or_false = isinstance(value, bool)  # an int, too, for Python alone
+    if isinstance(value, kind) and true_or_false == (kind is bool):
         return value
     try:
+        if kind is not bool and true_or_false:
+            raise TypeError
+        if kind is str and not isinstance(value, (int, float, Path)):
+            raise TypeError  # null is not a folder called None
+        if kind is int and str(value).strip().lstrip("+-").isdecimal():
+            return int(value)
         if kind is bool:
             return {
                 "true": True,
