@@ -186,15 +186,19 @@ def test_a_notebook_ends_when_who_started_it_is_killed(tmp_path):
         "import sys\nfrom dkdmpl_kit.studies.notebooks import run_notebook\n"
         "run_notebook(sys.argv[1], sys.argv[2])"
     )
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
     starter = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "slow.ipynb"), str(tmp_path / "out")],
         stderr=subprocess.DEVNULL,
+        env=os.environ | {"TMPDIR": str(scratch)},
     )
     until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     kernel = int((tmp_path / "pid").read_text())
     starter.send_signal(signal.SIGKILL)
     starter.wait()
     until(lambda: not alive(kernel), seconds=30)
+    until(lambda: not list(scratch.glob("dkdmpl-*")), seconds=30)
 
 
 def alive(pid: int) -> bool:

@@ -5,6 +5,7 @@ export its page; why a cell failed goes to the file `reason` beside REQUEST.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -48,12 +49,13 @@ def main(request_path: Path) -> int:
     return 1
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(scratch: Path) -> None:
     """Wait for the end of standard input, which the parent keeps open as long as it
-    lives; then end, and with this process its kernel.
+    lives; then end, and with this process its kernel and the parent's `scratch` folder.
     """
     while os.read(0, 4096):
         pass
+    shutil.rmtree(scratch, ignore_errors=True)
     os._exit(1)
 
 
@@ -63,5 +65,6 @@ def _has_solutions(source: Path) -> bool:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    sys.exit(main(Path(sys.argv[1])))
+    asked = Path(sys.argv[1])
+    threading.Thread(target=_end_with_parent, args=(asked.parent,), daemon=True).start()
+    sys.exit(main(asked))
