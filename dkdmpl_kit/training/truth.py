@@ -8,8 +8,8 @@ from dkdmpl_kit.data import ReIDDataset, arrays_of
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.evaluation import evaluate_ranking
 from dkdmpl_kit.experiment import Config
-from dkdmpl_kit.models import Encoder
 from dkdmpl_kit.losses.rulers import rulers
+from dkdmpl_kit.models import Encoder
 from dkdmpl_kit.noise import cluster_agreement, soft_label_mass, true_clusters
 from dkdmpl_kit.training import processes
 from dkdmpl_kit.training.extraction import extract, open_store
