@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
-import tempfile
 from collections import defaultdict
 from pathlib import Path
 
+from dkdmpl_kit.data.files import expanded
 from dkdmpl_kit.data.layouts import read_dataset
 from dkdmpl_kit.data.records import ReIDDataset, ReIDImage
+from dkdmpl_kit.data.scratch import scratch_folder
 from dkdmpl_kit.errors import KitError
 
 PATTERN = r"(?P<pid>\d+)_c(?P<camid>\d+)"  # how the files of the new folder are named
@@ -30,7 +30,7 @@ def hold_out(
     a share that leaves fewer than two identities on a side, nobody held out who was seen by
     two cameras, a folder that is there.
     """
-    out = Path(out).expanduser()
+    out = expanded(out)
     of_identity: dict[int, list[ReIDImage]] = defaultdict(list)
     for image in dataset.train:
         if image.pid is None or image.camid is None:
@@ -83,18 +83,14 @@ def _link(splits: dict[str, list[ReIDImage]], out: Path) -> None:
     """Links to the pictures, all of them or no folder."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-        try:
+        with scratch_folder(out.parent, f".{out.name}.") as part:
             for split, images in splits.items():
-                (unfinished / split).mkdir()
+                (part / "whole" / split).mkdir(parents=True)
                 for number, image in enumerate(images):
                     # cameras are counted from 1 in names, as the benchmarks do
                     name = f"{image.pid:04d}_c{image.camid + 1}_{number:06d}"
-                    link = unfinished / split / f"{name}{image.path.suffix.lower()}"
+                    link = part / "whole" / split / f"{name}{image.path.suffix.lower()}"
                     link.symlink_to(image.path.resolve())
-            unfinished.chmod(0o755)
-            unfinished.replace(out)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            (part / "whole").replace(out)
     except OSError as error:
         raise KitError(f"Cannot write {out}: {error.strerror or error}.") from error
