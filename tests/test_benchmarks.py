@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import clustering, measure, peers, reading, scale
+from benchmarks import clustering, measure, peers, reading, scale, soak
 from benchmarks.__main__ import line
 from dkdmpl_kit.errors import KitError
 
@@ -79,3 +80,13 @@ def test_names_of_msmt17_are_all_read_from_both_of_its_layouts():
         "2,527 read; train 651"
     ]
     assert sum(pictures for _, pictures in reading.SPLITS.values()) == 32_621 + 93_820
+
+
+def test_the_soak_sees_one_bit_that_differs():
+    ends = {"weights": {"a": torch.tensor([1.0, 2.0])}, "records": [{"loss": 0.5}], "n": 3}
+    other = {"weights": {"a": torch.tensor([1.0, 2.0])}, "records": [{"loss": 0.5}], "n": 3}
+    assert soak.same(ends, other)
+    other["weights"]["a"][1] = float(np.nextafter(np.float32(2), np.float32(3)))
+    assert not soak.same(ends, other)
+    assert not soak.same({"records": [1]}, {"records": [1, 2]})
+    assert not soak.same({"a": 1}, {"b": 1})
