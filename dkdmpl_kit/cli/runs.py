@@ -203,14 +203,10 @@ def _cluster(args: argparse.Namespace) -> int:
             )
         )
     if config.cluster_method == "dbscan":
-        try:
-            chosen = auto_labels(distances, min_samples=config.min_samples)
-        except KitError as error:  # the rows above stand; they say as much
-            print(error)
-        else:
-            show(chosen, "  eps=auto: where clusters are most")
-            if warning := percolation_warning(chosen.labels, chosen.eps):
-                print(warning)
+        chosen = auto_labels(distances, min_samples=config.min_samples)
+        show(chosen, "  eps=auto: where clusters are most")
+        if warning := percolation_warning(chosen.labels, chosen.eps):
+            print(warning)
     return 0
 
 
@@ -220,9 +216,9 @@ def _eps_values(text: str) -> list[float]:
         values = [float(value) for value in text.split(",")]
     except ValueError:
         values = []
-    if not values or not all(0 < value <= 1 for value in values):
+    if not values or not all(0 < value < 1 for value in values):
         raise KitError(
-            f"--eps-values={text!r} should be numbers above 0 and up to 1, with commas, "
+            f"--eps-values={text!r} should be numbers above 0 and below 1, with commas, "
             "such as 0.5,0.6."
         )
     return values

@@ -115,6 +115,13 @@ def require_clusters(pseudo: PseudoLabels, at_least: int = 2) -> PseudoLabels:
     """
     if pseudo.n_clusters >= at_least:
         return pseudo
+    if pseudo.sweep:
+        tried = pseudo.sweep["eps"]
+        raise KitError(
+            f"No eps from {tried[0]:g} to {tried[-1]:g} gives {at_least} clusters where "
+            f"eps=auto looks: lower min_samples (now {pseudo.min_samples}), raise k1, or "
+            "start from better features."
+        )
     raise_or_lower = (
         f"raise eps (now {pseudo.eps}) or lower min_samples (now {pseudo.min_samples})"
     )

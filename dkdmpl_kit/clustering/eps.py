@@ -27,20 +27,24 @@ class EpsSweep:
     """What each eps would give; arrays (n,), eps rising.
 
     n_clusters, outlier_fraction, largest_share: of all pictures, in the largest cluster.
-    chosen: the eps that the rule takes. labels: (N,) of that one.
+    found: the clustering at the eps that the rule takes.
     """
 
     eps: np.ndarray
     n_clusters: np.ndarray
     outlier_fraction: np.ndarray
     largest_share: np.ndarray
-    chosen: float
-    labels: np.ndarray
+    found: PseudoLabels
 
     @property
-    def warning(self) -> str | None:
-        """One sentence where even the chosen eps has a cluster of many pictures."""
-        return percolation_warning(self.labels, self.chosen)
+    def chosen(self) -> float:
+        """The eps that the rule takes."""
+        return self.found.eps
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) the pseudo labels at that eps."""
+        return self.found.labels
 
     def record(self) -> dict:
         """Plain lists for a run's files."""
@@ -64,13 +68,15 @@ def sweep_eps(
     values: the eps to try, rising; without them 0.1 to the largest stored distance in
     steps of 0.025.
     The rule: the count of clusters, averaged with its two neighbours in the sweep so that
-    a single lucky value does not win, is largest; of equal ones the smallest eps. KitError
-    where no eps gives two clusters, and for values that are not rising.
+    a single lucky value does not win, is largest; of equal ones the smallest eps. It takes
+    one also where none gives two clusters: `require_clusters` says so. KitError for values
+    that are not rising.
     """
     if values is None:
         farthest = getattr(distances, "max_distance", DEFAULT_FARTHEST)
-        steps = int((farthest - LOWEST) / STEP + 1e-9)
-        values = [round(LOWEST + STEP * step, 6) for step in range(steps + 1)]
+        lowest = min(LOWEST, farthest)
+        steps = int((farthest - lowest) / STEP + 1e-9)
+        values = [round(lowest + STEP * step, 6) for step in range(steps + 1)]
     values = np.asarray(values, float)
     if not len(values) or (np.diff(values) <= 0).any() or values[0] <= 0:
         raise KitError("eps values must be positive and rising, and at least one.")
@@ -78,27 +84,19 @@ def sweep_eps(
         pseudo_labels(distances, eps=float(eps), min_samples=min_samples) for eps in values
     ]
     counts = np.array([found.n_clusters for found in tried])
-    if counts.max() < 2:
-        raise KitError(
-            f"No eps from {values[0]:g} to {values[-1]:g} gives two clusters: lower "
-            "min_samples, raise k1, or start from better features."
-        )
-    chosen = int(np.argmax(smoothed(counts)))
     return EpsSweep(
         eps=values,
         n_clusters=counts,
         outlier_fraction=np.array([found.outlier_fraction for found in tried]),
-        largest_share=np.array([largest_share(found.labels) for found in tried]),
-        chosen=round(float(values[chosen]), 6),
-        labels=tried[chosen].labels,
+        largest_share=np.array([found.largest_share for found in tried]),
+        found=tried[int(np.argmax(smoothed(counts)))],
     )
 
 
 def auto_labels(distances: csr_array, *, min_samples: int = 4) -> PseudoLabels:
     """The pseudo labels at the eps that `sweep_eps` chooses; the sweep's record is kept."""
     sweep = sweep_eps(distances, min_samples=min_samples)
-    found = pseudo_labels(distances, eps=sweep.chosen, min_samples=min_samples)
-    return dataclasses.replace(found, sweep=sweep.record())
+    return dataclasses.replace(sweep.found, sweep=sweep.record())
 
 
 def smoothed(counts: np.ndarray) -> np.ndarray:

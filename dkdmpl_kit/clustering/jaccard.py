@@ -41,6 +41,7 @@ def jaccard_distances(
     `eliminate_zeros`). The result does not depend on the number of threads. KitError:
     fewer than 2 images, and settings out of range.
     """
+    _require_reach(max_distance)  # before the long part
     return jaccard_of(
         reciprocal_neighbourhoods(features_or_graph, k1=k1, k2=k2), max_distance
     )
@@ -131,11 +132,7 @@ def jaccard_of(V: sparse.csr_array, max_distance: float = 0.8) -> sparse.csr_arr
     """
     from dkdmpl_kit.clustering import kernels
 
-    if not 0 < max_distance < 1:
-        raise KitError(
-            f"max_distance={max_distance} must lie strictly between 0 and 1: at 1 "
-            "every pair is near."
-        )
+    _require_reach(max_distance)
     n = V.shape[0]
     rows = (V.indptr.astype(np.int64), V.indices.astype(np.int32, copy=False), V.data)
     # per column: who has it, ascending. Upper triangle first, then mirrored
@@ -157,3 +154,11 @@ def jaccard_of(V: sparse.csr_array, max_distance: float = 0.8) -> sparse.csr_arr
     distances.has_sorted_indices = distances.has_canonical_format = True
     distances.max_distance = float(max_distance)
     return distances
+
+
+def _require_reach(max_distance: float) -> None:
+    if not 0 < max_distance < 1:
+        raise KitError(
+            f"max_distance={max_distance} must lie strictly between 0 and 1: at 1 "
+            "every pair is near."
+        )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from dkdmpl_kit.clustering import jaccard_distances, pseudo_labels
+from dkdmpl_kit.clustering import jaccard_distances, pseudo_labels, require_clusters
 from dkdmpl_kit.clustering.eps import (
     auto_labels,
     largest_share,
@@ -59,7 +59,8 @@ def test_auto_labels_are_those_of_the_chosen_eps():
     pseudo = auto_labels(distances)
     sweep = sweep_eps(distances)
     assert pseudo.eps == sweep.chosen and (pseudo.labels == sweep.labels).all()
-    assert 10 <= pseudo.n_clusters <= 14 and sweep.warning is None
+    assert 10 <= pseudo.n_clusters <= 14
+    assert percolation_warning(pseudo.labels, pseudo.eps) is None
     assert pseudo.sweep == sweep.record()
     assert (
         pseudo.sweep["n_clusters"][list(sweep.eps).index(sweep.chosen)] == pseudo.n_clusters
@@ -90,5 +91,8 @@ def test_values_that_cannot_be_swept_are_one_sentence(values, message):
 
 
 def test_distances_without_two_clusters_are_one_sentence():
-    with pytest.raises(KitError, match="No eps from"):
-        sweep_eps(csr_array(np.eye(6) * 0), min_samples=4)
+    alone = csr_array(([0.0] * 6, (range(6), range(6))), shape=(6, 6))
+    pseudo = auto_labels(alone, min_samples=4)
+    assert pseudo.n_clusters == 0 and pseudo.outlier_fraction == 1
+    with pytest.raises(KitError, match="No eps from 0.1 to 0.8 gives 2 clusters"):
+        require_clusters(pseudo)

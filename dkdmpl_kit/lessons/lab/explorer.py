@@ -276,12 +276,8 @@ class ClusterExplorer(Panel):
         return sentences
 
     def _choose_eps(self, _: Any = None) -> None:
-        """Move the radius to where `sweep_eps` puts it; say so where no radius will do."""
-        try:
-            sweep = sweep_eps(self.distances, min_samples=self.min_samples.value)
-        except KitError as error:
-            self.say(str(error))
-            return
+        """Move the radius to where `sweep_eps` puts it."""
+        sweep = sweep_eps(self.distances, min_samples=self.min_samples.value)
         self.eps.value = sweep.chosen
 
     def _listen(self) -> None:
