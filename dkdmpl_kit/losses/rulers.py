@@ -46,11 +46,13 @@ def rulers(e: Tensor, labels: Tensor, truth: Tensor, gkd_weight: float) -> Ruler
     clusters = e.shape[1]
     hard = F.one_hot(labels, clusters).double()
     mixed = (hard + gkd_weight * e) / (1.0 + gkd_weight)
+    # as in the loss, where a cluster without mass has a little
+    told = (hard + gkd_weight * e.clamp_min(LEAST)) / (1.0 + gkd_weight)
     smoothed = (hard + gkd_weight / clusters) / (1.0 + gkd_weight)
     return Rulers(
         l1=float((deviation(hard, truth) - deviation(mixed, truth)).mean()),
         brier=float((brier(hard, truth) - brier(mixed, truth)).mean()),
-        log=float((_log_mass(mixed, truth) - _log_mass(smoothed, truth)).mean()),
+        log=float((_mass(told, truth).log() - _mass(smoothed, truth).log()).mean()),
     )
 
 
@@ -80,7 +82,7 @@ def log_break_even(e: Tensor, labels: Tensor, truth: Tensor, gkd_weight: float) 
     """
     e, labels, truth = _checked(e, labels, truth, gkd_weight)
     clusters = e.shape[1]
-    mass = e.gather(1, truth[:, None])[:, 0].clamp_min(LEAST)
+    mass = _mass(e, truth).clamp_min(LEAST)
     right = labels == truth
     told = torch.where(
         right,
@@ -99,9 +101,9 @@ def pull_of(e: Tensor, labels: Tensor, truth: Tensor) -> float:
     return float((e[rows, labels[wrong]] - e[rows, truth[wrong]]).mean())
 
 
-def _log_mass(target: Tensor, truth: Tensor) -> Tensor:
-    """(B,) log t[y*], with the least mass that a teacher's cluster has."""
-    return target.gather(1, truth[:, None])[:, 0].clamp_min(LEAST).log()
+def _mass(target: Tensor, truth: Tensor) -> Tensor:
+    """(B,) t[y*]."""
+    return target.gather(1, truth[:, None])[:, 0]
 
 
 def _checked(
