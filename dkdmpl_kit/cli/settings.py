@@ -10,6 +10,7 @@ from dataclasses import fields
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import PICTURES, Config
+from dkdmpl_kit.experiment.config import GKD_METHODS, SKD_METHODS
 
 EVERY = frozenset(field.name for field in fields(Config)) - {"preset"}
 SIZE = {"height", "width"}
@@ -30,9 +31,7 @@ CLUSTERING = {
 OF_THE_RUN = ENCODER | {"precision", "memory_format"}
 
 RENDERED = tuple(name for name in PICTURES if name not in ("data", "data_root", "pattern"))
-GKD = ("gkd", "dkdmpl")
-SKD = ("skd", "dkdmpl")
-DISTILLING = ("gkd", "skd", "dkdmpl")
+DISTILLING = tuple(dict.fromkeys((*GKD_METHODS, *SKD_METHODS)))
 
 
 def _needs_ema(config: Config) -> bool:
@@ -52,21 +51,24 @@ MEANT: dict[str, tuple[Callable[[Config], bool], str]] = {
         lambda c: c.cluster_method != "hdbscan",
         "cluster_method=dbscan or agglomerative",
     ),
-    "gkd_weight": (lambda c: c.method in GKD, f"method={' or '.join(GKD)}"),
-    "gkd_teacher": (lambda c: c.method in GKD, f"method={' or '.join(GKD)}"),
-    "teacher_cameras": (lambda c: c.method in GKD, f"method={' or '.join(GKD)}"),
-    "teacher_clusters": (lambda c: c.method in GKD, f"method={' or '.join(GKD)}"),
-    "outliers": (lambda c: c.method in GKD, f"method={' or '.join(GKD)}"),
-    "teacher_temperature": (
-        lambda c: c.method == "rlcc" or (c.method in GKD and not c.teaches_sparsely),
-        f"method={', '.join(GKD)} or rlcc with a teacher of logits",
+    **dict.fromkeys(
+        (
+            "gkd_weight",
+            "gkd_teacher",
+            "teacher_cameras",
+            "teacher_clusters",
+            "outliers",
+            "distillation_temperature",  # T is that of L_GKD alone
+        ),
+        (lambda c: c.method in GKD_METHODS, f"method={' or '.join(GKD_METHODS)}"),
     ),
-    "skd_weight": (lambda c: c.method in SKD, f"method={' or '.join(SKD)}"),
-    "skd_anchor": (lambda c: c.method in SKD, f"method={' or '.join(SKD)}"),
-    "skd_divergence": (lambda c: c.method in SKD, f"method={' or '.join(SKD)}"),
-    "distillation_temperature": (
-        lambda c: c.method in DISTILLING,
-        f"method={', '.join(DISTILLING)}",
+    **dict.fromkeys(
+        ("skd_weight", "skd_anchor", "skd_divergence"),
+        (lambda c: c.method in SKD_METHODS, f"method={' or '.join(SKD_METHODS)}"),
+    ),
+    "teacher_temperature": (
+        lambda c: c.method == "rlcc" or (c.method in GKD_METHODS and not c.teaches_sparsely),
+        f"method={', '.join(GKD_METHODS)} or rlcc with a teacher of logits",
     ),
     "warmup_epochs": (lambda c: c.method in DISTILLING, f"method={', '.join(DISTILLING)}"),
     "ema_momentum": (_needs_ema, "skd_anchor=ema or a method with a mean teacher"),

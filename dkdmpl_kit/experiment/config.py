@@ -65,6 +65,8 @@ OPTIONS = {  # every setting that is a name, with its valid names
 }
 
 LARGEST = 2**31 - 1  # of a whole number: what counts and seeds everywhere may be
+GKD_METHODS = ("gkd", "dkdmpl")
+SKD_METHODS = ("skd", "dkdmpl")
 SPARSE_TEACHERS = ("vote", "neighbourhood")  # soft labels of the clustering itself
 
 # settings that decide which pictures a run is made on
@@ -240,10 +242,10 @@ class Config:
         for name in ("flip", "erasing", "memory_momentum", "ema_momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise KitError(f"{name}={getattr(self, name)} must lie between 0 and 1.")
-        if not 0 < self.max_distance <= 1:
+        if not 0 < self.max_distance < 1:
             raise KitError(
-                f"max_distance={self.max_distance} must be above 0 and at most 1, the "
-                "largest Jaccard distance."
+                f"max_distance={self.max_distance} must lie strictly between 0 and 1: at 1 "
+                "every pair is near."
             )
         self._check_eps()
         self._check_teacher()
@@ -326,8 +328,8 @@ class Config:
         """
         ramp = min(1.0, (epoch + 1) / (self.warmup_epochs + 1))
         return (
-            ramp * self.gkd_weight * (self.method in ("gkd", "dkdmpl")),
-            ramp * self.skd_weight * (self.method in ("skd", "dkdmpl")),
+            ramp * self.gkd_weight * (self.method in GKD_METHODS),
+            ramp * self.skd_weight * (self.method in SKD_METHODS),
         )
 
     def replace(self, **changes: object) -> Config:

@@ -190,6 +190,12 @@ def test_a_setting_that_would_mean_nothing_is_refused(name, capsys, tmp_path):
     raise AssertionError(f"nothing here makes {name} meaningless")
 
 
+def test_the_temperature_of_gkd_is_refused_where_there_is_no_gkd(capsys, tmp_path):
+    argv = ["train", "--preset", "smoke", "--method", "skd", "--out-dir", str(tmp_path)]
+    assert main([*argv, "--distillation-temperature", "2"]) == 2
+    assert "would change nothing here: it belongs to method=gkd" in capsys.readouterr().err
+
+
 # --- the cases that people met ---
 
 

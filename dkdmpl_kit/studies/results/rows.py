@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dkdmpl_kit.experiment import METHOD_LABELS, METHODS, PICTURES, PLACE, Config
+from dkdmpl_kit.experiment.config import GKD_METHODS, SKD_METHODS
 from dkdmpl_kit.studies.results.measures import MEASURES
 
 ORDER = (
@@ -32,7 +33,7 @@ DISTILLATION = {  # settings without a meaning for methods that do not distil
     "skd_divergence",
     "warmup_epochs",
 }
-DISTILLING = ("gkd", "skd", "dkdmpl")
+DISTILLING = {*GKD_METHODS, *SKD_METHODS}
 WITHOUT_BASELINE = ("untrained", "supervised")  # never compared with cluster contrast
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import OPTIONS, Config, check_record, read_record
+from dkdmpl_kit.experiment.folders import STARTED
 from dkdmpl_kit.studies.files import read_if_there
 from dkdmpl_kit.studies.results.measures import MEASURES
 
@@ -45,9 +46,7 @@ def read_run(run_dir: Path) -> dict:
     used. KitError names a file that is missing or broken.
     """
     marker = run_dir / "config.json"
-    begun = read_record(
-        marker, {"settings": dict, "fingerprint": str, "data_fingerprint": str}
-    )
+    begun = read_record(marker, STARTED)
     pictures = read_if_there(run_dir / "data.json", {}, {})
     epochs = read_if_there(run_dir / "checkpoint.json", {"history": []}, {"history": list})
     result = read_if_there(run_dir / "result.json", {"final": None}, {"final": dict})
