@@ -27,6 +27,12 @@ def check_option(name: str, value: object, valid: Iterable[object]) -> None:
 SHORTAGES = ("can't allocate memory", "out of memory", "alloc_failed")
 
 
+def is_shortage(error: Exception) -> bool:
+    """Whether an error says that memory, of the machine or of the device, is too little."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(text in said for text in SHORTAGES)
+
+
 @contextlib.contextmanager
 def shortage_named() -> Iterator[None]:
     """Too little memory, of the machine or of the device, becomes a `KitError` that names
@@ -35,8 +41,7 @@ def shortage_named() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        said = str(error).lower()
-        if isinstance(error, RuntimeError) and not any(text in said for text in SHORTAGES):
+        if not is_shortage(error):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise KitError(

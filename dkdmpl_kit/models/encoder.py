@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dkdmpl_kit.errors import KitError, check_option
+from dkdmpl_kit.errors import KitError, check_option, is_shortage
 from dkdmpl_kit.models.ibn import IBN_BACKBONES, ibn_resnet
 from dkdmpl_kit.models.weights import (
     BUNDLED_BACKBONE,
@@ -136,9 +136,9 @@ class Encoder(nn.Module):
         """
         try:
             return self.backbone.forward_features(x)
-        except torch.OutOfMemoryError:
-            raise
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            if is_shortage(error):
+                raise
             raise _not_convolutional(self.name, error, tuple(x.shape[2:])) from error
 
     def pooled(self, x: Tensor) -> Tensor:

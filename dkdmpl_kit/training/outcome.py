@@ -189,7 +189,8 @@ def _write_result(run: Run, state: TrainingState, monitor: Monitor) -> dict:
     config = run.config
     measured = [record for record in state.history if record["mAP"] is not None]
     best = max(measured, key=lambda record: record["mAP"], default=None)
-    final = assess(config, state.encoder, run.store, run.images, monitor)
+    ranking = {name: state.history[-1][name] for name in UNMEASURED}  # always due
+    final = assess(config, state.encoder, run.store, run.images, monitor, ranking)
     final["best_epoch_mAP"] = best and best["mAP"]
     if best:
         best = {name: best[name] for name in ("epoch", *UNMEASURED)}
@@ -215,14 +216,15 @@ def assess(
     store: ImageStore,
     images: TrainingImages,
     monitor: Monitor,
+    ranking: dict | None = None,
 ) -> dict:
-    """Measure an encoder once: ranking of the test split, clustering of the training
-    split under the same settings.
+    """Measure an encoder once: ranking of the test split (`ranking` where it was measured
+    already), clustering of the training split under the same settings.
     """
     features = extract(config, encoder, store)
     pseudo = processes.once(cluster_epoch, config, features, images.camids)
     agreement = monitor.agreement(pseudo.labels)
-    return {**monitor.ranking(encoder), **agreement, **cluster_counts(pseudo)}
+    return {**(ranking or monitor.ranking(encoder)), **agreement, **cluster_counts(pseudo)}
 
 
 def assess_untrained(config: Config, dataset: ReIDDataset) -> dict:
