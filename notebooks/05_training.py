@@ -276,7 +276,10 @@ if trainable:
         display(added)
         figures.append("05_distillation")
         for method, history in distilled.items():
-            print(f"{METHOD_LABELS[method]}, last epoch: {repeats_the_label(history[-1]) or 'its terms pull elsewhere.'}")
+            cosines = [f"{term.upper()} {history[-1][f'{term}_cosine']:.3f}" for term in ("gkd", "skd")
+                       if history[-1][f"{term}_cosine"] is not None]
+            print(f"{METHOD_LABELS[method]}, last epoch, cosine with cluster contrast: {', '.join(cosines)}. "
+                  f"{repeats_the_label(history[-1]) or ''}")
 
 # %% [markdown]
 # The dotted line is the true number of identities, where known. Compare losses *within*

@@ -67,8 +67,7 @@ PRESETS: dict[str, dict[str, object]] = {
     },
     "demo": {**_SMALL, "epochs": 10, "warmup_epochs": 4},
     "teach": {**_SMALL, "epochs": 20, "evaluate_every": 2, "keep_features": False},
-    # the paper's data on two processor cores: settings chosen on identities of the training
-    # split alone (docs/market1501.md)
+    # the paper's data on two processor cores: a start, not tuned yet (docs/results.md)
     "market1501-cpu": {
         "data": "market1501",
         "height": 128,
