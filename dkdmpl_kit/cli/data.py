@@ -42,15 +42,7 @@ def add(command) -> None:
         action="store_true",
         help="read DukeMTMC-reID although it was withdrawn",
     )
-    check.add_argument(
-        "name",
-        nargs="?",
-        metavar="NAME",
-        help="market1501, msmt17, veri776, folder ... (or --data)",
-    )
-    check.add_argument(
-        "root", nargs="?", metavar="ROOT", help="where it lies (or --data-root)"
-    )
+    _add_name_and_root(check)
     held = action(
         "holdout",
         _holdout,
@@ -59,15 +51,7 @@ def add(command) -> None:
         {"data", "data_root", "pattern"},
         reads=False,
     )
-    held.add_argument(
-        "name",
-        nargs="?",
-        metavar="NAME",
-        help="market1501, msmt17, folder ... (or --data)",
-    )
-    held.add_argument(
-        "root", nargs="?", metavar="ROOT", help="where it lies (or --data-root)"
-    )
+    _add_name_and_root(held)
     held.add_argument("--out", type=Path, required=True, help="a new folder")
     held.add_argument(
         "--share",
@@ -93,6 +77,16 @@ def add(command) -> None:
     render.add_argument(
         "--out", type=Path, help="the folder for --layout (default: OUT_DIR/data/LAYOUT)"
     )
+
+
+def _add_name_and_root(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="market1501, msmt17, veri776, folder ... (or --data)",
+    )
+    sub.add_argument("root", nargs="?", metavar="ROOT", help="where it lies (or --data-root)")
 
 
 def _name_and_root(args: argparse.Namespace) -> None:

@@ -316,13 +316,18 @@ def _container_mb() -> float | None:
             "/sys/fs/cgroup/memory/memory.usage_in_bytes",
         ),
     )
-    for limit, used in pairs:
-        try:
-            allowed = int(Path(limit).read_text(encoding="ascii"))
-            return max(0, allowed - int(Path(used).read_text(encoding="ascii"))) / MB
-        except (OSError, ValueError):  # not there, or "max"
-            continue
+    for limit, used in (map(_number_in, pair) for pair in pairs):
+        if limit is not None and used is not None:
+            return max(0, limit - used) / MB
     return None
+
+
+def _number_in(path: str) -> int | None:
+    """The number that a file of the system holds; None where it is not there, or "max"."""
+    try:
+        return int(Path(path).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
 
 
 def _free_device_mb(config: Config) -> float:

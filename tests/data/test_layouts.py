@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from trees import write
 
 from dkdmpl_kit.data import read_dataset
 from dkdmpl_kit.errors import KitError
@@ -24,16 +24,6 @@ MARKET = (
     "bounding_box_test/0001_c2s1_000001_00.jpg",
     "bounding_box_test/0001_c1s1_000002_00.jpg",
 )
-
-
-def write(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        if name.lower().endswith((".jpg", ".png", ".jpeg")):
-            Image.new("RGB", (2, 4)).save(root / name)
-        else:
-            (root / name).write_text("no picture")
-    return root
 
 
 def ids(images) -> list[tuple]:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from trees import write
 
 from dkdmpl_kit.cli import main
 from dkdmpl_kit.data import check_dataset, read_dataset
@@ -27,16 +28,6 @@ MARKET = (
     "query/0001_c1s1_001051_00.jpg",
     "bounding_box_test/0001_c2s1_000001_00.jpg",
 )
-
-
-def write(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        if name.lower().endswith((".jpg", ".png")):
-            Image.new("RGB", (2, 4)).save(root / name)
-        else:
-            (root / name).write_text("no picture")
-    return root
 
 
 def refusal(name: str, root: Path, **more) -> str:

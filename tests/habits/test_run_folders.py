@@ -200,6 +200,7 @@ def test_a_notebook_ends_when_who_started_it_is_killed(tmp_path):
     starter.send_signal(signal.SIGKILL)
     starter.wait()
     until(lambda: not alive(kernel), seconds=30)
+    assert not alive(kernel)
     until(lambda: not list(scratch.glob("dkdmpl-*")), seconds=30)
 
 
