@@ -147,6 +147,8 @@ def training_curves(
                 references[metric], color=PALETTE["grey"], linestyle=":"
             )
         ax.set(xlabel="epoch", ylabel=name, title=hint)
+        if metric in DISTILLATION:  # the whole scale, so that a small change looks small
+            ax.set_ylim(min(0.0, ax.get_ylim()[0]), 1.05)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles = {**lines, **handles}
     for ax in axes[len(metrics) :]:

@@ -477,6 +477,19 @@ def test_training_curves_draw_mean_and_range_over_seeds_and_skip_what_was_not_me
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "mAP (0 to 1)")
 
 
+def test_what_the_distillations_add_is_drawn_on_the_whole_scale():
+    records = [
+        {"epoch": 0, "gkd_cosine": 0.99, "skd_cosine": -0.2, "teacher_own_mass": 0.98},
+        {"epoch": 1, "gkd_cosine": 1.0, "skd_cosine": 0.3, "teacher_own_mass": 0.99},
+    ]
+    figure = viz.training_curves(
+        {"dkdmpl": records}, metrics=viz.DISTILLATION, references=viz.ADDS_NOTHING
+    )
+    gkd, skd, own, _ = figure.axes
+    assert gkd.get_ylim() == own.get_ylim() == (0, 1.05)
+    assert skd.get_ylim()[0] < -0.2 and skd.get_ylim()[1] == 1.05
+
+
 def test_training_curves_take_unknown_methods_and_empty_histories():
     figure = viz.training_curves(
         {"js": history(0.0), "kl": history(0.1)}, metrics=("loss", "my_metric")
