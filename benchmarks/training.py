@@ -22,6 +22,7 @@ from dkdmpl_kit.losses import anchor_features, dkdmpl_loss, teacher_logits
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.training import Run, new_state, resolve_auto, train_epoch
 from dkdmpl_kit.training.precision import StageClock
+from dkdmpl_kit.training.probe import Probe
 
 IMAGES_PER_CLUSTER = 4
 UPDATES = 20
@@ -54,7 +55,7 @@ def stepper(config: Config, n_clusters: int) -> Callable[[], dict[str, float]]:
     def step() -> dict[str, float]:
         clock = StageClock()
         with clock("train"):
-            train_epoch(run, state, features, pseudo, clock)
+            train_epoch(run, state, features, pseudo, clock, Probe())
         return clock.seconds
 
     return step

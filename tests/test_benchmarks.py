@@ -4,6 +4,7 @@ wrong checkout says.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,8 +15,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import clustering, measure, peers, reading, scale, soak
-from benchmarks.__main__ import line
+from benchmarks.__main__ import GROUPS, line
 from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.experiment import read_json
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.skipif(
@@ -90,3 +94,12 @@ def test_the_soak_sees_one_bit_that_differs():
     assert not soak.same(ends, other)
     assert not soak.same({"records": [1]}, {"records": [1, 2]})
     assert not soak.same({"a": 1}, {"b": 1})
+
+
+def test_the_small_benchmarks_run_to_their_end(tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "--size", "small", "--out", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    groups = read_json(tmp_path / "benchmarks-small.json")["groups"]
+    assert set(groups) == {*GROUPS, "scale"}
+    assert all(row["kit"]["seconds"] > 0 for rows in groups.values() for row in rows)
+    assert (tmp_path / "benchmarks-small.md").read_text().startswith("| what |")
