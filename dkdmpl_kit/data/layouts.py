@@ -184,7 +184,7 @@ def _dataset(
     dataset = ReIDDataset(name, root, *splits, pid_names=found.pid_names)
     several = [
         Remark(dataset.relative(path), SEVERAL, read=True)
-        for path in dataset.paths()
+        for path in {image.path for image in dataset.images()}
         if path.suffix.lower() in MAY_HOLD_SEVERAL and holds_several(path)
     ]
     remarks = sorted([*found.remarks, *several], key=lambda remark: remark.name)
@@ -241,19 +241,20 @@ def _read_split(folder: Path, name: str, split: str, found: _Found) -> None:
     matcher = re.compile(layout.file_name)
     there = list_folder(folder)
     for picture in there.pictures:
+        path = folder / picture
         match = matcher.match(picture)
         if match is None:
             raise KitError(
-                f"{printable(folder / picture)} is not named as {name}'s pictures are "
+                f"{printable(path)} is not named as {name}'s pictures are "
                 f"({layout.example}); rename it."
             )
-        pid = _number(match["pid"], "identity", folder / picture)
-        camid = _camera(match["camid"], folder / picture, name, layout.example)
+        pid = _number(match["pid"], "identity", path)
+        camid = _camera(match["camid"], path, name, layout.example)
         if pid in why_dropped:
             found.remarks.append(Remark(f"{folder.name}/{picture}", why_dropped[pid]))
             continue
         found.pid_names.setdefault(pid, match["pid"])
-        found.splits[split].append(ReIDImage(folder / picture, pid, camid))
+        found.splits[split].append(ReIDImage(path, pid, camid))
     found.remarks += _below(folder.name, there.remarks)
     found.remarks += [Remark(f"{folder.name}/{name}/", WITHIN) for name in there.folders]
 
