@@ -36,6 +36,12 @@ def add(command) -> None:
         metavar="JSON",
         help="read all settings from a file, or from standard input (-)",
     )
+    sub.add_argument(
+        "--from-run",
+        metavar="RUN",
+        help="a new run with the settings and from the encoder of this finished one, for "
+        "--epochs more",
+    )
     sub.add_argument("--smoke", action="store_true", help=SMOKE)
     sub.add_argument(
         "--tensorboard",

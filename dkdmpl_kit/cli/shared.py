@@ -141,16 +141,29 @@ def config_of(args: argparse.Namespace) -> Config:
 
 
 def real_config_of(args: argparse.Namespace) -> Config:
-    """A command's preset or --config file, with the flags applied, at its real size."""
+    """A command's preset, --config file or --from-run, with the flags applied, at its real
+    size.
+    """
     source = getattr(args, "config", None)
     given = settings_of(args)
+    finished = getattr(args, "from_run", None)
+    if finished and (source or args.preset):
+        raise KitError(
+            f"--from-run {finished} brings the settings of its run: leave out "
+            f"{'--config' if source else '--preset'}, and give single settings as flags."
+        )
     if source and args.preset:
         raise KitError(
             f"--preset {args.preset} and --config {source} are two answers to one "
             "question: give one."
         )
-    base = settings_in(source) if source else preset(args.preset or PRESET)
-    config = base.replace(**given)
+    if finished:
+        from dkdmpl_kit.training import continued
+
+        config = continued(finished, **given)
+    else:
+        base = settings_in(source) if source else preset(args.preset or PRESET)
+        config = base.replace(**given)
     refuse_meaningless(config, given)
     return config
 

@@ -3,7 +3,7 @@
 from dkdmpl_kit.training.extraction import cluster_epoch, extract, resolve_auto
 from dkdmpl_kit.training.loop import fit, train_epoch
 from dkdmpl_kit.training.optimisation import learning_rate, new_state
-from dkdmpl_kit.training.outcome import FitResult, assess_untrained, load_encoder
+from dkdmpl_kit.training.outcome import FitResult, assess_untrained, continued, load_encoder
 from dkdmpl_kit.training.run import Run
 from dkdmpl_kit.training.truth import Monitor, identity_labels, reference_labels
 
@@ -13,6 +13,7 @@ __all__ = [
     "Run",
     "assess_untrained",
     "cluster_epoch",
+    "continued",
     "extract",
     "fit",
     "identity_labels",

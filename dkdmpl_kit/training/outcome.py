@@ -13,7 +13,14 @@ from tqdm.auto import tqdm
 from dkdmpl_kit.clustering import PseudoLabels, percolation_warning
 from dkdmpl_kit.data import ImageStore, ReIDDataset, TrainingImages
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.experiment import Config, pick_device, read_record, started, write_json
+from dkdmpl_kit.experiment import (
+    CHECKPOINT,
+    Config,
+    pick_device,
+    read_record,
+    started,
+    write_json,
+)
 from dkdmpl_kit.losses.dkdmpl import DKDMPLLoss
 from dkdmpl_kit.models import Encoder
 from dkdmpl_kit.training import processes
@@ -233,6 +240,35 @@ def assess_untrained(config: Config, dataset: ReIDDataset) -> dict:
     store = open_store(config, images.paths)
     encoder = new_state(config, pick_device(config.device)).encoder
     return assess(config, encoder, store, images, Monitor(config, dataset))
+
+
+def continued(run_dir: str | Path, **changes) -> Config:
+    """The settings of a new run that starts from the encoder of a finished one.
+
+    They are the finished run's, with `changes`. The new run has its own folder beside
+    the other, which is left as it is; its name tells both: "<run>-plus-<epochs>". It
+    takes over the encoder alone: optimiser, learning-rate schedule and warm-up start
+    anew, so it is not the run that more epochs in one piece would have been.
+    KitError: a run that is not finished, or a change that its encoder does not fit.
+    """
+    run_dir = Path(run_dir)
+    config = started(run_dir)["config"]
+    if _written(run_dir) is None:
+        raise KitError(
+            f"{run_dir} is not finished: go on with it (train --resume and its settings), "
+            "and continue from it afterwards."
+        )
+    checkpoint = read_record(run_dir / "checkpoint.json", CHECKPOINT)
+    for name in ("backbone", "pooling", "last_stride", "weights"):
+        if name in changes and changes[name] != str(getattr(config, name)):
+            raise KitError(
+                f"{name}={changes[name]} does not fit a run that continues {run_dir}, whose "
+                f"encoder has {name}={getattr(config, name)}: leave it out."
+            )
+    new = config.replace(**changes)
+    here = {} if "out_dir" in changes else {"out_dir": str(run_dir.absolute().parents[1])}
+    named = {} if "run_name" in changes else {"run_name": f"{config.name}-plus-{new.epochs}"}
+    return new.replace(weights=str(run_dir / checkpoint["weights"]), **here, **named)
 
 
 def load_encoder(run_dir: str | Path, device: str | None = None) -> tuple[Config, Encoder]:

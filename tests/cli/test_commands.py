@@ -14,7 +14,11 @@ import pytest
 from PIL import Image
 
 from dkdmpl_kit.cli import build_parser, main
+from dkdmpl_kit.data import arrays_of
 from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.training import extract, load_encoder
+from dkdmpl_kit.training.checkpoint import load_epoch
+from dkdmpl_kit.training.extraction import open_store
 
 PATTERN = r"(?P<pid>\d+)_c(?P<camid>\d+)"
 
@@ -237,6 +241,40 @@ def test_a_second_run_into_the_same_folder_is_refused_and_a_resume_reads_it(
     assert "--resume" in refused(capsys, *command)
     assert main([*command, "--resume"]) == 0
     assert capsys.readouterr().out == first
+
+
+def test_a_finished_run_is_continued_as_a_new_one_that_starts_from_its_encoder(
+    capsys, tmp_path, tiny_config, tiny_dataset
+):
+    command = train(tmp_path, "--data-root", tiny_config.data_root, "--keep-features", "true")
+    assert main([*command, "--epochs", "1", "--run-name", "first"]) == 0
+    first, runs = tmp_path / "out" / "runs" / "first", tmp_path / "out" / "runs"
+    before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
+    assert main(["train", "--from-run", str(first), "--epochs", "2", "--quiet"]) == 0
+    assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
+    assert sorted(path.name for path in runs.iterdir()) == ["first", "first-plus-2"]
+    # its first epoch sees what the finished run's encoder sees
+    config, encoder = load_encoder(first)
+    store = open_store(config, arrays_of(tiny_dataset.train)[0])
+    expected = extract(config, encoder, store)
+    seen = load_epoch(runs / "first-plus-2" / "epochs" / "epoch_000.npz")[1]
+    assert (expected * seen).sum(axis=1).min() > 0.999
+    untrained = load_epoch(first / "epochs" / "epoch_000.npz")[1]
+    assert (expected * untrained).sum(axis=1).mean() < 0.999
+
+
+def test_what_cannot_be_continued_is_refused(capsys, tmp_path, tiny_config, tiny_dataset):
+    command = train(tmp_path, "--data-root", tiny_config.data_root, "--epochs", "1")
+    assert main([*command, "--run-name", "first"]) == 0
+    run = tmp_path / "out" / "runs" / "first"
+    capsys.readouterr()
+    asked = ["train", "--from-run", run, "--quiet"]
+    assert "--preset" in refused(capsys, *asked, "--preset", "demo")
+    assert "backbone=resnet50" in refused(capsys, *asked, "--backbone", "resnet50")
+    (run / "result.json").unlink()
+    assert "not finished" in refused(capsys, *asked)
+    assert "is the path right" in refused(capsys, "train", "--from-run", tmp_path / "nothing")
+    assert [path.name for path in run.parent.iterdir()] == ["first"]
 
 
 def test_cluster_evaluate_and_rank_use_a_run(
