@@ -17,7 +17,9 @@ KIT = ROOT / "dkdmpl_kit"
 LAYERS = (
     {"errors"},
     {"data", "models", "neighbors", "memory"},
-    {"clustering", "losses", "evaluation"},
+    {"clustering", "losses"},
+    # re-ranking is made of clustering's k-reciprocal neighbourhoods
+    {"evaluation"},
     {"noise", "experiment"},
     {"training"},
     {

@@ -7,6 +7,7 @@ from dkdmpl_kit.clustering.jaccard import (
     jaccard_distances,
     jaccard_of,
     reciprocal_neighbourhoods,
+    reciprocal_weights,
 )
 from dkdmpl_kit.clustering.soft import jaccard_votes, neighbourhood_shares, rows_of, strongest
 
@@ -21,6 +22,7 @@ __all__ = [
     "percolation_warning",
     "pseudo_labels",
     "reciprocal_neighbourhoods",
+    "reciprocal_weights",
     "require_clusters",
     "rows_of",
     "strongest",

@@ -72,8 +72,19 @@ def reciprocal_neighbourhoods(
             f"build it with k={k1}."
         )
     pointers, columns, weights = _expand_query(
-        graph.indices[:, :k1], k2, _rows_of_V(graph, k1)
+        graph.indices[:, :k1], k2, _rows_of_V(graph, k1, round(k1 / 2) + 1)
     )
+    return sparse.csr_array((weights, columns, pointers), shape=(n, n))
+
+
+def reciprocal_weights(graph: NeighborGraph, width: int, half: int) -> sparse.csr_array:
+    """V (N, N) before query expansion, of P_i from lists of `width` neighbours and Q_j from
+    lists of `half`, the picture itself included in both.
+
+    Re-ranking counts them otherwise than clustering does. width: at most the graph's.
+    """
+    n = len(graph)
+    pointers, columns, weights = _rows_of_V(graph, width, half)
     return sparse.csr_array((weights, columns, pointers), shape=(n, n))
 
 
@@ -89,7 +100,9 @@ def _assemble(
     return pointers, np.concatenate(columns), np.concatenate(values)
 
 
-def _rows_of_V(graph: NeighborGraph, k1: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _rows_of_V(
+    graph: NeighborGraph, k1: int, half: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """V of every row: softmax of -(2 - 2s) over its expanded set of reciprocal
     neighbours.
     """
@@ -98,7 +111,7 @@ def _rows_of_V(graph: NeighborGraph, k1: int) -> tuple[np.ndarray, np.ndarray, n
     n = len(graph)
     R = np.ascontiguousarray(graph.indices[:, :k1])
     P = np.zeros((n, k1), bool)
-    Q = np.zeros((n, min(k1, round(k1 / 2) + 1)), bool)
+    Q = np.zeros((n, min(k1, half)), bool)
     for mask in (P, Q):
         map_ranges(
             lambda start, stop, mask=mask: kernels.reciprocal_sets(R, start, stop, mask),

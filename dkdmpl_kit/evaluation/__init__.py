@@ -7,11 +7,14 @@ from dkdmpl_kit.evaluation.ranking import (
     ranked_gallery,
     top_matches,
 )
+from dkdmpl_kit.evaluation.reranking import Reranking, reranked_distances
 
 __all__ = [
     "RankingResult",
+    "Reranking",
     "distance_groups",
     "evaluate_ranking",
     "ranked_gallery",
+    "reranked_distances",
     "top_matches",
 ]

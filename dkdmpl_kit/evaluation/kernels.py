@@ -75,3 +75,38 @@ def rank_matches(
         scores[b, 0] = average_precision(ranks)
         scores[b, 1] = inverse_negative_penalty(ranks)
         scores[b, 2] = ranks[0]
+
+
+@compiled
+def blend_jaccard(
+    pointers,
+    columns,
+    weights,
+    by_column,
+    owners,
+    owner_weights,
+    distances,
+    original_weight,
+    first,
+    start,
+    stop,
+):
+    """distances[b] of query first + b to the gallery become
+    (1 - lambda) (1 - m / (2 - m)) + lambda distances[b], m = sum_l min(V_ql, V_gl).
+
+    pointers, columns, weights: V of the queries by rows. by_column, owners,
+    owner_weights: V of the gallery by columns, that is who has l, and how much. Pictures
+    that share nothing have m = 0 and keep their order.
+    """
+    m = np.empty(distances.shape[1])
+    for b in range(start, stop):
+        m[:] = 0.0
+        for e in range(pointers[first + b], pointers[first + b + 1]):
+            weight = weights[e]
+            for o in range(by_column[columns[e]], by_column[columns[e] + 1]):
+                m[owners[o]] += min(weight, owner_weights[o])
+        for g in range(distances.shape[1]):
+            jaccard = 1.0 - m[g] / (2.0 - m[g])
+            distances[b, g] = (1.0 - original_weight) * jaccard + original_weight * distances[
+                b, g
+            ]

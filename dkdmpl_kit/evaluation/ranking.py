@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.neighbors import BLOCK_ENTRIES, as_features, map_ranges
+from dkdmpl_kit.evaluation.reranking import Reranking, fitting, reranked_distances
+from dkdmpl_kit.neighbors import BLOCK_ENTRIES, map_ranges
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,13 @@ def evaluate_ranking(
     gallery_camids: np.ndarray,
     *,
     topk: Sequence[int] = (1, 5, 10),
+    rerank: Reranking | None = None,
 ) -> RankingResult:
     """Rank the gallery (G, d) for each query (Q, d) by inner product, rows of norm 1,
     and score the ranking.
+
+    rerank: rank by k-reciprocal re-ranked distances instead. Junk then takes no part in
+    the neighbourhoods.
 
     The protocol of Market-1501: gallery images with pid -1 (junk) are dropped; each
     query also drops the images of its own pid from its own camera; a query without a
@@ -71,8 +76,12 @@ def evaluate_ranking(
         )
     from dkdmpl_kit.evaluation import kernels
 
+    if rerank is not None:
+        kept = ids[1] >= 0
+        gallery = gallery[torch.as_tensor(kept, device=gallery.device)]
+        ids = (ids[0], ids[1][kept], ids[2], ids[3][kept])
     scores = np.full((len(query), 4), np.nan)
-    for start, similarities in _blocks(query, gallery):
+    for start, similarities in _blocks(query, gallery, rerank):
         part = slice(start, start + len(similarities))
         map_ranges(
             lambda a, b, s=similarities, p=part: kernels.rank_matches(
@@ -194,13 +203,7 @@ def _checked(
     """Features as tensors and (query pids, gallery pids, query camids, gallery camids)
     as int64, or a KitError.
     """
-    query = as_features(query_features, "query_features")
-    gallery = as_features(gallery_features, "gallery_features")
-    if query.shape[1] != gallery.shape[1]:
-        raise KitError(
-            f"query_features have {query.shape[1]} columns but gallery_features "
-            f"{gallery.shape[1]}."
-        )
+    query, gallery = fitting(query_features, gallery_features)
     names = ("query_pids", "gallery_pids", "query_camids", "gallery_camids")
     arrays = []
     for name, values, features in zip(names, ids, (query, gallery) * 2, strict=True):
@@ -212,11 +215,17 @@ def _checked(
                 f"{array.shape}; -1 stands for unknown."
             )
         arrays.append(array.astype(np.int64))
-    return query, gallery.to(query.device), tuple(arrays)
+    return query, gallery, tuple(arrays)
 
 
-def _blocks(query: torch.Tensor, gallery: torch.Tensor):
-    """Yield (first query, similarities (b, G) float32) block by block."""
-    block = max(1, BLOCK_ENTRIES // len(gallery))
+def _blocks(query: torch.Tensor, gallery: torch.Tensor, rerank: Reranking | None = None):
+    """Yield (first query, similarities (b, G) float32) block by block; with `rerank`,
+    re-ranked distances with the sign turned.
+    """
+    if rerank is not None and len(gallery):
+        for start, distances in reranked_distances(query, gallery, rerank):
+            yield start, -distances
+        return
+    block = max(1, BLOCK_ENTRIES // max(1, len(gallery)))
     for start in range(0, len(query), block):
         yield start, (query[start : start + block] @ gallery.T).cpu().numpy()
