@@ -1,4 +1,4 @@
-"""Rankings under the re-identification protocol."""
+"""Rankings under the re-identification protocol, and when a match is believed."""
 
 from dkdmpl_kit.evaluation.distances import distance_groups
 from dkdmpl_kit.evaluation.ranking import (
@@ -8,12 +8,26 @@ from dkdmpl_kit.evaluation.ranking import (
     top_matches,
 )
 from dkdmpl_kit.evaluation.reranking import Reranking, reranked_distances
+from dkdmpl_kit.evaluation.thresholds import (
+    MatchCurve,
+    OpenSet,
+    check_threshold,
+    match_curve,
+    match_curve_within,
+    open_set,
+)
 
 __all__ = [
+    "MatchCurve",
+    "OpenSet",
     "RankingResult",
     "Reranking",
+    "check_threshold",
     "distance_groups",
     "evaluate_ranking",
+    "match_curve",
+    "match_curve_within",
+    "open_set",
     "ranked_gallery",
     "reranked_distances",
     "top_matches",

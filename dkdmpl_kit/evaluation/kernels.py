@@ -110,3 +110,58 @@ def blend_jaccard(
             distances[b, g] = (1.0 - original_weight) * jaccard + original_weight * distances[
                 b, g
             ]
+
+
+@compiled
+def count_pairs(
+    similarities,
+    query_pids,
+    query_camids,
+    gallery_pids,
+    gallery_camids,
+    own,
+    start,
+    stop,
+    same,
+    different,
+):
+    """Add each pair of row b to same[b, t] or different[b, t], t the step of similarity in
+    which it lies. `own`: the gallery's place of row 0, which row b does not count with
+    itself; far below 0 where the gallery is another set.
+    """
+    steps = same.shape[1] - 1
+    for b in range(start, stop):
+        pid = query_pids[b]
+        camera = query_camids[b]
+        if pid < 0:
+            continue
+        for j in range(gallery_pids.shape[0]):
+            if gallery_pids[j] < 0 or j == own + b:
+                continue
+            step = int((np.float64(similarities[b, j]) + 1.0) * (0.5 * steps))
+            step = max(0, min(steps, step))
+            if gallery_pids[j] != pid:
+                different[b, step] += 1
+            elif camera < 0 or gallery_camids[j] != camera:
+                same[b, step] += 1
+
+
+@compiled
+def best_of_both(
+    similarities, query_pids, query_camids, gallery_pids, gallery_camids, start, stop, best
+):
+    """best[b] = (highest similarity of the query's identity, of all others); what the
+    protocol drops counts for neither.
+    """
+    for b in range(start, stop):
+        pid = query_pids[b]
+        camera = query_camids[b]
+        if pid < 0:
+            continue
+        for j in range(gallery_pids.shape[0]):
+            if gallery_pids[j] < 0:
+                continue
+            if gallery_pids[j] != pid:
+                best[b, 1] = max(best[b, 1], similarities[b, j])
+            elif camera < 0 or gallery_camids[j] != camera:
+                best[b, 0] = max(best[b, 0], similarities[b, j])

@@ -4,7 +4,7 @@ out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +62,7 @@ def evaluate_ranking(
     KitError: shapes that do not agree, NaN, rows not of norm 1, topk below 1, or no
     query with a match.
     """
-    query, gallery, ids = _checked(
+    query, gallery, ids = with_ids(
         query_features,
         gallery_features,
         query_pids,
@@ -81,7 +81,7 @@ def evaluate_ranking(
         gallery = gallery[torch.as_tensor(kept, device=gallery.device)]
         ids = (ids[0], ids[1][kept], ids[2], ids[3][kept])
     scores = np.full((len(query), 4), np.nan)
-    for start, similarities in _blocks(query, gallery, rerank):
+    for start, similarities in similarity_blocks(query, gallery, rerank):
         part = slice(start, start + len(similarities))
         map_ranges(
             lambda a, b, s=similarities, p=part: kernels.rank_matches(
@@ -133,7 +133,7 @@ def top_matches(
     protocol drops does not appear; a list that runs out of gallery is filled with index
     -1, match False.
     """
-    query, gallery, (query_pids, gallery_pids, query_camids, gallery_camids) = _checked(
+    query, gallery, (query_pids, gallery_pids, query_camids, gallery_camids) = with_ids(
         query_features,
         gallery_features,
         query_pids,
@@ -146,7 +146,7 @@ def top_matches(
     indices = np.full((len(query), top), -1, np.int64)
     matches = np.zeros((len(query), top), bool)
     width = min(top, len(gallery))
-    for start, similarities in _blocks(query, gallery):
+    for start, similarities in similarity_blocks(query, gallery):
         part = slice(start, start + len(similarities))
         same = (query_pids[part, None] == gallery_pids) & (query_pids[part, None] >= 0)
         dropped = (gallery_pids < 0) | (
@@ -197,7 +197,7 @@ def ranked_gallery(
     )
 
 
-def _checked(
+def with_ids(
     query_features, gallery_features, *ids
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[np.ndarray, ...]]:
     """Features as tensors and (query pids, gallery pids, query camids, gallery camids)
@@ -218,7 +218,13 @@ def _checked(
     return query, gallery, tuple(arrays)
 
 
-def _blocks(query: torch.Tensor, gallery: torch.Tensor, rerank: Reranking | None = None):
+def similarity_blocks(
+    query: torch.Tensor,
+    gallery: torch.Tensor,
+    rerank: Reranking | None = None,
+    *,
+    most_rows: int = BLOCK_ENTRIES,
+) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (first query, similarities (b, G) float32) block by block; with `rerank`,
     re-ranked distances with the sign turned.
     """
@@ -226,6 +232,6 @@ def _blocks(query: torch.Tensor, gallery: torch.Tensor, rerank: Reranking | None
         for start, distances in reranked_distances(query, gallery, rerank):
             yield start, -distances
         return
-    block = max(1, BLOCK_ENTRIES // max(1, len(gallery)))
+    block = min(most_rows, max(1, BLOCK_ENTRIES // max(1, len(gallery))))
     for start in range(0, len(query), block):
         yield start, (query[start : start + block] @ gallery.T).cpu().numpy()
