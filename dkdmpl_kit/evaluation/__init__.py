@@ -1,5 +1,6 @@
 """Rankings under the re-identification protocol, and when a match is believed."""
 
+from dkdmpl_kit.evaluation.answers import Answers, search
 from dkdmpl_kit.evaluation.distances import distance_groups
 from dkdmpl_kit.evaluation.ranking import (
     RankingResult,
@@ -18,6 +19,7 @@ from dkdmpl_kit.evaluation.thresholds import (
 )
 
 __all__ = [
+    "Answers",
     "MatchCurve",
     "OpenSet",
     "RankingResult",
@@ -30,5 +32,6 @@ __all__ = [
     "open_set",
     "ranked_gallery",
     "reranked_distances",
+    "search",
     "top_matches",
 ]
