@@ -41,13 +41,14 @@ def search(
     top: int = 10,
     threshold: float | None = None,
     rerank: Reranking | None = None,
-    own: np.ndarray | None = None,
+    files: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Answers:
     """The first `top` gallery pictures (G, d) of each query (Q, d), rows of norm 1.
 
     threshold: pictures of a lower similarity are not believed, whatever their place.
-    rerank: order by re-ranked distances. own (Q,) int64: the gallery's picture that is the
-    query itself and no answer to it, -1 for none. Equal: the smaller index first.
+    rerank: order by re-ranked distances. files (Q,) and (G,), integers: a gallery picture
+    of the query's own number is the query itself, and no answer to it. Equal: the smaller
+    index first.
     KitError: features that do not fit together, top below 1, threshold out of range.
     """
     query, gallery = fitting(query_features, gallery_features)
@@ -55,7 +56,6 @@ def search(
         raise KitError(f"top={top} must be at least 1.")
     if threshold is not None:
         check_threshold(threshold)
-    own = np.full(len(query), -1) if own is None else np.asarray(own)
     width = min(top, len(gallery))
     indices = np.empty((len(query), width), np.int64)
     similarities, scores = np.empty((2, len(query), width), np.float32)
@@ -65,9 +65,9 @@ def search(
         plain = order_by
         if rerank is not None:
             plain = (query[part] @ gallery.T).cpu().numpy()
-        itself = np.flatnonzero(own[part] >= 0)
         believed = np.ones(plain.shape, bool)
-        believed[itself, own[part][itself]] = False
+        if files is not None:
+            believed = np.asarray(files[0])[part, None] != np.asarray(files[1])
         best[part] = np.where(believed, plain, -np.inf).max(axis=1)
         if threshold is not None:
             believed &= plain >= np.float32(threshold)

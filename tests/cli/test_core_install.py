@@ -22,6 +22,7 @@ ARGUMENTS = {  # what each subcommand is tried with; one without a line fails th
     "train": SMALL + " --method cluster_contrast --epochs 1 --out-dir {out}",
     "cluster": SMALL + " --run " + RUN,
     "evaluate": SMALL + " --run " + RUN,
+    "embed": "{people}/query --preset smoke --quiet --out {out}/features.npz",
     "rank": "--preset smoke --quiet --query {query} --gallery {people}/query --sheet {out}/sheet.png",
     "export": "--run " + RUN + " --out {out}/encoder",
     "recipe": "paper-market1501",
@@ -114,7 +115,16 @@ def test_without_extras_a_subcommand_works_or_says_what_to_install(
         assert len(told) == 1 and "pip install 'dkdmpl-kit[" in told[0], f"{name}: {said}"
         assert "Traceback" not in said
     works = {name for name, (code, _) in found.items() if code == 0}
-    assert works == {"train", "cluster", "evaluate", "recipe", "cost", "data", "report"}
+    assert works == {
+        "train",
+        "cluster",
+        "evaluate",
+        "embed",
+        "recipe",
+        "cost",
+        "data",
+        "report",
+    }
 
 
 def test_a_module_is_of_the_extra_that_installs_it():

@@ -27,11 +27,12 @@ def test_the_nearest_come_first_and_what_is_not_believed_is_left_out():
 
 
 def test_a_query_is_no_answer_to_itself():
-    gallery = at(0, 20, 40)
-    found = search(gallery[:2], gallery, top=2, own=np.array([0, -1]))
-    assert found.indices.tolist() == [[1, 2], [1, 0]]
+    gallery = at(0, 20, 40, 0)
+    files = np.array([7, 5]), np.array([7, 4, 5, 7])  # two names of one file
+    found = search(gallery[[0, 2]], gallery, top=3, files=files)
+    assert found.indices.tolist() == [[1, 2, -1], [1, 0, 3]]
     assert found.best[0] < 0.95
-    alone = search(gallery[:1], gallery[:1], own=np.array([0]))
+    alone = search(gallery[:1], gallery[:1], files=(np.array([0]), np.array([0])))
     assert alone.nobody.all()
 
 

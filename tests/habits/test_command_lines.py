@@ -34,6 +34,7 @@ NEEDED = {
     "train": "--preset smoke --data-root {other} --out-dir {out}",
     "cluster": "--preset smoke --data-root {other} --out-dir {out}",
     "evaluate": "--preset smoke --data-root {other} --out-dir {out}",
+    "embed": "{other} --preset smoke --out {out}/features.npz",
     "rank": "--preset smoke --query {other}/x.txt --gallery {other} --sheet {out}/s.png",
     "export": "--run {empty} --out {out}/model",
     "recipe": "paper-market1501",

@@ -23,6 +23,7 @@ TRIED = {
     "train": "--epochs 2 --iterations 1 --method dkdmpl --data-root {people}",
     "cluster": "--data-root {people}",
     "evaluate": "--data-root {people}",
+    "embed": "{gallery} --out {out}/features.npz --pattern (?P<pid>\\d)_c(?P<camid>\\d)",
     "rank": "--query {query} --gallery {gallery} --sheet {out}/sheet.png",
     "data check": "--data-root {people}",
     "data holdout": "--data-root {people} --out {out}/held-out",
