@@ -67,6 +67,7 @@ from dkdmpl_kit.viz.style import (
     save_figure,
 )
 from dkdmpl_kit.viz.theory import bound_slack, break_even_map, label_triangle, limit_curves
+from dkdmpl_kit.viz.thresholds import match_rates
 
 __all__ = [
     "ADDS_NOTHING",
@@ -109,6 +110,7 @@ __all__ = [
     "loss_lab",
     "map_colours",
     "margin_gain",
+    "match_rates",
     "noise_curves",
     "noise_panels",
     "noise_response_curves",

@@ -192,3 +192,70 @@ def test_a_sheet_in_a_folder_of_queries_is_refused(capsys, tmp_path, crops, save
     assert "lies in the folder of queries" in said(capsys, "rank", *SMOKE, *argv, code=2)
     argv = ("--query", queries, "--gallery", saved, "--sheet", crops / "s.png")
     assert "lies in the gallery" in said(capsys, "rank", *SMOKE, *argv, code=2)
+
+
+def test_a_threshold_from_labels_is_written_and_believed(
+    capsys, tmp_path, tiny_config, tiny_dataset
+):
+    saved, out = tmp_path / "f.npz", tmp_path / "threshold.json"
+    people = ("--data-root", tiny_config.data_root)
+    said(capsys, "evaluate", *SMOKE, *people, "--save-features", saved)
+    figure = tmp_path / "rates.png"
+    argv = ("--fpr", "0.05", "--out", out, "--figure", figure)
+    text = said(capsys, "threshold", *SMOKE, *people, *argv)
+    record = json.loads(out.read_text())
+    assert record["labels"] == "true identities" and record["rates"][0]["fpr"] == 0.05
+    low, high = record["threshold_interval"]
+    assert low <= record["threshold"] <= high
+    assert "false alarms" in text and figure.stat().st_size > 1000
+    assert said(capsys, "threshold", "--features", saved, "--fpr", "0.05") in text
+
+    from dkdmpl_kit.evaluation import match_curve
+
+    found = read_features(saved)
+    halves = [
+        column[found.of_split(split)]
+        for column in (found.features, found.pids, found.camids)
+        for split in ("query", "gallery")
+    ]
+    fpr, tpr = match_curve(*halves).rates(record["threshold"])
+    assert fpr <= 0.05 and tpr == record["tpr"]
+
+    query = tiny_dataset.query[0].path
+    argv = ("--query", query, "--gallery", saved, "--threshold", out, "--top", 500)
+    rank(capsys, tmp_path, *argv)
+    (answer,) = answers(tmp_path)
+    listed = [match["similarity"] for match in answer["matches"]]
+    assert listed and min(listed) >= record["threshold"]
+    text = rank(capsys, tmp_path, *argv, "--pooling", "avg", code=2)
+    assert "threshold.json belongs to the encoder" in text
+
+
+def test_a_threshold_from_pseudo_labels(capsys, tmp_path, tiny_config):
+    argv = ("threshold", *SMOKE, "--data-root", tiny_config.data_root, "--fpr", "0.1")
+    out = tmp_path / "t.json"
+    text = said(capsys, *argv, "--labels", "pseudo", "--out", out, "--eps", "0.5")
+    assert "from pseudo labels" in text and "not of clusters that are wrong" in text
+    assert json.loads(out.read_text())["labels"] == "pseudo labels"
+    error = said(capsys, *argv, "--eps", "0.5", code=2)
+    assert "--eps would change nothing, as true identities are known here" in error
+
+
+def test_what_threshold_cannot_do_is_one_sentence(capsys, tmp_path, crops, saved):
+    for argv, words in (
+        (("--labels", "true"), "knows no identities"),
+        (("--fpr", "2"), "between 0 and 1"),
+        (("--fpr", "1e-9", "--eps", "0.5", "--min-samples", "2"), "cannot be told from"),
+        (("--run", tmp_path), "--run would change nothing"),
+        (("--height", "64"), "--height would change nothing"),
+        (("--out", tmp_path / "t.txt"), "ends in .json"),
+        (("--figure", tmp_path / "t.jpg"), "ends in .png"),
+        (("--min-samples", "12"), "min_samples"),
+        (("--figure", crops / "t.png"), "--figure"),
+    ):
+        argv = (*argv, "--k1", "6", "--k2", "2")
+        assert words in said(capsys, "threshold", "--features", saved, *argv, code=2)
+    assert "no such file" in said(
+        capsys, "threshold", "--features", tmp_path / "no.npz", code=2
+    )
+    assert list(tmp_path.iterdir()) == []

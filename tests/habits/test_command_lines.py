@@ -36,6 +36,7 @@ NEEDED = {
     "evaluate": "--preset smoke --data-root {other} --out-dir {out}",
     "embed": "{other} --preset smoke --out {out}/features.npz",
     "rank": "--preset smoke --query {other}/x.txt --gallery {other} --sheet {out}/s.png",
+    "threshold": "--preset smoke --data-root {other} --out-dir {out}",
     "export": "--run {empty} --out {out}/model",
     "recipe": "paper-market1501",
     "cost": "nothing",

@@ -25,6 +25,7 @@ TRIED = {
     "evaluate": "--data-root {people}",
     "embed": "{gallery} --out {out}/features.npz --pattern (?P<pid>\\d)_c(?P<camid>\\d)",
     "rank": "--query {query} --gallery {gallery} --sheet {out}/sheet.png",
+    "threshold": "--data-root {people} --labels pseudo --fpr 0.1",
     "data check": "--data-root {people}",
     "data holdout": "--data-root {people} --out {out}/held-out",
     "data render": "",
