@@ -248,7 +248,7 @@ def _threshold_record(curve: MatchCurve, world: OpenSet | None, rate: float) -> 
     return {
         **row(rate),
         "threshold_interval": [low, high],
-        "n_identities": len(curve.different),
+        "n_identities": curve.n_identities,
         "n_pairs_same": curve.n_same,
         "n_pairs_different": curve.n_different,
         "rates": [row(fpr) for fpr in sorted({*told, rate}, reverse=True)],

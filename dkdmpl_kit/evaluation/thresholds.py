@@ -18,6 +18,7 @@ from dkdmpl_kit.neighbors import map_ranges
 
 STEPS = 2**12  # from -1 to 1
 STEP = 2.0 / STEPS
+GROUPS = 2048  # rows of a curve: more would take memory, and tell little more
 ROWS = 256  # queries whose pairs are counted before they are added up
 
 
@@ -27,12 +28,15 @@ class MatchCurve:
 
     thresholds      (T,) float64, rising from -1 to 1
     same, different (C, T) int64: pairs of the same identity and of different ones, a row
-                    for each identity of the queries
+                    for each identity of the queries; above `GROUPS` of them, a row for
+                    each group of several
+    n_identities    of the queries
     """
 
     thresholds: np.ndarray
     same: np.ndarray
     different: np.ndarray
+    n_identities: int
 
     @property
     def n_same(self) -> int:
@@ -175,8 +179,11 @@ def _count(*arrays, skip_self: bool) -> MatchCurve:
 
     query, gallery, ids = with_ids(*arrays)
     query_pids, gallery_pids = ids[:2]
+    # the pairs of a query without identity are none, whatever its row
     names, group = np.unique(query_pids, return_inverse=True)
-    totals = np.zeros((2, len(names), STEPS + 1), np.int64)
+    n_identities = int(np.sum(names >= 0))
+    group = (group - (len(names) - n_identities)) % min(GROUPS, max(1, n_identities))
+    totals = np.zeros((2, group.max() + 1, STEPS + 1), np.int64)
     for start, similarities in similarity_blocks(query, gallery, most_rows=ROWS):
         part = slice(start, start + len(similarities))
         counts = np.zeros((2, len(similarities), STEPS + 1), np.int32)
@@ -197,18 +204,16 @@ def _count(*arrays, skip_self: bool) -> MatchCurve:
         )
         for total, count in zip(totals, counts):
             np.add.at(total, group[part], count)
-    known = names >= 0
     # pairs in a step become pairs in it or in a higher one
     same, different = (
-        np.ascontiguousarray(np.cumsum(total[known, ::-1], axis=1)[:, ::-1])
-        for total in totals
+        np.ascontiguousarray(np.cumsum(total[:, ::-1], axis=1)[:, ::-1]) for total in totals
     )
     if not different.sum():
         raise KitError(
             "There is no pair of pictures of different identities, so nothing says how "
             "similar strangers are: a threshold needs at least two identities."
         )
-    return MatchCurve(np.linspace(-1, 1, STEPS + 1), same, different)
+    return MatchCurve(np.linspace(-1, 1, STEPS + 1), same, different, n_identities)
 
 
 @dataclass(frozen=True, eq=False)

@@ -163,6 +163,17 @@ def test_the_interval_holds_the_threshold_and_narrows_with_more_identities():
     assert curve.threshold_interval(0.1, seed=1) != (low, high)
 
 
+def test_many_identities_share_rows_and_count_the_same(monkeypatch):
+    args = random_case(5)
+    curve = match_curve(*args)
+    monkeypatch.setattr(module, "GROUPS", 5)
+    grouped = match_curve(*args)
+    assert len(curve.different) == curve.n_identities == grouped.n_identities > 5
+    assert len(grouped.different) == 5
+    np.testing.assert_array_equal(grouped.fpr, curve.fpr)
+    np.testing.assert_array_equal(grouped.tpr, curve.tpr)
+
+
 def test_what_cannot_be_told_is_refused():
     curve = match_curve(*by_hand())
     with pytest.raises(KitError, match="4 pairs of different"):
