@@ -66,7 +66,8 @@ def add(command) -> None:
         "--labels",
         choices=("auto", *SOURCES),
         default="auto",
-        help="where identities come from (default: true ones where they are known)",
+        help="where identities come from (default: true ones where they are known; else a "
+        "clustering, with eps=auto unless --eps is given)",
     )
     sub.add_argument(
         "--fpr",
@@ -163,7 +164,7 @@ def _labelled(args: argparse.Namespace) -> Labelled:
     features = look_at(paths, config, encoder, args)
     about = {"encoder": encoder_record(encoder, config), "data": str(dataset.root)}
     if not true:
-        labels = _pseudo(config, features, camids)
+        labels = _pseudo(args, config, features, camids)
         return Labelled(features, labels, camids, None, about | PSEUDO)
     halves = tuple(np.split(np.arange(len(paths)), [len(dataset.query)]))
     return Labelled(features, pids, camids, halves if split else None, about | TRUE)
@@ -188,7 +189,7 @@ def _labelled_features(args: argparse.Namespace) -> Labelled:
         refuse_inside(args.figure, saved.root, saved.files(), "data folder", "--figure")
     about = {"encoder": saved.encoder, "data": saved.root}
     if not _by_true_labels(args, bool((saved.pids >= 0).any()), args.features):
-        labels = _pseudo(config, saved.features, saved.camids)
+        labels = _pseudo(args, config, saved.features, saved.camids)
         return Labelled(saved.features, labels, saved.camids, None, about | PSEUDO)
     halves = saved.of_split("query"), saved.of_split("gallery")
     split = bool(len(halves[0]) and len(halves[1]))
@@ -213,17 +214,24 @@ def _by_true_labels(args: argparse.Namespace, known: bool, where: object) -> boo
     return true
 
 
-def _pseudo(config: Config, features: np.ndarray, camids: np.ndarray) -> np.ndarray:
-    """Pseudo labels (N,) under the clustering settings."""
+def _pseudo(
+    args: argparse.Namespace, config: Config, features: np.ndarray, camids: np.ndarray
+) -> np.ndarray:
+    """Pseudo labels (N,) under the clustering settings; eps=auto unless it was given."""
     from dkdmpl_kit.clustering import require_clusters
+    from dkdmpl_kit.evaluation import outliers_apart
     from dkdmpl_kit.training import cluster_epoch
 
-    pseudo = cluster_epoch(config, features, camids)
+    # of clusters that have grown together, strangers count as one
+    if config.cluster_method == "dbscan" and "eps" not in settings_of(args):
+        config = config.replace(eps="auto")
+    pseudo = require_clusters(cluster_epoch(config, features, camids))
+    eps = "" if config.cluster_method == "hdbscan" else f" at eps {pseudo.eps:.3g}"
     print(
-        f"{pseudo.n_clusters:,} clusters of {len(features):,} pictures, "
-        f"{pseudo.outlier_fraction:.1%} outliers, which are left out"
+        f"{pseudo.n_clusters:,} clusters of {len(features):,} pictures{eps}; "
+        f"{pseudo.outlier_fraction:.1%} outliers, each as a cluster of its own"
     )
-    return require_clusters(pseudo).labels
+    return outliers_apart(pseudo.labels)
 
 
 def _threshold_record(curve: MatchCurve, world: OpenSet | None, rate: float) -> dict:

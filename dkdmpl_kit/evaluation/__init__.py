@@ -16,6 +16,7 @@ from dkdmpl_kit.evaluation.thresholds import (
     match_curve,
     match_curve_within,
     open_set,
+    outliers_apart,
 )
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "match_curve",
     "match_curve_within",
     "open_set",
+    "outliers_apart",
     "ranked_gallery",
     "reranked_distances",
     "search",

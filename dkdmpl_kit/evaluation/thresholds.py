@@ -88,13 +88,14 @@ class MatchCurve:
 
         Pictures of one identity resemble each other, so pairs are not independent, but
         identities are. An identity drawn w times counts w times as the first and w times
-        as the second of a pair, to first order 2w - 1 times the pairs it is in.
+        as the second of a pair: to first order, its part in the rate moves by 2 (w - 1).
         """
         n = len(self.different)
         drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=times)
-        counts = (2.0 * drawn - 1) @ self.different
-        # where few identities have all the pairs, a draw may be left without any
-        return np.clip(counts / np.maximum(counts[:, :1], 1), 0, 1)
+        # what each identity adds to the rate beyond its share of the pairs
+        beyond = self.different - self.fpr * self.different[:, :1]
+        moved = 2 * (drawn - 1) @ (beyond / self.n_different)
+        return np.clip(self.fpr + moved, 0, 1)
 
     def threshold_interval(
         self, fpr: float, *, level: float = 0.95, times: int = 200, seed: int = 0
@@ -214,6 +215,16 @@ def _count(*arrays, skip_self: bool) -> MatchCurve:
             "similar strangers are: a threshold needs at least two identities."
         )
     return MatchCurve(np.linspace(-1, 1, STEPS + 1), same, different, n_identities)
+
+
+def outliers_apart(labels: np.ndarray) -> np.ndarray:
+    """Pseudo labels (N,) in which each outlier (-1) is a cluster of its own: most pairs of
+    an outlier with others are pairs of strangers, and the most alike of them count.
+    """
+    labels = np.asarray(labels).copy()
+    outliers = labels < 0
+    labels[outliers] = labels.max(initial=-1) + 1 + np.arange(outliers.sum())
+    return labels
 
 
 @dataclass(frozen=True, eq=False)

@@ -89,6 +89,13 @@ def test_within_one_set_no_picture_meets_itself():
     assert np.isnan(outlier.tpr).all()
 
 
+def test_outliers_become_clusters_of_their_own():
+    labels = ids(1, -1, 0, -1)
+    assert module.outliers_apart(labels).tolist() == [1, 2, 0, 3]
+    assert labels.tolist() == [1, -1, 0, -1]
+    assert module.outliers_apart(ids(-1, -1)).tolist() == [0, 1]
+
+
 def random_case(seed: int):
     rng = np.random.default_rng(seed)
     features = rng.standard_normal((90, 6))
@@ -172,6 +179,17 @@ def test_many_identities_share_rows_and_count_the_same(monkeypatch):
     assert len(grouped.different) == 5
     np.testing.assert_array_equal(grouped.fpr, curve.fpr)
     np.testing.assert_array_equal(grouped.tpr, curve.tpr)
+
+
+def test_one_large_identity_leaves_the_interval_finite():
+    """A cluster that has swallowed most others is drawn or not: no interval may break."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((120, 3))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    labels = np.r_[np.zeros(108, int), np.repeat([1, 2, 3], 4)]
+    curve = match_curve_within(features.astype(np.float32), labels, np.full(120, -1))
+    low, high = curve.threshold_interval(0.05)
+    assert curve.threshold(0.05) - 0.3 < low <= curve.threshold(0.05) <= high <= 1
 
 
 def test_what_cannot_be_told_is_refused():
