@@ -24,7 +24,8 @@ FPR = 1e-4  # of pairs: one false match a query in a gallery of ten thousand
 TRUE = {"labels": "true identities"}
 PSEUDO = {"labels": "pseudo labels"}
 PSEUDO_REMARK = (
-    "the interval tells of the sample of pictures alone, not of clusters that are wrong"
+    "the interval tells of the sample of pictures alone, not of clusters that are wrong; "
+    "pairs in a cluster are those that were found alike, so expect a far lower TPR"
 )
 OPEN_SET_REMARK = (
     "found first: queries whose identity ranks first and is believed; false alarms: queries "

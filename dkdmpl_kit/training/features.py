@@ -225,7 +225,7 @@ def save_features(path: str | Path, found: Features) -> Path:
         )
     else:
         _write_table(buffer, found, text, path)
-    return write_atomic(path, buffer.getvalue())
+    return write_atomic(path, buffer.getbuffer())  # no copy: galleries are large
 
 
 def read_features(path: str | Path) -> Features:
