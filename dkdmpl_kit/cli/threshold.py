@@ -273,7 +273,8 @@ def _threshold_text(record: dict) -> str:
         f"threshold {record['threshold']:.3f}, at which {record['fpr']:g} of the pairs of "
         f"different {who} are believed ({low:.3f} to {high:.3f} in 95% of resampled {who})",
         f"from {record['labels']}: {record['n_identities']:,} {who}, "
-        f"{record['n_pairs_same']:,} pairs of one, {record['n_pairs_different']:,} of two",
+        f"{record['n_pairs_same']:,} pairs within one, "
+        f"{record['n_pairs_different']:,} between two",
     ]
     if pseudo:
         lines.append(PSEUDO_REMARK)

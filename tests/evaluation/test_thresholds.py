@@ -154,7 +154,7 @@ def test_the_bootstrap_covers_the_rate_of_all_identities():
         unknown = np.full(len(labels), -1)
         return match_curve_within(features.astype(np.float32), labels, unknown)
 
-    true = sample(700).rates(0.5)[0]
+    true = sample(400).rates(0.5)[0]
     intervals = [sample(40).fpr_interval(0.5, times=100) for _ in range(40)]
     held = np.mean([low <= true <= high for low, high in intervals])
     assert 0.85 <= held <= 1.0
