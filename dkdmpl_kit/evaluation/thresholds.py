@@ -203,8 +203,8 @@ def _count(*arrays, skip_self: bool) -> MatchCurve:
             len(similarities),
             16,
         )
-        for total, count in zip(totals, counts):
-            np.add.at(total, group[part], count)
+        for row, own_group in enumerate(group[part]):
+            totals[:, own_group] += counts[:, row]
     # pairs in a step become pairs in it or in a higher one
     same, different = (
         np.ascontiguousarray(np.cumsum(total[:, ::-1], axis=1)[:, ::-1]) for total in totals
