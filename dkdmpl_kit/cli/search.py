@@ -219,7 +219,7 @@ def _rank(args: argparse.Namespace) -> int:
     names = [os.path.realpath(path) for path in (*queries, *paths)]
     numbers = np.unique(names, return_inverse=True)[1]
     files = numbers[: len(queries)], numbers[len(queries) :]
-    if (files[1] == files[0][:, None]).all(axis=1).any():
+    if (files[1] == files[1][0]).all() and files[1][0] in files[0]:
         raise KitError(
             f"the gallery {args.gallery} holds no picture but the query: give a folder "
             "with others."
@@ -232,7 +232,7 @@ def _rank(args: argparse.Namespace) -> int:
     )
     answers = [_answer(found, row, path, paths) for row, path in enumerate(queries)]
     for answer in answers:
-        if len(answers) > 1:
+        if Path(args.query).is_dir():
             print(printable(answer["query"]))
         _print_answer(answer, threshold)
     asked = {
