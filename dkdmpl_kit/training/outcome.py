@@ -38,7 +38,7 @@ from dkdmpl_kit.training.extraction import (
     resolve_auto,
 )
 from dkdmpl_kit.training.optimisation import learning_rate, new_state
-from dkdmpl_kit.training.precision import StageClock, peak_memory_mb
+from dkdmpl_kit.training.precision import StageClock, peak_memory_mb, return_freed_memory
 from dkdmpl_kit.training.probe import repeats_the_label
 from dkdmpl_kit.training.run import Run
 from dkdmpl_kit.training.truth import UNMEASURED, Monitor
@@ -126,6 +126,7 @@ def keep_epoch(
     kept = features if run.config.keep_features else None
     processes.once(save_epoch, run.folder, epoch, labels, kept)
     processes.once(save_checkpoint, run.folder, state)
+    return_freed_memory()
     return record
 
 

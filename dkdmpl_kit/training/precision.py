@@ -9,6 +9,7 @@ means: measure the encoder itself, and write down what was found.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -199,6 +200,18 @@ class StageClock:
         self._seconds[stage] = self._seconds.get(stage, 0.0) + elapsed - self._inner.pop()
         if self._inner:
             self._inner[-1] += elapsed
+
+
+def return_freed_memory() -> None:
+    """Hand freed memory back to the system, where the C library can (glibc).
+
+    A training step frees its activations in pieces that the allocator keeps: 2 GB of
+    them lay idle beside the ranking that follows, on a machine that had 6 in all.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def peak_memory_mb() -> float | None:

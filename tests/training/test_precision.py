@@ -4,6 +4,9 @@ peak memory.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -205,3 +208,36 @@ def test_peak_memory_counts_what_a_process_ever_held():
     before = peak_memory_mb()
     held = torch.ones(2**25)  # 128 MB
     assert peak_memory_mb() >= max(before, held.nbytes / 2**20)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measured where /proc tells")
+def test_freed_memory_goes_back_to_the_system():
+    """Pieces too small to be handed back one by one, as an allocator keeps them."""
+    program = """
+import ctypes
+from dkdmpl_kit.training.precision import return_freed_memory
+
+def resident():
+    status = open("/proc/self/status").read()
+    return int(status.split("VmRSS:")[1].split()[0]) // 1024
+
+libc = ctypes.CDLL(None)
+if not hasattr(libc, "malloc_trim"):
+    print("another C library")
+    raise SystemExit
+libc.malloc.restype = ctypes.c_void_p
+pieces = [ctypes.c_void_p(libc.malloc(60_000)) for _ in range(4000)]
+for piece in pieces:
+    ctypes.memset(piece, 1, 60_000)
+for piece in pieces[:-1]:  # the last one holds the heap's end
+    libc.free(piece)
+before = resident()
+return_freed_memory()
+print(before - resident())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    if "another" in done.stdout:
+        pytest.skip("the C library has no malloc_trim")
+    assert int(done.stdout) > 150
