@@ -55,19 +55,30 @@ class Pair(NamedTuple):
 
 def compare(a: str | Path, b: str | Path) -> list[Section]:
     """What differs between two runs, or two trees of runs; runs are paired by method,
-    settings and seed where that can be. KitError where a folder holds no runs.
+    settings and seed where that can be. A damaged run among others is left out, and the
+    last section says so. KitError where a folder holds no runs, or damaged ones alone.
     """
-    runs_a = _runs(a)
-    runs_b = _runs(b)
-    return [
+    left_out: list[str] = []
+    runs_a = _runs(a, left_out)
+    runs_b = _runs(b, left_out)
+    sections = [
         _differing("Settings", runs_a, runs_b, _settings),
         _differing("Environment", runs_a, runs_b, _environment),
         _measures(runs_a, runs_b),
     ]
+    if left_out:
+        sections.append(Section("Left out", " ".join(left_out), pd.DataFrame()))
+    return sections
 
 
-def _runs(folder: str | Path) -> list[dict]:
-    found = [record for record in collect_runs(folder) if record["run"] != "untrained"]
+def _runs(folder: str | Path, left_out: list[str]) -> list[dict]:
+    damaged: list[str] = []
+    found = [
+        record for record in collect_runs(folder, damaged) if record["run"] != "untrained"
+    ]
+    left_out += damaged
+    if damaged and not found:
+        raise KitError(damaged[0])
     if not found:
         raise KitError(
             f"There are no runs at or below {folder}: give a run's folder, or one that "

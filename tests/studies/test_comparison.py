@@ -148,3 +148,15 @@ def test_the_command_prints_the_tables_and_writes_a_page_that_requests_nothing(
     )
     assert main(["report"]) == 2
     assert "--compare" in capsys.readouterr().err
+
+
+def test_a_damaged_run_is_left_out_by_name_and_a_folder_of_damaged_ones_is_refused(trees):
+    a, b = trees
+    (a / "runs" / "gkd-seed0" / "result.json").write_text("{")
+    *sections, last = compare(a, b)
+    assert last.heading == "Left out" and "gkd-seed0" in last.sentence
+    assert [section.heading for section in sections][:2] == ["Settings", "Environment"]
+    for run in (b / "runs").iterdir():
+        (run / "result.json").write_text("{")
+    with pytest.raises(KitError, match="result.json"):
+        compare(a, b)
