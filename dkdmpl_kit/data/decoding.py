@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,10 +32,10 @@ def decode(path: str | Path | BinaryIO, height: int, width: int) -> np.ndarray:
     """One picture as uint8 RGB (3, height, width), resized bilinearly.
 
     It is read as a person sees it: turned upright as EXIF says, 16-bit grey scaled to 8
-    bits, transparency composed on white, palettes and CMYK as their colours, of an
-    animation or of several pages the first. Colour profiles are not applied. path: a
-    file, or its content opened; what is not a file (a pipe, a device, a link to
-    nothing) is never opened. KitError names what cannot be read.
+    bits, transparency composed on white, palettes and CMYK as their colours, colours of
+    another profile as sRGB, of an animation or of several pages the first. path: a file,
+    or its content opened; what is not a file (a pipe, a device, a link to nothing) is never
+    opened. KitError names what cannot be read.
     """
     why = why_no_file(path) if isinstance(path, (str, os.PathLike)) else None
     if why is not None:
@@ -80,6 +82,7 @@ def _said(error: Exception) -> str:
 def _as_seen(image: Image.Image) -> Image.Image:
     """-> mode RGB, upright, opaque."""
     kept = image.info.get("transparency")
+    profile = image.info.get("icc_profile")
     deep = image.mode.startswith("I;16") or (
         image.mode == "I" and image.format in SIXTEEN_BITS
     )
@@ -92,7 +95,34 @@ def _as_seen(image: Image.Image) -> Image.Image:
         colours = image.convert("RGBA")
         page = Image.new("RGBA", image.size, (*BACKGROUND, 255))
         image = Image.alpha_composite(page, colours)
-    return image.convert("RGB")
+    if image.mode not in ("L", "CMYK"):
+        image = image.convert("RGB")
+    return _as_srgb(image, profile).convert("RGB")
+
+
+def _as_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Its colours by the profile that it carries; a damaged profile, or one of another
+    kind of picture, counts for none.
+    """
+    if not profile:
+        return image
+    try:
+        transform = _to_srgb(profile, image.mode)
+        return image if transform is None else transform.apply(image)
+    # the colour library has errors of its own, as decoders have
+    except Exception:
+        return image
+
+
+@lru_cache(maxsize=16)  # a camera's pictures share one profile
+def _to_srgb(profile: bytes, mode: str):
+    """The transform of a profile's colours to sRGB, None where they are that already."""
+    from PIL import ImageCms
+
+    own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if "sRGB" in ImageCms.getProfileDescription(own):
+        return None
+    return ImageCms.buildTransform(own, ImageCms.createProfile("sRGB"), mode, "RGB")
 
 
 def _of_sixteen_bits(values: np.ndarray, transparent: object) -> Image.Image:

@@ -20,7 +20,7 @@ from dkdmpl_kit.data.records import SPLITS, ReIDDataset
 from dkdmpl_kit.data.scratch import scratch_folder
 from dkdmpl_kit.errors import KitError
 
-DECODING = 2  # grows when `decode` reads some pictures in another way: old caches end
+DECODING = 3  # grows when `decode` reads some pictures in another way: old caches end
 # of decoded pictures, which all stores of a process together hold in memory: beside
 # them an encoder at work on a CPU takes 2 to 3 GB, and machines of 6 GB are common
 MEMORY_MB = 2048

@@ -10,7 +10,7 @@ import socket
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from dkdmpl_kit.cli import main
 from dkdmpl_kit.data import ImageStore, check_dataset, drop_corrupt, read_dataset
@@ -300,3 +300,42 @@ def test_training_is_refused_with_the_name_before_anything_is_decoded(tmp_path):
     odd_files(tmp_path)
     with pytest.raises(KitError, match="dangling.png cannot be read .a link to nothing"):
         read_dataset("folder", tmp_path).fingerprint()
+
+
+# ---- colours of another profile
+
+
+def swapped_profile() -> bytes:
+    """A profile whose red is sRGB's blue, and the reverse."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    named = srgb.replace("sRGB".encode("utf-16-be"), "ours".encode("utf-16-be"))
+    return named.replace(b"rXYZ", b"kept").replace(b"bXYZ", b"rXYZ").replace(b"kept", b"bXYZ")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_are_those_of_the_profile_that_a_picture_carries(tmp_path, mode):
+    path = tmp_path / "a.png"
+    photograph().convert(mode).save(path, icc_profile=swapped_profile())
+    red, green, blue = photograph().convert(mode).convert("RGB").split()
+    meant = Image.merge("RGB", (blue, green, red))
+    assert difference(path, meant) < 2
+
+
+@pytest.mark.parametrize("profile", [b"nonsense", b"\0" * 200])
+def test_a_damaged_profile_counts_for_none(tmp_path, profile):
+    path = tmp_path / "a.png"
+    photograph().save(path, icc_profile=profile)
+    assert difference(path, photograph()) == 0
+
+
+def test_a_profile_of_srgb_changes_no_value(tmp_path):
+    path = tmp_path / "a.png"
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    photograph().save(path, icc_profile=srgb)
+    assert difference(path, photograph()) == 0
+
+
+def test_a_colour_profile_of_a_grey_picture_counts_for_none(tmp_path):
+    path = tmp_path / "a.png"
+    photograph().convert("L").save(path, icc_profile=swapped_profile())
+    assert difference(path, photograph().convert("L")) == 0
