@@ -10,7 +10,12 @@ from pathlib import Path
 from dkdmpl_kit.data.scratch import owned, remove_abandoned
 from dkdmpl_kit.errors import KitError
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+# what the user can do where the place itself is right
+ROOM = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or raise your quota",
+    errno.EFBIG: "allow larger files (ulimit -f)",
+}
 
 
 def write_atomic(path: str | os.PathLike, content: str | bytes) -> Path:
@@ -43,10 +48,10 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> Path:
 def cannot_write(path: str | os.PathLike, error: OSError) -> KitError:
     """The sentence for a file or folder that could not be written."""
     reason = error.strerror or error
-    if error.errno in FULL:
+    if error.errno in ROOM:
         # another out_dir would leave behind what a run has done so far
         return KitError(
-            f"Cannot write {path}: {reason}; free some space and give the same command "
+            f"Cannot write {path}: {reason}; {ROOM[error.errno]} and give the same command "
             "again (train: with --resume), as everything that became whole is kept."
         )
     return KitError(f"Cannot write {path}: {reason}; choose another out_dir.")

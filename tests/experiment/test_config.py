@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -212,6 +215,28 @@ def test_writing_leaves_the_old_file_or_the_new_one_and_no_rest(tmp_path, monkey
             write_atomic(path, "new")
     assert path.read_text() == "old"
     assert [file.name for file in path.parent.iterdir()] == ["value.json"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of a process are POSIX")
+def test_a_limit_of_file_sizes_is_named_and_keeps_the_place(tmp_path):
+    program = """
+import resource, sys
+from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.experiment import write_atomic
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_atomic(sys.argv[1], b"0" * 2000)
+except KitError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "x")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "ulimit -f" in done.stdout and "--resume" in done.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_damaged_json_is_named(tmp_path):
