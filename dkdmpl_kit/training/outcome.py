@@ -260,16 +260,21 @@ def continued(run_dir: str | Path, **changes) -> Config:
             "and continue from it afterwards."
         )
     checkpoint = read_record(run_dir / "checkpoint.json", CHECKPOINT)
-    for name in ("backbone", "pooling", "last_stride", "weights"):
-        if name in changes and changes[name] != str(getattr(config, name)):
+    if "weights" in changes:
+        raise KitError(f"A run that continues {run_dir} has its weights: leave weights out.")
+    new = config.replace(**changes)
+    for name in ("backbone", "pooling", "last_stride"):
+        if getattr(new, name) != getattr(config, name):
             raise KitError(
                 f"{name}={changes[name]} does not fit a run that continues {run_dir}, whose "
                 f"encoder has {name}={getattr(config, name)}: leave it out."
             )
-    new = config.replace(**changes)
-    here = {} if "out_dir" in changes else {"out_dir": str(run_dir.absolute().parents[1])}
-    named = {} if "run_name" in changes else {"run_name": f"{config.name}-plus-{new.epochs}"}
-    return new.replace(weights=str(run_dir / checkpoint["weights"]), **here, **named)
+    own = {
+        "out_dir": str(run_dir.absolute().parents[1]),
+        "run_name": f"{config.name}-plus-{new.epochs}",
+    }
+    weights = str(run_dir.absolute() / checkpoint["weights"])
+    return new.replace(weights=weights, **(own | changes))
 
 
 def load_encoder(run_dir: str | Path, device: str | None = None) -> tuple[Config, Encoder]:

@@ -271,6 +271,7 @@ def test_what_cannot_be_continued_is_refused(capsys, tmp_path, tiny_config, tiny
     asked = ["train", "--from-run", run, "--quiet"]
     assert "--preset" in refused(capsys, *asked, "--preset", "demo")
     assert "backbone=resnet50" in refused(capsys, *asked, "--backbone", "resnet50")
+    assert "leave weights out" in refused(capsys, *asked, "--weights", "bundled")
     (run / "result.json").unlink()
     assert "not finished" in refused(capsys, *asked)
     assert "is the path right" in refused(capsys, "train", "--from-run", tmp_path / "nothing")
