@@ -12,7 +12,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 
-from dkdmpl_kit.cli import data, grids, lessons, runs, search, threshold
+from dkdmpl_kit.cli import data, grids, labels, lessons, runs, search, threshold
 from dkdmpl_kit.cli.extras import how_to_install
 from dkdmpl_kit.cli.settings import EVERY, flag_of
 from dkdmpl_kit.cli.shared import add_settings, at_home
@@ -140,6 +140,6 @@ def build_parser() -> argparse.ArgumentParser:
             add_settings(sub, uses)
         return sub
 
-    for group in (lessons, runs, search, threshold, data, grids):
+    for group in (lessons, runs, labels, search, threshold, data, grids):
         group.add(command)
     return parser
