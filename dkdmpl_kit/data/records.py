@@ -24,22 +24,31 @@ UNREADABLE = "a picture that cannot be read"
 
 @dataclass(frozen=True, slots=True)
 class ReIDImage:
-    """One picture: its file, identity (`pid`) and camera (`camid`, from 0), or None."""
+    """One picture: its file, identity (`pid`) and camera (`camid`, from 0), or None.
+
+    track: the tracklet of a video that it was cut from, from 0 or None. All pictures of
+    one show one being, and two tracks may show the same: a track is not an identity.
+    """
 
     path: Path
     pid: int | None
     camid: int | None
+    track: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingImages:
-    """All that an unsupervised trainer may see: files and cameras, never identities.
+    """All that an unsupervised trainer may see: files, cameras and tracks, never
+    identities.
 
-    paths: N files; camids: (N,) int64, -1 where the camera is unknown.
+    paths: N files; camids: (N,) int64, -1 where the camera is unknown. tracks: (N,) int64,
+    -1 where a picture belongs to no track, or None where no picture does. A tracker knows
+    that the pictures of a track show one being; it does not know whom.
     """
 
     paths: tuple[Path, ...]
     camids: np.ndarray
+    tracks: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -154,9 +163,9 @@ class ReIDDataset:
 
         They are of SHA-256 over the sorted (relative path, size, pid, camid) of all
         splits. The folder's own place does not count, so a copy elsewhere has the same
-        fingerprint. The split does where no path tells it, in MSMT17. Contents do not,
-        for every run asks: `checking.check_dataset` reads them too. KitError where a
-        picture is gone.
+        fingerprint. The split does where no path tells it, in MSMT17, and a track where
+        there is one. Contents do not, for every run asks: `checking.check_dataset` reads
+        them too. KitError where a picture is gone.
         """
         by_list = self.name.startswith("msmt17")
         rows = sorted(
@@ -166,6 +175,7 @@ class ReIDDataset:
                 repr(image.pid),
                 repr(image.camid),
                 *([split] if by_list else []),
+                *([] if image.track is None else [f"track {image.track}"]),
             )
             for split in SPLITS
             for image in getattr(self, split)
@@ -182,7 +192,8 @@ class ReIDDataset:
                 f"{self.name} at {self.root} has no training pictures; add a train folder."
             )
         paths, _, camids = arrays_of(self.train)
-        return TrainingImages(paths, camids)
+        tracks = np.array([-1 if x.track is None else x.track for x in self.train], np.int64)
+        return TrainingImages(paths, camids, tracks if (tracks >= 0).any() else None)
 
 
 def _size(path: Path) -> int:

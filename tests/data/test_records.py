@@ -79,16 +79,38 @@ def test_the_fingerprint_of_a_vanished_picture_is_an_error_that_names_it(tmp_pat
         dataset.fingerprint()
 
 
-def test_training_images_hold_paths_and_cameras_and_nothing_else(tmp_path):
+def with_tracks(dataset: ReIDDataset, *tracks: int | None) -> ReIDDataset:
+    train = tuple(
+        replace(image, track=track)
+        for image, track in zip(dataset.train, tracks, strict=True)
+    )
+    return replace(dataset, train=train)
+
+
+def test_training_images_hold_paths_cameras_and_tracks_and_nothing_else(tmp_path):
     dataset = made(tmp_path, ids=((1, 0), (1, None), (2, 3)))
     images = dataset.unlabelled()
-    assert [field.name for field in fields(images)] == ["paths", "camids"]
+    assert [field.name for field in fields(images)] == ["paths", "camids", "tracks"]
     assert images.paths == tuple(image.path for image in dataset.train) and len(images) == 3
     assert images.camids.dtype == np.int64 and images.camids.tolist() == [0, -1, 3]
+    assert images.tracks is None
+    tracked = with_tracks(dataset, None, 4, 0).unlabelled()
+    assert tracked.tracks.dtype == np.int64 and tracked.tracks.tolist() == [-1, 4, 0]
+    assert tracked.paths == images.paths
 
 
-def test_no_reference_leads_from_training_images_to_an_identity(tmp_path):
-    images = made(tmp_path).unlabelled()
+def test_a_track_counts_for_the_fingerprint_where_there_is_one(tmp_path):
+    dataset = made(tmp_path)
+    prints = {
+        with_tracks(dataset, *tracks).fingerprint()
+        for tracks in ((None, None, None), (0, 0, None), (0, None, 0), (1, 1, 0))
+    }
+    assert len(prints) == 4 and dataset.fingerprint() in prints
+
+
+@pytest.mark.parametrize("tracks", [(None, None, None), (0, 0, 1)], ids=["none", "tracks"])
+def test_no_reference_leads_from_training_images_to_an_identity(tmp_path, tracks):
+    images = with_tracks(made(tmp_path), *tracks).unlabelled()
     seen = set()
     waiting = [images]
     while waiting:
@@ -104,7 +126,7 @@ def test_no_reference_leads_from_training_images_to_an_identity(tmp_path):
 
 
 def test_shuffled_identities_give_the_same_training_images(tmp_path):
-    dataset = made(tmp_path)
+    dataset = with_tracks(made(tmp_path), 0, None, 0)
     shuffled = replace(
         dataset,
         train=tuple(replace(image, pid=99 - i) for i, image in enumerate(dataset.train)),
@@ -112,6 +134,7 @@ def test_shuffled_identities_give_the_same_training_images(tmp_path):
     one = dataset.unlabelled()
     other = shuffled.unlabelled()
     assert one.paths == other.paths and np.array_equal(one.camids, other.camids)
+    assert one.tracks.tolist() == other.tracks.tolist() == [0, -1, 0]
     assert isinstance(one, TrainingImages)
 
 
