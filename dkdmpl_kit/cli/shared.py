@@ -81,7 +81,7 @@ MEANINGS = {
     "folder: a plain folder of crops",
     "data_root": "the folder in which the data set lies",
     "pattern": "data=folder: a regex with groups pid and camid",
-    "backbone": "a timm model, resnet50_ibn_a or resnet101_ibn_a",
+    "backbone": "a timm model, resnet50_ibn_a, osnet_x0_25 or another OSNet",
     "weights": "bundled, imagenet (from timm's hub), random, or a file",
     "eps": "DBSCAN's radius, a Jaccard distance",
     "min_samples": "neighbours that make a picture a core of a cluster",

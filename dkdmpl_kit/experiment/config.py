@@ -48,8 +48,9 @@ OPTIONS = {  # every setting that is a name, with its valid names
     "method": METHODS,
     "kind": ("person", "vehicle"),
     "difficulty": ("easy", "medium", "hard"),
-    "pooling": ("gem", "avg"),
+    "pooling": ("gem", "avg", "embedding"),
     "knn": ("exact", "approximate"),
+    "distance": ("jaccard", "camera_jaccard"),
     "cluster_method": ("dbscan", "hdbscan", "agglomerative"),
     "memory_update": ("instance", "mean", "hardest"),
     "gkd_teacher": ("sample", "cluster", "consensus", "vote", "neighbourhood"),
@@ -127,8 +128,13 @@ class Config:
     last_stride: int = 1
     freeze_stages: int = 0
     # pseudo labels: k-reciprocal Jaccard and DBSCAN
+    distance: str = "jaccard"  # "camera_jaccard": lists within and across cameras
     k1: int = 30
     k2: int = 6
+    k1_intra: int = 5  # the four of distance="camera_jaccard", as published
+    k1_inter: int = 20
+    k2_intra: int = 2
+    k2_inter: int = 4
     max_distance: float = 0.8
     knn: str = "exact"  # "approximate" pays above several hundred thousand pictures
     cluster_method: str = "dbscan"
@@ -199,6 +205,9 @@ class Config:
             "width",
             "k1",
             "k2",
+            "k1_intra",
+            "k1_inter",
+            "k2_intra",
             "min_samples",
             "epochs",
             "iterations",
@@ -227,6 +236,7 @@ class Config:
             "padding",
             "samples_per_bn",
             "teacher_clusters",
+            "k2_inter",
         ):
             if getattr(self, name) < 0:
                 raise KitError(f"{name}={getattr(self, name)} must not be negative.")
@@ -247,6 +257,7 @@ class Config:
                 f"max_distance={self.max_distance} must lie strictly between 0 and 1: at 1 "
                 "every pair is near."
             )
+        self._check_distance()
         self._check_eps()
         self._check_teacher()
 
@@ -274,6 +285,21 @@ class Config:
         for name in ("out_dir", "data_root", "weights"):
             if "\0" in getattr(self, name):
                 raise KitError(f"{name}={getattr(self, name)!r} cannot be a path.")
+
+    def _check_distance(self) -> None:
+        if self.distance == "jaccard":
+            return
+        for expansion, lists in (("k2_intra", "k1_intra"), ("k2_inter", "k1_inter")):
+            most = getattr(self, lists) + 1
+            if getattr(self, expansion) > most:
+                raise KitError(
+                    f"{expansion}={getattr(self, expansion)} must be at most {lists} + 1 = "
+                    f"{most}, the length of its list."
+                )
+        if self.knn != "exact":
+            raise KitError(
+                f"distance=camera_jaccard searches exactly: use knn=exact, not {self.knn}."
+            )
 
     def _check_eps(self) -> None:
         if self.eps == "auto":

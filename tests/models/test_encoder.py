@@ -107,6 +107,7 @@ def test_describe_tells_the_settings_as_they_hold(bundled):
     assert bundled.describe() == {
         "backbone": BUNDLED_BACKBONE,
         "weights": "bundled",
+        "left_out": "",
         "pooling": "gem",
         "dim": 1280,
         "last_stride": 2,
@@ -189,7 +190,7 @@ def test_all_stages_can_be_frozen_and_not_one_more(backbone, most):
     [
         ({"backbone": "resnet18"}, f"only fits {BUNDLED_BACKBONE}"),
         ({"backbone": "resnet99x"}, "not a timm model"),
-        ({"pooling": "max"}, "gem, avg"),
+        ({"pooling": "max"}, "gem, avg, embedding"),
         ({"last_stride": 4}, "1, 2"),
         ({"weights": "imagnet"}, "is not a file"),
         (

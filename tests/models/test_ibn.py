@@ -148,7 +148,7 @@ def test_checkpoints_wrapped_by_a_trainer_or_saved_by_an_old_torch_load_too(
 def test_a_plain_resnets_checkpoint_is_refused(tmp_path):
     torch.save(resnet50().state_dict(), tmp_path / "plain.pth")
     with pytest.raises(
-        KitError, match="plain.pth does not fit resnet50_ibn_a .* layer1.0.bn1"
+        KitError, match="plain.pth does not fit resnet50_ibn_a .*layer1.0.bn1"
     ):
         build_encoder("resnet50_ibn_a", weights=tmp_path / "plain.pth")
 
