@@ -39,6 +39,7 @@ from dkdmpl_kit.noise.clusters import (
 )
 from dkdmpl_kit.noise.gallery import GalleryRow, gallery_rows
 from dkdmpl_kit.noise.injection import NOISE_KINDS, NoisyLabels, inject_noise, noise_response
+from dkdmpl_kit.noise.label_table import LabelTable, label_table, most_suspect
 from dkdmpl_kit.noise.quality import (
     LabelQuality,
     auroc,
@@ -73,6 +74,7 @@ __all__ = [
     "LabelChange",
     "LabelQuality",
     "LabelReport",
+    "LabelTable",
     "NoiseCauses",
     "NoisyLabels",
     "PairCauses",
@@ -94,8 +96,10 @@ __all__ = [
     "label_change",
     "label_quality",
     "label_report",
+    "label_table",
     "last_change",
     "matched_labels",
+    "most_suspect",
     "neighbour_entropy",
     "noise_causes",
     "noise_response",
