@@ -39,7 +39,7 @@ from dkdmpl_kit.noise.clusters import (
 )
 from dkdmpl_kit.noise.gallery import GalleryRow, gallery_rows
 from dkdmpl_kit.noise.injection import NOISE_KINDS, NoisyLabels, inject_noise, noise_response
-from dkdmpl_kit.noise.label_table import LabelTable, label_table, most_suspect
+from dkdmpl_kit.noise.labelled import LabelTable, label_table, most_suspect
 from dkdmpl_kit.noise.quality import (
     LabelQuality,
     auroc,

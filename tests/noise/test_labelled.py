@@ -37,7 +37,7 @@ def test_it_is_the_silhouette_over_blocks(monkeypatch):
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     labels = rng.integers(-1, 9, 80)
     whole = label_table(features, labels)
-    monkeypatch.setattr("dkdmpl_kit.noise.label_table.BLOCK_ROWS", 7)
+    monkeypatch.setattr("dkdmpl_kit.noise.labelled.BLOCK_ROWS", 7)
     table = label_table(features, labels)
     expected = centroid_silhouette(features, labels)
     np.testing.assert_allclose(table.quality, expected, atol=1e-5)
