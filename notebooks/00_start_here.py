@@ -36,6 +36,7 @@
 preset = "demo"
 data = "synthetic"
 data_root = ""
+table = ""
 pattern = ""
 settings = ""
 seed = 0
@@ -56,7 +57,7 @@ from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.noise import cluster_agreement, gallery_rows
 
 stage = Stage("00_start_here", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
-              pattern=pattern, out_dir=out_dir, settings=settings)
+              table=table, pattern=pattern, out_dir=out_dir, settings=settings)
 print(stage.dataset.summary())
 
 # %% [markdown]

@@ -29,6 +29,7 @@
 preset = "demo"
 data = "synthetic"
 data_root = ""
+table = ""
 pattern = ""
 settings = ""
 seed = 0
@@ -50,7 +51,7 @@ from dkdmpl_kit.evaluation import distance_groups
 from dkdmpl_kit.lessons.stage import Stage
 
 stage = Stage("01_data", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
-              pattern=pattern, out_dir=out_dir, settings=settings)
+              table=table, pattern=pattern, out_dir=out_dir, settings=settings)
 print(stage.dataset.summary())
 
 # %% [markdown]

@@ -32,6 +32,7 @@
 preset = "demo"
 data = "synthetic"
 data_root = ""
+table = ""
 pattern = ""
 settings = ""
 seed = 0
@@ -52,7 +53,7 @@ from dkdmpl_kit.noise import ERROR_KINDS, cluster_agreement, clustering_summary,
 from dkdmpl_kit.viz.style import count
 
 stage = Stage("02_clustering", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
-              pattern=pattern, out_dir=out_dir, settings=settings)
+              table=table, pattern=pattern, out_dir=out_dir, settings=settings)
 print(stage.dataset.summary())
 pids, camids = stage.pids, stage.camids
 truth = pids if stage.has_truth else None  # for measuring and for pictures, never for clustering
@@ -71,8 +72,10 @@ if not stage.has_cameras:
 # **Predict:** do the nearest neighbours show the same person? The same camera?
 
 # %%
-features = stage.features()
 config = stage.config
+if config.distance != "jaccard":
+    raise KitError("This notebook computes the plain distance by hand: leave distance=jaccard.")
+features = stage.features()
 k1 = min(config.k1, len(features))
 graph = knn_graph(features, k1)  # R_i is graph.indices[i], s_ij is graph.similarities[i]
 i = len(features) // 3  # the picture that this notebook follows; try others

@@ -38,6 +38,7 @@
 preset = "demo"
 data = "synthetic"
 data_root = ""
+table = ""
 pattern = ""
 settings = ""
 seed = 0
@@ -59,7 +60,7 @@ from dkdmpl_kit.losses.theory import label_case
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.training.seeds import generator_for
 
-stage = Stage("04_skd", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, pattern=pattern,
+stage = Stage("04_skd", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, table=table, pattern=pattern,
               out_dir=out_dir, settings=settings)
 print(stage.dataset.summary())
 

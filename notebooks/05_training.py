@@ -40,6 +40,7 @@
 preset = "demo"
 data = "synthetic"
 data_root = ""
+table = ""
 pattern = ""
 settings = ""
 seed = 0
@@ -71,7 +72,7 @@ from dkdmpl_kit.training.probe import repeats_the_label
 from dkdmpl_kit.training.seeds import generator_for, seed_everything
 
 stage = Stage("05_training", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
-              pattern=pattern, out_dir=out_dir, settings=settings)
+              table=table, pattern=pattern, out_dir=out_dir, settings=settings)
 print(stage.dataset.summary())
 
 # %% [markdown]

@@ -32,6 +32,7 @@
 preset = "demo"
 data = "synthetic"
 data_root = ""
+table = ""
 pattern = ""
 settings = ""
 seed = 0
@@ -59,7 +60,7 @@ from dkdmpl_kit.noise import cluster_agreement
 from dkdmpl_kit.studies import results
 
 stage = Stage("06_evaluation", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
-              pattern=pattern, out_dir=out_dir, settings=settings)
+              table=table, pattern=pattern, out_dir=out_dir, settings=settings)
 print(stage.dataset.summary())
 figures = []
 

@@ -42,6 +42,7 @@
 preset = "demo"
 data = "synthetic"
 data_root = ""
+table = ""
 pattern = ""
 settings = ""
 seed = 0
@@ -69,7 +70,7 @@ from dkdmpl_kit.studies import label_noise as robustness
 from dkdmpl_kit.training.seeds import generator_for
 
 stage = Stage("07_label_noise", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
-              pattern=pattern, out_dir=out_dir, settings=settings)
+              table=table, pattern=pattern, out_dir=out_dir, settings=settings)
 print(stage.dataset.summary())
 figures, metrics = [], {}
 

@@ -41,6 +41,7 @@
 preset = "demo"
 data = "synthetic"
 data_root = ""
+table = ""
 pattern = ""
 settings = ""
 seed = 0
@@ -64,7 +65,7 @@ from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.noise import true_clusters
 from dkdmpl_kit.training.seeds import generator_for
 
-stage = Stage("08_theory", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, pattern=pattern,
+stage = Stage("08_theory", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, table=table, pattern=pattern,
               out_dir=out_dir, settings=settings)
 print(stage.dataset.summary())
 

@@ -43,6 +43,7 @@
 preset = "demo"
 data = "synthetic"
 data_root = ""
+table = ""
 pattern = ""
 settings = ""
 seed = 0
@@ -80,7 +81,7 @@ from dkdmpl_kit.training.run import Run
 from dkdmpl_kit.training.seeds import generator_for
 
 stage = Stage("09_neighbours", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
-              pattern=pattern, out_dir=out_dir, settings=settings)
+              table=table, pattern=pattern, out_dir=out_dir, settings=settings)
 print(stage.dataset.summary())
 
 # %% [markdown]

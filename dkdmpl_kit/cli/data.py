@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Collection
 from pathlib import Path
 
-from dkdmpl_kit.cli.settings import DATA, RENDERED
+from dkdmpl_kit.cli.settings import DATA, RENDERED, flag_of
 from dkdmpl_kit.cli.shared import add_settings, config_of, settings_of
 from dkdmpl_kit.data.files import printable
 from dkdmpl_kit.errors import KitError
@@ -48,7 +48,7 @@ def add(command) -> None:
         _holdout,
         "links to the training split in which some of its identities are the test split: "
         "choose settings there",
-        {"data", "data_root", "pattern"},
+        {"data", "data_root", "table", "pattern"},
         reads=False,
     )
     _add_name_and_root(held)
@@ -67,7 +67,7 @@ def add(command) -> None:
         "render",
         _render,
         "render the embedded data set, or one in an official layout, sized by the preset",
-        DATA - {"data", "pattern"},
+        DATA - {"data", "table", "pattern"},
         reads=False,
     )
     render.add_argument(
@@ -84,17 +84,23 @@ def _add_name_and_root(sub: argparse.ArgumentParser) -> None:
         "name",
         nargs="?",
         metavar="NAME",
-        help="market1501, msmt17, veri776, folder ... (or --data)",
+        help="market1501, msmt17, veri776, folder, table ... (or --data)",
     )
-    sub.add_argument("root", nargs="?", metavar="ROOT", help="where it lies (or --data-root)")
+    sub.add_argument(
+        "root",
+        nargs="?",
+        metavar="ROOT",
+        help="where it lies (or --data-root); of table the file (or --table)",
+    )
 
 
 def _name_and_root(args: argparse.Namespace) -> None:
-    """NAME and ROOT as the settings data and data_root."""
+    """NAME and ROOT as the settings data and data_root, or table."""
     given = settings_of(args)
+    place = "table" if (args.name or given.get("data")) == "table" else "data_root"
     for flag, name, value in (
         ("--data", "data", args.name),
-        ("--data-root", "data_root", args.root),
+        (flag_of(place), place, args.root),
     ):
         if value and given.get(name, value) != value:
             raise KitError(
@@ -106,7 +112,7 @@ def _name_and_root(args: argparse.Namespace) -> None:
 
 def _holdout(args: argparse.Namespace) -> int:
     from dkdmpl_kit.data import hold_out, read_dataset
-    from dkdmpl_kit.data.holdout import PATTERN
+    from dkdmpl_kit.data.holdout import how_to_read
 
     _name_and_root(args)
     config = config_of(args)
@@ -118,7 +124,7 @@ def _holdout(args: argparse.Namespace) -> int:
         )
     found = hold_out(dataset, args.out, share=args.share, seed=args.split_seed)
     print(found.summary())
-    print(f"Read it with: --data folder --data-root {args.out} --pattern '{PATTERN}'")
+    print(f"Read it with: {how_to_read(found)}")
     return 0
 
 

@@ -129,7 +129,7 @@ def _notebooks(args: argparse.Namespace) -> int:
         return 0
     parameters = {name: _literal(value) for name, value in args.parameter}
     # a notebook runs in its own folder, and paths are meant from here
-    for name in ("data_root", "out_dir"):
+    for name in ("data_root", "table", "out_dir"):
         if parameters.get(name):
             parameters[name] = os.path.abspath(expanded(str(parameters[name])))
     parameters.setdefault("out_dir", str(out.resolve()))

@@ -19,7 +19,7 @@ from dkdmpl_kit.cli.shared import (
     real_config_of,
     settings_of,
 )
-from dkdmpl_kit.data.files import printable
+from dkdmpl_kit.data.files import printable, real_name, why_no_file
 from dkdmpl_kit.errors import KitError
 
 if TYPE_CHECKING:
@@ -60,19 +60,23 @@ def add(command) -> None:
     sub = command(
         "embed",
         _embed,
-        "features of a folder of pictures, in a file",
+        "features of a folder of pictures, or of a table's, in a file",
         uses=LOOK | {"pattern"},
     )
-    sub.add_argument("folder", help="a folder of pictures, with all below it")
+    sub.add_argument(
+        "folder", help="a folder of pictures, with all below it, or a table that names them"
+    )
     sub.add_argument("--run", dest="run_folder", help=RUN)
     sub.add_argument("--out", required=True, metavar="FILE", help="a .npz or .parquet file")
 
     sub = command(
         "rank", _rank, "rank your own gallery for your own query pictures", uses=LOOK
     )
-    sub.add_argument("--query", required=True, help="a picture, or a folder of them")
+    sub.add_argument("--query", required=True, help="a picture, or a folder or table of them")
     sub.add_argument(
-        "--gallery", required=True, help="a folder of pictures, or the file that embed wrote"
+        "--gallery",
+        required=True,
+        help="a folder or a table (.csv, .jsonl) of pictures, or the file that embed wrote",
     )
     sub.add_argument("--run", dest="run_folder", help=RUN)
     sub.add_argument("--top", type=int, default=10)
@@ -185,16 +189,32 @@ def _embed(args: argparse.Namespace) -> int:
 
 
 def _pictures_in(place: str, args: argparse.Namespace, *, pattern: str = ""):
-    """All pictures below a folder, whatever its folders are called, as one split."""
+    """All pictures below a folder, whatever its folders are called, or all that a table
+    names, as one split.
+    """
     from dkdmpl_kit.data import drop_corrupt, read_dataset
 
-    folder = read_dataset("folder", place, pattern=pattern or None, splits=False)
+    if _is_table(place):
+        if pattern:
+            raise KitError(f"--pattern belongs to a folder: {place} has columns instead.")
+        folder = read_dataset(
+            "table", table=place, splits=False, skip_missing=args.skip_corrupt
+        )
+    else:
+        folder = read_dataset("folder", place, pattern=pattern or None, splits=False)
     if args.skip_corrupt:
         folder, skipped = drop_corrupt(folder, progress=not args.quiet)
         print(f"{len(skipped)} unreadable pictures left out")
     if folder.remarks and not args.quiet:
         print(folder.account_text())
     return folder
+
+
+def _is_table(place: str) -> bool:
+    """Whether a place is a file with the name of a table."""
+    from dkdmpl_kit.data.rows import ENDINGS
+
+    return Path(place).suffix.lower() in ENDINGS and Path(place).is_file()
 
 
 def _rank(args: argparse.Namespace) -> int:
@@ -212,11 +232,12 @@ def _rank(args: argparse.Namespace) -> int:
     if calibrated:
         require_same_encoder(calibrated, record, args.threshold)
     queries = [Path(args.query)]
-    if queries[0].is_dir():
+    several = queries[0].is_dir() or _is_table(args.query)
+    if several:
         queries = _pictures_in(args.query, args).paths()
         refuse_inside(args.sheet, args.query, queries, "folder of queries")
     saved, paths = _gallery_of(args, record)
-    names = [os.path.realpath(path) for path in (*queries, *paths)]
+    names = [real_name(path) for path in (*queries, *paths)]
     numbers = np.unique(names, return_inverse=True)[1]
     files = numbers[: len(queries)], numbers[len(queries) :]
     if (files[1] == files[1][0]).all() and files[1][0] in files[0]:
@@ -232,7 +253,7 @@ def _rank(args: argparse.Namespace) -> int:
     )
     answers = [_answer(found, row, path, paths) for row, path in enumerate(queries)]
     for answer in answers:
-        if Path(args.query).is_dir():
+        if several:
             print(printable(answer["query"]))
         _print_answer(answer, threshold)
     asked = {
@@ -270,7 +291,7 @@ def refuse_inside(
     """KitError where a sheet would become one of the pictures the next time."""
     # not Path.resolve, which a link that leads back to itself stops
     place = Path(os.path.realpath(sheet))
-    folders = {os.path.dirname(os.path.realpath(path)) for path in paths}
+    folders = {os.path.dirname(real_name(path)) for path in paths}
     if place.is_relative_to(os.path.realpath(folder)) or str(place.parent) in folders:
         raise KitError(
             f"{flag} {sheet} lies in the {what} {folder}, where the next call would take it "
@@ -349,7 +370,7 @@ def _write_sheet(
 
     # as many as fit beside one another and can still be seen
     shown = [[i for i in row if i >= 0] for row in found.indices[:ON_A_SHEET, :ON_A_SHEET]]
-    gone = [paths[i] for row in shown for i in row if not paths[i].is_file()]
+    gone = [paths[i] for row in shown for i in row if why_no_file(paths[i])]
     if gone:
         answers = write_json(Path(args.sheet).with_suffix(".json"), record)
         print(

@@ -19,18 +19,26 @@ COMPUTE = {"precision", "memory_format", "extraction_precision", "device"}
 LOOK = SIZE | ENCODER | COMPUTE  # what features of pictures depend on
 DATA = {*PICTURES, "out_dir"}  # rendered pictures lie below out_dir
 CLUSTERING = {
+    "distance",
     "k1",
     "k2",
+    "k1_intra",
+    "k1_inter",
+    "k2_intra",
+    "k2_inter",
     "max_distance",
     "knn",
     "cluster_method",
     "min_samples",
     "centre_cameras",
+    "corrections",
 }
 # what a trained encoder brings with it, so that a flag beside --run could not change it
 OF_THE_RUN = ENCODER | {"precision", "memory_format"}
 
-RENDERED = tuple(name for name in PICTURES if name not in ("data", "data_root", "pattern"))
+RENDERED = tuple(
+    name for name in PICTURES if name not in ("data", "data_root", "table", "pattern")
+)
 DISTILLING = tuple(dict.fromkeys((*GKD_METHODS, *SKD_METHODS)))
 
 
@@ -46,7 +54,13 @@ MEANT: dict[str, tuple[Callable[[Config], bool], str]] = {
         RENDERED, (lambda c: c.data == "synthetic", "data=synthetic (rendered pictures)")
     ),
     "pattern": (lambda c: c.data == "folder", "data=folder"),
+    "table": (lambda c: c.data == "table", "data=table"),
     "step_epochs": (lambda c: c.schedule == "step", "schedule=step"),
+    **dict.fromkeys(("k1", "k2"), (lambda c: c.distance == "jaccard", "distance=jaccard")),
+    **dict.fromkeys(
+        ("k1_intra", "k1_inter", "k2_intra", "k2_inter"),
+        (lambda c: c.distance == "camera_jaccard", "distance=camera_jaccard"),
+    ),
     "eps": (
         lambda c: c.cluster_method != "hdbscan",
         "cluster_method=dbscan or agglomerative",

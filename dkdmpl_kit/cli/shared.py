@@ -77,13 +77,15 @@ def add_settings(
 
 # of the settings that most people set; METHOD.md and Config tell of the others
 MEANINGS = {
-    "data": "synthetic (rendered), market1501, dukemtmcreid, msmt17, veri776, or "
-    "folder: a plain folder of crops",
+    "data": "synthetic (rendered), market1501, dukemtmcreid, msmt17, veri776, "
+    "folder: a plain folder of crops, or table: what a table names",
     "data_root": "the folder in which the data set lies",
+    "table": "data=table: a .csv, .jsonl or .parquet with the paths of pictures",
     "pattern": "data=folder: a regex with groups pid and camid",
     "backbone": "a timm model, resnet50_ibn_a, osnet_x0_25 or another OSNet",
     "weights": "bundled, imagenet (from timm's hub), random, or a file",
     "eps": "DBSCAN's radius, a Jaccard distance",
+    "corrections": "a table of a person's corrections, which every clustering keeps to",
     "min_samples": "neighbours that make a picture a core of a cluster",
     "k1": "neighbours of the k-reciprocal sets",
     "epochs": "turns of the loop: cluster, then train",
@@ -221,7 +223,10 @@ def dataset_of(config: Config, args: argparse.Namespace):
     from dkdmpl_kit.data import drop_corrupt
 
     dataset = open_dataset(
-        config, allow_withdrawn=args.allow_withdrawn, progress=not args.quiet
+        config,
+        allow_withdrawn=args.allow_withdrawn,
+        skip_missing=args.skip_corrupt,
+        progress=not args.quiet,
     )
     if args.skip_corrupt:
         dataset, skipped = drop_corrupt(dataset, progress=not args.quiet)
@@ -249,8 +254,8 @@ def encoder_of(args: argparse.Namespace) -> tuple[Config, object]:
         for name in given.keys() & OF_THE_RUN:
             given.pop(name)
         if given.get("data", config.data) != config.data:
-            # the folder and the file names of other pictures than the run's
-            config = config.replace(data_root="", pattern="")
+            # the place, the file names and the corrections of other pictures than the run's
+            config = config.replace(data_root="", table="", pattern="", corrections="")
         config = config.replace(**given)
         refuse_meaningless(config, given)
         return config, encoder

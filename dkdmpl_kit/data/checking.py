@@ -8,10 +8,10 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dkdmpl_kit.data.decoding import decode, holds_several
+from dkdmpl_kit.data.decoding import decode_parts, holds_several
 from dkdmpl_kit.data.files import SEVERAL, Remark, printable, some, why_no_file
 from dkdmpl_kit.data.layouts import LAYOUTS
-from dkdmpl_kit.data.pictures import in_threads
+from dkdmpl_kit.data.pictures import by_file, in_threads, readable
 from dkdmpl_kit.data.records import SPLITS, ReIDDataset
 from dkdmpl_kit.errors import KitError
 
@@ -66,7 +66,7 @@ class DataCheck:
 
 
 def check_dataset(dataset: ReIDDataset, *, progress: bool = True) -> DataCheck:
-    """Read every picture once; compare the data set with itself and the official counts.
+    """Read every file once; compare the data set with itself and the official counts.
 
     Broken are: pictures that cannot be read (each is named, with what lies there where it
     is not a file), identities and (by SHA-256 of the file) pictures that train shares
@@ -126,8 +126,9 @@ def _pids(dataset: ReIDDataset) -> dict[str, int | None]:
 
 @dataclass
 class _Reading:
-    """hashes: {path below root: SHA-256 of the file} of what can be decoded. broken: the
-    other files, sorted. several: names of files that hold more than one picture.
+    """hashes: {path below root: SHA-256 of the file, and of the box where the picture is a
+    part of it} of what can be decoded. broken: the other pictures, sorted. several: names
+    of files that hold more than one picture.
     """
 
     hashes: dict[str, str]
@@ -137,26 +138,34 @@ class _Reading:
 
 def _read_all(dataset: ReIDDataset, progress: bool) -> _Reading:
     paths = dataset.paths()
+    groups = by_file(paths)
     reading = _Reading({}, [], set())
 
-    def work(index: int) -> None:
-        path = paths[index]
+    def work(number: int) -> None:
+        file, indices, boxes = groups[number]
         # what is not a file is never opened: a pipe would wait for ever
-        if why_no_file(path):
-            reading.broken.append(path)
+        if why_no_file(file):
+            reading.broken.extend(paths[index] for index in indices)
             return
-        name = dataset.relative(path)
         try:
-            content = path.read_bytes()
-            decode(io.BytesIO(content), 1, 1)
-        except (OSError, KitError):
-            reading.broken.append(path)
+            content = file.read_bytes()
+        except OSError:
+            reading.broken.extend(paths[index] for index in indices)
             return
-        reading.hashes[name] = hashlib.sha256(content).hexdigest()
-        if holds_several(io.BytesIO(content)):
-            reading.several.add(name)
+        fit = dict(zip(indices, boxes))
+        try:
+            decode_parts(io.BytesIO(content), boxes, 1, 1)
+        except KitError:  # the file, or some of its boxes
+            fit = {index: box for index, box in fit.items() if readable(paths[index])}
+            reading.broken.extend(paths[index] for index in indices if index not in fit)
+        for index, box in fit.items():
+            digest = hashlib.sha256(content)
+            digest.update(b"" if box is None else repr(box).encode())
+            reading.hashes[dataset.relative(paths[index])] = digest.hexdigest()
+        if fit and holds_several(io.BytesIO(content)):
+            reading.several.add(dataset.relative(file))
 
-    in_threads(work, len(paths), progress, "check")
+    in_threads(work, len(groups), progress, "check")
     reading.broken.sort()
     return reading
 
@@ -173,7 +182,7 @@ def _table(dataset: ReIDDataset) -> str:
         head += f"{column:>12}"
         if official:
             head += f"{'published':>11}"
-    lines = [f"{dataset.name} ({printable(dataset.root.name)})", head]
+    lines = [f"{dataset.name} ({printable(dataset.root.absolute().name)})", head]
     for split, found in counts.items():
         line = f"{split:<8}"
         for column in COLUMNS:

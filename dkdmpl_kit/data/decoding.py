@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -11,7 +12,15 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from dkdmpl_kit.data.files import picture_formats, printable, why_no_file
+from dkdmpl_kit.data.files import (
+    Box,
+    file_and_box,
+    file_of,
+    part_name,
+    picture_formats,
+    printable,
+    why_no_file,
+)
 from dkdmpl_kit.errors import KitError
 
 BACKGROUND = (255, 255, 255)  # behind what is transparent: white, as a page shows it
@@ -25,6 +34,7 @@ UPRIGHT = {  # what undoes each orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = (5, 6, 7, 8)  # the orientations that exchange width and height
 SIXTEEN_BITS = ("PNG", "PPM")  # formats whose mode "I" holds 0 ... 65535
 
 
@@ -34,28 +44,67 @@ def decode(path: str | Path | BinaryIO, height: int, width: int) -> np.ndarray:
     It is read as a person sees it: turned upright as EXIF says, 16-bit grey scaled to 8
     bits, transparency composed on white, palettes and CMYK as their colours, colours of
     another profile as sRGB, of an animation or of several pages the first. path: a file,
-    or its content opened; what is not a file (a pipe, a device, a link to nothing) is never
-    opened. KitError names what cannot be read.
+    a part of its picture (`files.part_name`), or a file's content opened; what is not a
+    file (a pipe, a device, a link to nothing) is never opened. KitError names what cannot
+    be read.
     """
-    why = why_no_file(path) if isinstance(path, (str, os.PathLike)) else None
-    if why is not None:
-        raise unreadable(path, why)
+    named = isinstance(path, (str, os.PathLike))
+    file, box = file_and_box(path) if named else (path, None)
+    return decode_parts(file, [box], height, width)[0]
+
+
+def decode_parts(
+    file: str | Path | BinaryIO, boxes: Sequence[Box | None], height: int, width: int
+) -> list[np.ndarray]:
+    """Each box of the picture in one file as `decode` returns it, None standing for all of
+    the picture; the file is decoded once.
+
+    Boxes count pixels of the upright picture. KitError names what cannot be read, and a
+    box that does not lie within its picture.
+    """
+    named = isinstance(file, (str, os.PathLike))
+    found = []
     try:
-        with Image.open(path, formats=picture_formats()) as image:
-            seen = _as_seen(image)
-        resized = seen.resize((width, height), Image.Resampling.BILINEAR)
+        if named and (why := why_no_file(file)):
+            raise KitError(why)
+        with Image.open(file, formats=picture_formats()) as image:
+            for seen in _as_seen(image, boxes):
+                resized = seen.resize((width, height), Image.Resampling.BILINEAR)
+                found.append(np.asarray(resized).transpose(2, 0, 1))
     # each decoder of Pillow has its own errors for broken bytes
     except Exception as error:
-        raise unreadable(path, _said(error)) from error
-    return np.asarray(resized).transpose(2, 0, 1)
+        box = boxes[len(found)]
+        place = part_name(file, box) if named and box else file
+        raise unreadable(place, _said(error)) from error
+    return found
+
+
+def upright_size(file: str | Path) -> tuple[int, int] | None:
+    """(width, height) of the picture in a file as a person sees it, of which most often
+    the head alone is read; None where it cannot be.
+    """
+    if why_no_file(file):
+        return None
+    try:
+        with Image.open(file, formats=picture_formats()) as image:
+            if _orientation(image) not in SIDEWAYS:
+                return image.size
+            # some versions of Pillow give a TIFF's size turned already
+            if image.format == "TIFF":
+                return _upright(image).size
+            return image.size[::-1]
+    except Exception:  # `decode` says what is wrong with it
+        return None
 
 
 def holds_several(path: str | Path | BinaryIO) -> bool:
     """Whether a file holds more than one picture: an animation, pages; only its head is
     read. False where it cannot be read at all.
     """
-    if isinstance(path, (str, os.PathLike)) and why_no_file(path):
-        return False
+    if isinstance(path, (str, os.PathLike)):
+        path = file_of(path)
+        if why_no_file(path):
+            return False
     try:
         with Image.open(path, formats=picture_formats()) as image:
             return bool(getattr(image, "is_animated", False))
@@ -79,8 +128,8 @@ def _said(error: Exception) -> str:
     return strerror or type(error).__name__
 
 
-def _as_seen(image: Image.Image) -> Image.Image:
-    """-> mode RGB, upright, opaque."""
+def _as_seen(image: Image.Image, boxes: Sequence[Box | None]) -> Iterator[Image.Image]:
+    """-> of each box: mode RGB, upright, opaque."""
     kept = image.info.get("transparency")
     profile = image.info.get("icc_profile")
     deep = image.mode.startswith("I;16") or (
@@ -88,16 +137,30 @@ def _as_seen(image: Image.Image) -> Image.Image:
     )
     if image.mode in ("I", "F") and not deep:
         raise KitError(f"its values, of mode {image.mode}, have no known white")
-    image = _upright(image)
-    if deep:
-        return _of_sixteen_bits(np.asarray(image), kept)
-    if image.mode in ("RGBA", "LA", "PA") or kept is not None:
-        colours = image.convert("RGBA")
-        page = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-        image = Image.alpha_composite(page, colours)
-    if image.mode not in ("L", "CMYK"):
-        image = image.convert("RGB")
-    return _as_srgb(image, profile).convert("RGB")
+    upright = _upright(image)
+    for box in boxes:
+        part = upright if box is None else _cut(upright, box)
+        if deep:
+            yield _of_sixteen_bits(np.asarray(part), kept)
+            continue
+        if part.mode in ("RGBA", "LA", "PA") or kept is not None:
+            colours = part.convert("RGBA")
+            page = Image.new("RGBA", part.size, (*BACKGROUND, 255))
+            part = Image.alpha_composite(page, colours)
+        if part.mode not in ("L", "CMYK"):
+            part = part.convert("RGB")
+        yield _as_srgb(part, profile).convert("RGB")
+
+
+def _cut(image: Image.Image, box: Box) -> Image.Image:
+    """The box of an upright picture, in its own mode; KitError where it is not within."""
+    x, y, width, height = box
+    if min(width, height) < 1 or x + width > image.width or y + height > image.height:
+        raise KitError(
+            f"its box {x}, {y}, {width}, {height} lies off the picture of {image.width} x "
+            f"{image.height} pixels"
+        )
+    return image.crop((x, y, x + width, y + height))
 
 
 def _as_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -135,12 +198,17 @@ def _of_sixteen_bits(values: np.ndarray, transparent: object) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as the camera was held; a damaged note about it counts for none."""
+    """Turned as the camera was held."""
     # first, as Pillow turns a TIFF by itself here and takes the note away
     image.load()
+    turn = UPRIGHT.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the camera was held, 1 ... 8; a damaged note about it counts for none."""
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
     except Exception:
-        orientation = 1
-    turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+        return 1
+    return orientation if isinstance(orientation, int) else 1

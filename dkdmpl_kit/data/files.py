@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,11 @@ ABOVE = "a link to a folder above"
 AGAIN = "a link to a folder that is read already"
 SEVERAL = "of several pictures (animation, pages), of which the first is read"
 SHOWN = 3  # names that a line of a summary lists
+# how the name of a part of a picture ends: x, y, width and height in pixels of the upright
+# picture, as W3C's Media Fragments URI 1.0 (2012), section 4.2.2, writes them
+PART = re.compile(r"(?s)(.+)#xywh=(?:pixel:)?(\d{1,9}),(\d{1,9}),(\d{1,9}),(\d{1,9})")
+
+Box = tuple[int, int, int, int]  # x, y, width, height
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +127,44 @@ def some(names: Sequence[object], shown: int = SHOWN) -> str:
     return said
 
 
+def part_name(file: str | os.PathLike, box: Box) -> Path:
+    """The name of a part of a picture: "frame.jpg#xywh=10,20,30,60"."""
+    return Path(f"{os.fspath(file)}#xywh={','.join(map(str, box))}")
+
+
+def file_and_box(path: str | os.PathLike) -> tuple[Path, Box | None]:
+    """The file in which a picture lies, and its box (x, y, width, height) where it is a
+    part of that file's picture, else None.
+
+    The one home of this rule: a picture is named by its path everywhere, and a part of one
+    by `part_name`. A file of that very name is a picture of its own.
+    """
+    text = os.fspath(path)
+    match = PART.fullmatch(text) if "#xywh=" in text else None
+    if match is None or os.path.lexists(text):
+        return Path(path), None
+    x, y, width, height = map(int, match.groups()[1:])
+    return Path(match[1]), (x, y, width, height)
+
+
+def file_of(path: str | os.PathLike) -> Path:
+    """The file in which a picture lies: `file_and_box` without the box."""
+    return file_and_box(path)[0]
+
+
+def real_name(path: str | os.PathLike) -> str:
+    """The one name of a picture, whichever links lead to its file."""
+    file, box = file_and_box(path)
+    real = os.path.realpath(file)
+    return real if box is None else os.fspath(part_name(real, box))
+
+
 def why_no_file(path: str | os.PathLike) -> str | None:
-    """Why nothing can be read at `path`: missing, a folder, a pipe ...; None for a file."""
+    """Why nothing can be read at `path`: missing, a folder, a pipe ...; None for a file,
+    and for a part of the picture in one.
+    """
     try:
+        path = file_of(path)
         mode = os.stat(path).st_mode
     except ValueError:  # a null byte
         return "no file can have this name"

@@ -7,15 +7,18 @@ from __future__ import annotations
 import os
 import random
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from dkdmpl_kit.data.files import expanded
 from dkdmpl_kit.data.layouts import read_dataset
-from dkdmpl_kit.data.records import ReIDDataset, ReIDImage
+from dkdmpl_kit.data.records import SPLITS, ReIDDataset, ReIDImage
 from dkdmpl_kit.data.scratch import scratch_folder
+from dkdmpl_kit.data.table import write_table
 from dkdmpl_kit.errors import KitError
 
 PATTERN = r"(?P<pid>\d+)_c(?P<camid>\d+)"  # how the files of the new folder are named
+TABLE = "crops.jsonl"  # what the new folder of a table's data set holds
 
 
 def hold_out(
@@ -24,7 +27,8 @@ def hold_out(
     """A folder of links in which `share` of the training identities is the test split.
 
     dataset: the test split is not looked at. out: a new folder; it gets train/, query/ and
-    gallery/, read back as data="folder" with `PATTERN`. Of each held-out identity one
+    gallery/, read back as data="folder" with `PATTERN`, or of a table's data set the table
+    `TABLE` (boxes and tracks cannot be links). Of each held-out identity one
     picture a camera, drawn by `seed`, is a query where it was seen by two cameras or more;
     the others are the gallery. KitError: training identities or cameras that are unknown,
     a share that leaves fewer than two identities on a side, nobody held out who was seen by
@@ -65,8 +69,19 @@ def hold_out(
             f"None of the {held_out} held-out identities was seen by two cameras, so that "
             "nothing could be ranked: choose a larger share, or another seed."
         )
+    if dataset.name == "table":
+        held = replace(dataset, **{split: tuple(splits[split]) for split in SPLITS})
+        write_table(out / TABLE, held)
+        return read_dataset("table", table=out / TABLE)
     _link(splits, out)
     return read_dataset("folder", out, pattern=PATTERN)
+
+
+def how_to_read(dataset: ReIDDataset) -> str:
+    """The flags with which a data set of `hold_out` is read."""
+    if dataset.name == "table":
+        return f"--data table --table {dataset.root / TABLE}"
+    return f"--data folder --data-root {dataset.root} --pattern '{PATTERN}'"
 
 
 def _queries(images: list[ReIDImage], draws: random.Random) -> list[ReIDImage]:

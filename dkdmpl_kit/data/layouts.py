@@ -7,16 +7,12 @@ machine reads the same order.
 from __future__ import annotations
 
 import re
-import unicodedata
 import warnings
-from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dkdmpl_kit.data.decoding import holds_several
 from dkdmpl_kit.data.files import (
-    SEVERAL,
     Remark,
     expanded,
     list_folder,
@@ -26,10 +22,17 @@ from dkdmpl_kit.data.files import (
 )
 from dkdmpl_kit.data.patience import in_time
 from dkdmpl_kit.data.records import SPLITS, ReIDDataset, ReIDImage
+from dkdmpl_kit.data.splits import (
+    codes_of,
+    marks_of,
+    names_of,
+    several_in,
+    split_of,
+    with_queries,
+)
+from dkdmpl_kit.data.table import read_table
 from dkdmpl_kit.errors import KitError, check_option
 
-# endings of formats that often hold several pictures: their heads are read
-MAY_HOLD_SEVERAL = (".gif", ".webp", ".apng", ".tif", ".tiff", ".avif", ".avifs", ".mpo")
 MOST_DIGITS = 18  # of an identity or a camera, which are kept as 64-bit integers
 WITHIN = "in a folder within"
 IN_NO_LIST = "named in no list, so no part of the data set"
@@ -85,22 +88,6 @@ MSMT17 = {
 }
 LIST_EXAMPLE = "0000/0000_000_01_0303morning_0015_0.jpg 0"
 LIST_LINE = re.compile(r"(?P<path>(?:\S*/)?\d+_\d+_(?P<camid>\d+)_[^\s/]+)\s+(?P<pid>\d+)")
-# what folders of a plain folder of crops may be called; case does not count
-SPLIT_OF_FOLDER = {
-    "train": "train",
-    "training": "train",
-    "query": "query",
-    "queries": "query",
-    "probe": "query",
-    "gallery": "gallery",
-    "test": "gallery",
-    "testing": "gallery",
-}
-for _layout in LAYOUTS.values():
-    SPLIT_OF_FOLDER.update(zip(_layout.folders, SPLITS))
-# a test folder may hold a query folder; other splits within splits are contradictions
-HOLDS_QUERIES = ("test", "testing", "bounding_box_test", "image_test")
-HELD_OUT = ("val", "valid", "validation")  # neither trained on nor measured on
 
 
 @dataclass
@@ -110,36 +97,54 @@ class _Found:
     splits: dict[str, list[ReIDImage]]
     remarks: list[Remark] = field(default_factory=list)
     pid_names: dict[int, str] = field(default_factory=dict)
+    camid_names: dict[int, str] = field(default_factory=dict)
 
 
 def read_dataset(
     name: str,
-    root: str | Path,
+    root: str | Path | None = None,
     *,
     pattern: str | None = None,
+    table: str | Path | None = None,
     allow_withdrawn: bool = False,
     splits: bool = True,
+    skip_missing: bool = False,
 ) -> ReIDDataset:
     """Read a data set under `root`.
 
-    name: "market1501", "synthetic", "msmt17", "veri776", "dukemtmcreid", or "folder"
-    for any folder of crops. "msmt17" reads whichever copy lies there and names the
-    result after it: "msmt17" (V1), "msmt17_v2" or "msmt17_reorganised" (these can be
-    asked for as well). Its test identities are numbered on from train's, as both start
-    at 0 on disk; its list files, where it has them, say what belongs to it: other
-    pictures are ignored. "folder": `pattern` is a regex with the named groups `pid`
-    and/or `camid`, searched in each picture's path below `root` (forward slashes);
-    their texts are numbered from 0 in sorted order, and 0065 and 65 are one. Without a
-    pattern only the pictures are known. Folders named train, query, gallery or test
-    (`SPLIT_OF_FOLDER`), at any depth, make the splits (`_with_queries`); without them,
-    or with splits=False, all is train; a folder val among them is an error, as it is in
-    no split. "dukemtmcreid" was withdrawn by its authors over consent and needs
-    `allow_withdrawn=True`.
+    name: "market1501", "synthetic", "msmt17", "veri776", "dukemtmcreid", "folder" for
+    any folder of crops, or "table" for the pictures and boxes that `table` names
+    (`table.read_table`, which takes `root`, `splits` and `skip_missing`). "msmt17"
+    reads whichever copy lies there and names the result after it: "msmt17" (V1),
+    "msmt17_v2" or "msmt17_reorganised" (these can be asked for as well). Its test
+    identities are numbered on from train's, as both start at 0 on disk; its list files,
+    where it has them, say what belongs to it: other pictures are ignored. "folder":
+    `pattern` is a regex with the named groups `pid` and/or `camid`, searched in each
+    picture's path below `root` (forward slashes); their texts are numbered from 0 in
+    sorted order, and 0065 and 65 are one. Without a pattern only the pictures are
+    known. Folders named train, query, gallery or test (`splits.SPLIT_OF_FOLDER`), at
+    any depth, make the splits (`with_queries`); without them, or with splits=False, all
+    is train; a folder val among them is an error, as it is in no split. "dukemtmcreid"
+    was withdrawn by its authors over consent and needs `allow_withdrawn=True`.
 
     A picture whose name does not fit is an error. All other files are left out, and
     `.account()` of the result names each with the reason. Raises `KitError`.
     """
-    check_option("name", name, (*dict.fromkeys((*LAYOUTS, *MSMT17)), "folder"))
+    check_option("name", name, (*dict.fromkeys((*LAYOUTS, *MSMT17)), "folder", "table"))
+    if pattern is not None and name != "folder":
+        raise KitError(
+            f'pattern= belongs to name="folder"; {name} has its own '
+            f"{'columns' if name == 'table' else 'file names'}."
+        )
+    if name == "table":
+        if table is None:
+            raise KitError('name="table" needs table=, the file that names the pictures.')
+        return read_table(table, root, splits=splits, skip_missing=skip_missing)
+    for given, value in (("table", table), ("skip_missing", skip_missing)):
+        if value:
+            raise KitError(f'{given}= belongs to name="table"; {name} is a folder.')
+    if root is None:
+        raise KitError(f"name={name!r} needs root, the folder that holds the data set.")
     root = expanded(root)
     if not _is_folder(root):
         raise KitError(
@@ -148,8 +153,6 @@ def read_dataset(
         )
     if name == "folder":
         return _read_folder(root, pattern, splits)
-    if pattern is not None:
-        raise KitError(f'pattern= belongs to name="folder"; {name} has its own file names.')
     if not splits:
         raise KitError(f'splits=False belongs to name="folder"; {name} has its own folders.')
     if name == "dukemtmcreid":
@@ -181,13 +184,10 @@ def _dataset(
                 "into its folder."
             )
     splits = [tuple(found.splits[split]) for split in SPLITS]
-    dataset = ReIDDataset(name, root, *splits, pid_names=found.pid_names)
-    several = [
-        Remark(dataset.relative(path), SEVERAL, read=True)
-        for path in {image.path for image in dataset.images()}
-        if path.suffix.lower() in MAY_HOLD_SEVERAL and holds_several(path)
-    ]
-    remarks = sorted([*found.remarks, *several], key=lambda remark: remark.name)
+    dataset = ReIDDataset(
+        name, root, *splits, pid_names=found.pid_names, camid_names=found.camid_names
+    )
+    remarks = sorted([*found.remarks, *several_in(dataset)], key=lambda remark: remark.name)
     return replace(dataset, remarks=tuple(remarks))
 
 
@@ -254,6 +254,7 @@ def _read_split(folder: Path, name: str, split: str, found: _Found) -> None:
             found.remarks.append(Remark(f"{folder.name}/{picture}", why_dropped[pid]))
             continue
         found.pid_names.setdefault(pid, match["pid"])
+        found.camid_names.setdefault(camid, match["camid"])
         found.splits[split].append(ReIDImage(path, pid, camid))
     found.remarks += _below(folder.name, there.remarks)
     found.remarks += [Remark(f"{folder.name}/{name}/", WITHIN) for name in there.folders]
@@ -328,7 +329,7 @@ def _read_lists(root: Path, version: str) -> _Found:
         "gallery": ("gallery", test),
     }
     for part, (split, folder) in parts.items():
-        rows = _read_list(root, part, root / folder, waiting[folder], found.pid_names)
+        rows = _read_list(root, part, root / folder, waiting[folder], found)
         found.splits[split] += rows
     for folder, left in waiting.items():
         found.remarks += [Remark(f"{folder}/{name}", IN_NO_LIST) for name in left.values()]
@@ -338,13 +339,13 @@ def _read_lists(root: Path, version: str) -> _Found:
 
 
 def _read_list(
-    root: Path, part: str, folder: Path, waiting: dict[str, str], pid_names: dict[int, str]
+    root: Path, part: str, folder: Path, waiting: dict[str, str], found: _Found
 ) -> list[ReIDImage]:
     """Lines "0000/0000_000_01_0303morning_0015_0.jpg 0": picture and pid.
 
     The third field of the name is the camera. waiting: {lower-case name: name} of the
     pictures in `folder` that no list has named yet; those named here leave it.
-    pid_names: gains what the list calls each identity.
+    found: gains what the list calls each identity and camera.
     """
     source = root / f"list_{part}.txt"
     rows = []
@@ -366,8 +367,10 @@ def _read_list(
         if name is None:
             absent.append(match["path"])
         pid = _number(match["pid"], "identity", source)
-        pid_names.setdefault(pid, match["pid"])
-        rows.append((name, pid, _number(match["camid"], "camera", source) - 1))
+        camid = _number(match["camid"], "camera", source) - 1
+        found.pid_names.setdefault(pid, match["pid"])
+        found.camid_names.setdefault(camid, match["camid"])
+        rows.append((name, pid, camid))
     if absent:
         raise KitError(
             f"{printable(source)} names {len(absent)} pictures that are not in "
@@ -387,55 +390,23 @@ def _read_folder(root: Path, pattern: str | None, with_splits: bool) -> ReIDData
             f"{printable(root)} holds no picture{beside}; give the folder that holds the crops."
         )
     texts = _match_pattern(root, pictures, pattern)
-    codes = {group: _codes(texts[group]) for group in texts}
+    codes = {group: codes_of(texts[group]) for group in texts}
     found = _Found({split: [] for split in SPLITS}, there.remarks)
-    marks = _marks(there.folders) if with_splits else {}
+    marks = marks_of(there.folders) if with_splits else {}
     for index, picture in enumerate(pictures):
-        split = _split_of(root, picture, marks) if marks else "train"
+        split = split_of(root, picture, marks) if marks else "train"
         ids = {"pid": None, "camid": None}
         for group in texts:
             ids[group] = codes[group][texts[group][index]]
         found.splits[split].append(ReIDImage(root / picture, **ids))
-    for text in sorted(codes.get("pid", ()), reverse=True):
-        found.pid_names[codes["pid"][text]] = text
+    found.pid_names = names_of(codes.get("pid", {}))
+    found.camid_names = names_of(codes.get("camid", {}))
     present = set(marks.values()) or {"train"}
     may_be_empty = set(SPLITS) - present
     if "query" in present:
         may_be_empty.discard("gallery")  # queries need a gallery to search in
     dataset = _dataset("folder", root, found, may_be_empty)
-    return dataset if "query" in present else _with_queries(dataset)
-
-
-def _marks(folders: list[str]) -> dict[str, str]:
-    """{word, as written: split} of all parts of the folders' paths that name a split, or
-    "val" for what is held out.
-    """
-    words = {part for folder in folders for part in folder.split("/")}
-    known = SPLIT_OF_FOLDER | dict.fromkeys(HELD_OUT, "val")
-    return {word: known[word.lower()] for word in sorted(words) if word.lower() in known}
-
-
-def _split_of(root: Path, picture: str, marks: dict[str, str]) -> str:
-    """The split of a picture, by the folders on its path; KitError where they name none,
-    or two.
-    """
-    words = [part for part in picture.split("/")[:-1] if part in marks]
-    splits = list(dict.fromkeys(marks[word] for word in words))
-    if not splits or "val" in splits:
-        held_out = "" if not splits else f", and {words[0]} is not one of them"
-        named = ", ".join(word for word in marks if marks[word] != "val")
-        raise KitError(
-            f"{printable(root / picture)} lies outside the folders that make the splits "
-            f"({named or 'train, query, gallery, test'}){held_out}; move or remove it."
-        )
-    if splits == ["gallery", "query"] and words[0].lower() in HOLDS_QUERIES:
-        return "query"
-    if len(splits) > 1:
-        raise KitError(
-            f"{printable(root / picture)} lies in folders of two splits "
-            f"({', '.join(words)}); rename or move one of them."
-        )
-    return splits[0]
+    return dataset if "query" in present else with_queries(dataset)
 
 
 def _match_pattern(
@@ -473,39 +444,3 @@ def _match_pattern(
             "pattern, or move those pictures away."
         )
     return {group: [match[group] for match in matches] for group in groups}
-
-
-def _codes(texts: list[str]) -> dict[str, int]:
-    """{text: 0 ... n-1} in sorted order of the texts; equal ones share a code.
-
-    Equal are numbers of the same value (0065 and 65), and texts whose letters Unicode
-    can write in two ways. Where all are numbers they are sorted by value: camera 10
-    comes after camera 2.
-    """
-    numbers = all(text.isdecimal() for text in texts)
-    codes = {}
-    code_of_key = {}
-    for text in sorted(set(texts), key=lambda text: (int(text) if numbers else 0, text)):
-        key = int(text) if text.isdecimal() else unicodedata.normalize("NFC", text)
-        codes[text] = code_of_key.setdefault(key, len(code_of_key))
-    return codes
-
-
-def _with_queries(dataset: ReIDDataset) -> ReIDDataset:
-    """Make queries of a test folder: the first picture of each identity in each camera.
-
-    The gallery keeps them, as the protocol leaves out pictures of the query's own
-    identity and camera. Where cameras are unknown the first picture of each identity
-    with two or more becomes a query and leaves the gallery. Where identities are
-    unknown there is no query.
-    """
-    groups = defaultdict(list)
-    for image in dataset.gallery:
-        if image.pid is not None:
-            groups[image.pid, image.camid].append(image)
-    query = tuple(
-        group[0] for group in groups.values() if group[0].camid is not None or len(group) > 1
-    )
-    taken = {image.path for image in query if image.camid is None}
-    gallery = tuple(image for image in dataset.gallery if image.path not in taken)
-    return replace(dataset, query=query, gallery=gallery)

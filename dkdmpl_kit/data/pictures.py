@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
@@ -14,8 +15,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dkdmpl_kit.data.decoding import decode, unreadable
-from dkdmpl_kit.data.files import expanded, printable, why_no_file
+from dkdmpl_kit.data.decoding import decode, decode_parts, unreadable
+from dkdmpl_kit.data.files import (
+    Box,
+    expanded,
+    file_and_box,
+    file_of,
+    printable,
+    why_no_file,
+)
 from dkdmpl_kit.data.records import SPLITS, ReIDDataset
 from dkdmpl_kit.data.scratch import scratch_folder
 from dkdmpl_kit.errors import KitError
@@ -126,11 +134,28 @@ def in_threads(work: Callable[[int], None], count: int, progress: bool, label: s
             bar.update(len(chunk))
 
 
-def _decode_into(out: np.ndarray, paths: Sequence[Path], progress: bool) -> None:
-    def work(index: int) -> None:
-        out[index] = decode(paths[index], *out.shape[2:])
+def by_file(paths: Sequence[Path]) -> list[tuple[Path, list[int], list[Box | None]]]:
+    """(file, indices into `paths`, their boxes) of each file, in the order of `paths`: a
+    frame with many boxes need only be decoded once.
+    """
+    groups: dict[Path, tuple[list[int], list[Box | None]]] = {}
+    for index, path in enumerate(paths):
+        file, box = file_and_box(path)
+        indices, boxes = groups.setdefault(file, ([], []))
+        indices.append(index)
+        boxes.append(box)
+    return [(file, *group) for file, group in groups.items()]
 
-    in_threads(work, len(paths), progress, "decode")
+
+def _decode_into(out: np.ndarray, paths: Sequence[Path], progress: bool) -> None:
+    groups = by_file(paths)
+
+    def work(number: int) -> None:
+        file, indices, boxes = groups[number]
+        for index, pixels in zip(indices, decode_parts(file, boxes, *out.shape[2:])):
+            out[index] = pixels
+
+    in_threads(work, len(groups), progress, "decode")
 
 
 def _memory_map(
@@ -155,7 +180,7 @@ def _cache_key(paths: Sequence[Path], shape: tuple[int, ...]) -> str:
     for path in paths:
         if why := why_no_file(path):
             raise unreadable(path, why)
-        stat = os.stat(path)
+        stat = os.stat(file_of(path))
         key.update(os.fsencode(os.path.abspath(path)))
         key.update(f"\n{stat.st_size}\n{stat.st_mtime_ns}\n".encode())
     return key.hexdigest()[:16]
@@ -181,23 +206,35 @@ def _write_map(
         os.replace(part, target)
 
 
+def readable(path: Path) -> bool:
+    """Whether a picture can be decoded."""
+    try:
+        decode(path, 1, 1)
+    except KitError:
+        return False
+    return True
+
+
 def drop_corrupt(
     dataset: ReIDDataset, *, progress: bool = True
 ) -> tuple[ReIDDataset, tuple[Path, ...]]:
     """The data set without the pictures that cannot be read, and their paths (sorted).
 
-    Every picture is decoded once. KitError where a split has no picture left.
+    Every file is decoded once. KitError where a split has no picture left.
     """
     paths = dataset.paths()
+    groups = by_file(paths)
     broken = np.zeros(len(paths), dtype=bool)
 
-    def work(index: int) -> None:
-        try:
-            decode(paths[index], 1, 1)
-        except KitError:
-            broken[index] = True  # returned by name below
+    def work(number: int) -> None:
+        file, indices, boxes = groups[number]
+        with contextlib.suppress(KitError):
+            decode_parts(file, boxes, 1, 1)
+            return
+        for index in indices:  # the file, or some of its boxes: returned by name below
+            broken[index] = not readable(paths[index])
 
-    in_threads(work, len(paths), progress, "check")
+    in_threads(work, len(groups), progress, "check")
     skipped = tuple(paths[index] for index in np.flatnonzero(broken))
     kept = dataset.without(skipped)
     for split in SPLITS:

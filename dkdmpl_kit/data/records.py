@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from dkdmpl_kit.data.decoding import unreadable
-from dkdmpl_kit.data.files import Remark, printable, some, why_no_file
+from dkdmpl_kit.data.files import Remark, file_of, printable, some, why_no_file
 from dkdmpl_kit.errors import KitError
 
 SPLITS = ("train", "query", "gallery")
@@ -58,8 +58,9 @@ class TrainingImages:
 class ReIDDataset:
     """A data set for re-ID: `train`, `query` and `gallery` are tuples of `ReIDImage`.
 
-    remarks: the files of the folder that are left out, and why. pid_names: what the
-    files call an identity, where that is not its number; `identity` asks it.
+    remarks: the files of the folder that are left out, and why. pid_names and
+    camid_names: what the files call an identity or a camera; `identity` and `camera` ask
+    them.
     """
 
     name: str
@@ -69,6 +70,7 @@ class ReIDDataset:
     gallery: tuple[ReIDImage, ...]
     remarks: tuple[Remark, ...] = ()
     pid_names: Mapping[int, str] = field(default_factory=dict, compare=False, repr=False)
+    camid_names: Mapping[int, str] = field(default_factory=dict, compare=False, repr=False)
 
     def images(self) -> tuple[ReIDImage, ...]:
         """The pictures of all splits, one after the other; some may be in two of them."""
@@ -85,6 +87,10 @@ class ReIDDataset:
     def identity(self, pid: int | None) -> str:
         """What the files call an identity: "0065" for 65."""
         return "unknown" if pid is None else self.pid_names.get(pid, str(pid))
+
+    def camera(self, camid: int | None) -> str:
+        """What the files call a camera: "north gate", or "1" for Market-1501's first."""
+        return "unknown" if camid is None else self.camid_names.get(camid, str(camid))
 
     def account(self) -> dict[str, tuple[str, ...]]:
         """{"read": names, why a file is left out: names ...} of all that lies in the folder.
@@ -103,7 +109,11 @@ class ReIDDataset:
         counts = defaultdict(list)
         for remark in self.remarks:
             counts[remark.read, remark.why].append(remark.name)
-        lines = [f"{len(self.paths()):,} files read"]
+        paths = self.paths()
+        files = {file_of(path) for path in paths}
+        lines = [f"{len(files):,} files read"]
+        if len(files) < len(paths):
+            lines = [f"{len(paths):,} pictures in {len(files):,} files read"]
         for (read, why), found in sorted(counts.items()):
             state = "read in part" if read else "left out"
             lines.append(f"{state}: {len(found):,} {why} ({some(found)})")
@@ -146,7 +156,7 @@ class ReIDDataset:
         """
         columns = ("images", "identities", "cameras")
         lines = [
-            f"{self.name} ({printable(self.root.name)})",
+            f"{self.name} ({printable(self.root.absolute().name)})",
             f"{'split':<8}" + "".join(f"{column:>12}" for column in columns),
         ]
         for split, counts in self.statistics().items():
@@ -163,11 +173,11 @@ class ReIDDataset:
 
         They are of SHA-256 over the sorted (relative path, size, pid, camid) of all
         splits. The folder's own place does not count, so a copy elsewhere has the same
-        fingerprint. The split does where no path tells it, in MSMT17, and a track where
-        there is one. Contents do not, for every run asks: `checking.check_dataset` reads
-        them too. KitError where a picture is gone.
+        fingerprint. The split does where no path tells it, in MSMT17 and in tables, and a
+        track where there is one. Contents do not, for every run asks:
+        `checking.check_dataset` reads them too. KitError where a picture is gone.
         """
-        by_list = self.name.startswith("msmt17")
+        by_list = self.name.startswith(("msmt17", "table"))
         rows = sorted(
             (
                 self.relative(image.path),
@@ -199,7 +209,7 @@ class ReIDDataset:
 def _size(path: Path) -> int:
     """Bytes of a picture's file; KitError where there is none."""
     try:
-        return os.stat(path).st_size
+        return os.stat(file_of(path)).st_size
     except OSError as error:
         raise unreadable(path, why_no_file(path) or error.strerror) from error
 

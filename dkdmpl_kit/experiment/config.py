@@ -74,6 +74,7 @@ SPARSE_TEACHERS = ("vote", "neighbourhood")  # soft labels of the clustering its
 PICTURES = (
     "data",
     "data_root",
+    "table",
     "pattern",
     "kind",
     "difficulty",
@@ -108,6 +109,7 @@ class Config:
     # the pictures
     data: str = "synthetic"
     data_root: str = ""  # empty: the embedded data, rendered under out_dir
+    table: str = ""  # for data="table": the file that names the pictures, below data_root
     pattern: str = ""  # for data="folder": regex with the named groups pid and camid
     n_train_ids: int = 64
     n_test_ids: int = 64
@@ -141,6 +143,7 @@ class Config:
     eps: float | str = 0.6  # "auto": each epoch's by `clustering.sweep_eps`
     min_samples: int = 4
     centre_cameras: bool = False
+    corrections: str = ""  # a table of a person's: every clustering keeps to it
     # memory and losses (method: the table of options)
     method: str = "dkdmpl"
     temperature: float = 0.05
@@ -192,7 +195,7 @@ class Config:
     run_name: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("data_root", "out_dir", "weights"):
+        for name in ("data_root", "table", "out_dir", "weights", "corrections"):
             if str(getattr(self, name)).startswith("~"):
                 # a frozen dataclass is set so, once
                 object.__setattr__(self, name, str(expanded(getattr(self, name))))
@@ -282,7 +285,7 @@ class Config:
                 f"run_name={self.run_name!r} must be the plain name of a folder below "
                 "out_dir/runs, without / and other than . and ..; out_dir says where."
             )
-        for name in ("out_dir", "data_root", "weights"):
+        for name in ("out_dir", "data_root", "table", "weights", "corrections"):
             if "\0" in getattr(self, name):
                 raise KitError(f"{name}={getattr(self, name)!r} cannot be a path.")
 
@@ -385,9 +388,13 @@ class Config:
         return self.replace(**{name: value for name, _, value in pairs})
 
     def fingerprint(self) -> str:
-        """Hash of everything that decides the result (not where it is written)."""
+        """Hash of everything that decides the result (not where it is written).
+
+        Where corrections lie does not count either: what they say is told beside it in a
+        run's config.json.
+        """
         settings = dataclasses.asdict(self)
-        for name in (*PLACE, "data_root"):
+        for name in (*PLACE, "data_root", "table", "corrections"):
             settings.pop(name)
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -31,9 +31,11 @@ def started(run_dir: Path) -> dict:
     return {**found, "config": as_config(found["settings"], path)}
 
 
-def open_run(config: Config, data_fingerprint: str, *, resume: bool) -> Path:
+def open_run(
+    config: Config, data_fingerprint: str, *, resume: bool, corrections: str = ""
+) -> Path:
     """Create the run's folder with config.json and environment.json, or check that an
-    existing one is the same run.
+    existing one is the same run. corrections: the fingerprint of what they say.
 
     Nothing is overwritten: a folder that holds a run needs `resume`, and the same
     settings and data. Where not one epoch became whole there is nothing to lose, and
@@ -47,14 +49,17 @@ def open_run(config: Config, data_fingerprint: str, *, resume: bool) -> Path:
         same = (
             found["fingerprint"] == config.fingerprint()
             and found["data_fingerprint"] == data_fingerprint
+            and found.get("corrections_fingerprint", "") == corrections
         )
         if begun and not same:
             now = dataclasses.asdict(config)
             changed = [
                 f"{k}={v!r} (now {now.get(k)!r})"
                 for k, v in found["settings"].items()
-                if now.get(k) != v and k not in (*PLACE, "data_root")
+                if now.get(k) != v and k not in (*PLACE, "data_root", "table", "corrections")
             ]
+            if found.get("corrections_fingerprint", "") != corrections:
+                changed.append("other corrections")
             raise KitError(
                 f"{run_dir} already holds a run that was started with other settings "
                 "or data "
@@ -77,14 +82,22 @@ def open_run(config: Config, data_fingerprint: str, *, resume: bool) -> Path:
             "settings": dataclasses.asdict(config),
             "fingerprint": config.fingerprint(),
             "data_fingerprint": data_fingerprint,
+            **({"corrections_fingerprint": corrections} if corrections else {}),
         },
     )
     return run_dir
 
 
-def open_dataset(config: Config, *, allow_withdrawn: bool = False, progress: bool = True):
+def open_dataset(
+    config: Config,
+    *,
+    allow_withdrawn: bool = False,
+    skip_missing: bool = False,
+    progress: bool = True,
+):
     """The `ReIDDataset` that the configuration names; the embedded one is rendered on
-    first use, with a progress bar.
+    first use, with a progress bar. skip_missing: leave out rows of a table whose file is
+    missing.
     """
     from dkdmpl_kit.data import read_dataset, synthetic_dataset
 
@@ -108,6 +121,18 @@ def open_dataset(config: Config, *, allow_withdrawn: bool = False, progress: boo
             / f"synthetic-{config.kind}-{config.difficulty}-{tag}"
         )
         return synthetic_dataset(root, seed=config.data_seed, progress=progress, **shape)
+    if config.data == "table":
+        if not config.table:
+            raise KitError(
+                "data='table' needs table: the .csv, .jsonl or .parquet that names the "
+                "pictures (--table crops.csv)."
+            )
+        return read_dataset(
+            "table",
+            config.data_root or None,
+            table=config.table,
+            skip_missing=skip_missing,
+        )
     if not config.data_root:
         raise KitError(
             f"data={config.data!r} needs data_root: the folder in which the data set lies."
@@ -116,6 +141,7 @@ def open_dataset(config: Config, *, allow_withdrawn: bool = False, progress: boo
         config.data,
         config.data_root,
         pattern=config.pattern or None,
+        table=config.table or None,
         allow_withdrawn=allow_withdrawn,
     )
 

@@ -58,6 +58,7 @@ class Stage:
         pattern: str,
         out_dir: str,
         settings: str,
+        table: str = "",
     ) -> None:
         base = preset(
             preset_name,
@@ -65,6 +66,7 @@ class Stage:
             device=device,
             data=data,
             data_root=data_root,
+            table=table,
             pattern=pattern,
             out_dir=out_dir,
         )
@@ -265,7 +267,7 @@ class Stage:
         """
         own = dataclasses.asdict(self._config_of(run))
         mine = dataclasses.asdict(self.config)
-        apart = {*PLACE, "data_root", "method"}
+        apart = {*PLACE, "data_root", "table", "method"}
         return {n: v for n, v in own.items() if v != mine[n] and n not in apart}
 
     def _run_name(self, run: str) -> str:

@@ -33,7 +33,7 @@ from dkdmpl_kit.studies.tables import (
     title_of,
 )
 
-IGNORED = {"run_name", "out_dir", "data_root"}  # settings that differ without any meaning
+IGNORED = {"run_name", "out_dir", "data_root", "table"}  # settings that differ without any meaning
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Any
 
 from dkdmpl_kit.experiment import read_json, read_record
 
-FOLDERS = ("out_dir", "data_root")  # settings that name a folder of one machine
+# settings that name a place of one machine
+FOLDERS = ("out_dir", "data_root", "table", "corrections")
 
 
 def read_if_there(

@@ -160,7 +160,7 @@ def read_grid(
     setting}: so an axis `data` holds data sets, and any other name of an axis
     (`recipe`, say) whatever belongs together. `also` lists further cells that no axis
     gives, {name: value} each, once for every value of the axes it does not name.
-    `${NAME}` in a data_root is the environment's. A run is named by its method, its
+    `${NAME}` in a data_root or table is the environment's. A run is named by its method, its
     seed and the values of the other axes. `changes` are settings that win over all of
     the file. KitError for unknown keys and settings, and for two cells of one name.
     """
@@ -234,7 +234,10 @@ def _config(
             names.append(str(value["name"]) if axis in groups else f"{axis}={value}")
     name = "-".join([*names, f"{config.method}-seed{config.seed}"])
     return config.replace(
-        run_name=re.sub(r"[^\w=.,+-]", "_", name), data_root=_root(config.data_root)
+        run_name=re.sub(r"[^\w=.,+-]", "_", name),
+        data_root=_root(config.data_root),
+        table=_root(config.table),
+        corrections=_root(config.corrections),
     )
 
 
@@ -359,12 +362,15 @@ def _data_of(config: Config) -> tuple:
 
 
 def _open(config: Config, allow_withdrawn: bool) -> ReIDDataset:
-    unset = re.search(r"\$\{?(\w+)", config.data_root)
-    if unset:
-        raise KitError(
-            f"data_root={config.data_root!r} (data={config.data}) is not known here: "
-            f"export {unset[1]}=/its/folder, or leave it out."
-        )
+    for name in ("data_root", "table"):
+        place = getattr(config, name)
+        unset = re.search(r"\$\{?(\w+)", place)
+        if unset:
+            raise KitError(
+                f"{name}={place!r} (data={config.data}) is not known here: "
+                f"export {unset[1]}=/its/{'file' if name == 'table' else 'folder'}, or leave "
+                "it out."
+            )
     return open_dataset(config, allow_withdrawn=allow_withdrawn)
 
 

@@ -28,6 +28,7 @@ OWN_PARAMETERS = (  # settings that are parameters of the notebook; others go in
     "preset",
     "data",
     "data_root",
+    "table",
     "pattern",
     "method",
     "seed",
@@ -74,7 +75,10 @@ def is_done(config: Config) -> bool:
     if started is None or not (folder / "result.json").exists():
         return False
     cell = read_if_there(folder / "cell.json", {"state": "done"}, {"state": str})
-    return cell["state"] == "done" and started["fingerprint"] == config.fingerprint()
+    settings = started.get("settings")
+    corrections = settings.get("corrections", "") if isinstance(settings, dict) else ""
+    same = started["fingerprint"] == config.fingerprint() and corrections == config.corrections
+    return cell["state"] == "done" and same
 
 
 def run_cell(

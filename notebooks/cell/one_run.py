@@ -22,6 +22,7 @@
 preset = "smoke"
 data = "synthetic"
 data_root = ""
+table = ""
 pattern = ""
 allow_withdrawn = False
 method = "dkdmpl"
@@ -38,7 +39,7 @@ from dkdmpl_kit.studies.grid_cell import epoch_log
 from dkdmpl_kit.studies.results import markdown_table, read_run
 from dkdmpl_kit.training import fit, reference_labels
 
-config = experiment.preset(preset, data=data, data_root=data_root, pattern=pattern, method=method, seed=seed,
+config = experiment.preset(preset, data=data, data_root=data_root, table=table, pattern=pattern, method=method, seed=seed,
                            out_dir=out_dir, run_name=run_name).replace(**dict(item.split("=", 1) for item in settings))
 dataset = experiment.open_dataset(config, allow_withdrawn=allow_withdrawn)
 print(dataset.summary())

@@ -93,7 +93,7 @@ def test_the_memory_map_equals_the_tensor_in_memory(pictures, tmp_path):
 
 def test_a_second_run_maps_the_same_file_without_decoding(pictures, tmp_path, monkeypatch):
     first = store(pictures, memory_limit_mb=0, cache_dir=tmp_path / "cache")
-    monkeypatch.setattr(module, "decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(module, "decode_parts", lambda *_: pytest.fail("decoded again"))
     again = store(pictures, memory_limit_mb=0, cache_dir=tmp_path / "cache")
     assert np.array_equal(first.pixels, again.pixels)
     assert len(list((tmp_path / "cache").iterdir())) == 1
@@ -128,7 +128,7 @@ def test_without_a_cache_folder_batches_are_decoded_when_asked_for(
     pictures, monkeypatch, more
 ):
     whole = store(pictures).pixels
-    monkeypatch.setattr(module, "decode", lambda *_: pytest.fail("decoded before"))
+    monkeypatch.setattr(module, "decode_parts", lambda *_: pytest.fail("decoded before"))
     images = store(pictures, **more)
     monkeypatch.undo()
     assert len(images) == 7 and torch.equal(images.batch([3, 0, 3]), whole[[3, 0, 3]])

@@ -34,11 +34,16 @@ TRIED = {
 BESIDE = {
     **{name: {"n_train_ids": "10"} for name in RENDERED},
     "pattern": {"data": "folder", "data_root": "{gallery}", "pattern": r"(?P<pid>\d)"},
+    "table": {"data": "table", "data_root": "{gallery}", "table": "{table}"},
     "step_epochs": {"schedule": "step"},
     "ema_momentum": {"skd_anchor": "ema"},
     "teacher_cameras": {"gkd_teacher": "vote", "teacher_cameras": "other"},
     "teacher_clusters": {"gkd_teacher": "vote", "teacher_clusters": "2"},
     "outliers": {"gkd_teacher": "vote", "outliers": "teach"},
+    **{
+        name: {"distance": "camera_jaccard", name: "2"}
+        for name in ("k1_intra", "k1_inter", "k2_intra", "k2_inter")
+    },
     "accumulation": {"samples_per_bn": "8", "accumulation": "2"},
 }
 # read where a folder is chosen or written, by properties that the test cannot tell from
@@ -88,7 +93,9 @@ def places(tmp_path_factory, tiny_config, tiny_dataset) -> dict[str, Path]:
     for i in range(6):
         name = f"{i % 2}_c{i % 3}_{i}.png"
         Image.new("RGB", (32, 64), (40 * i, 255 - 40 * i, 90)).save(gallery / name)
+    (out / "crops.csv").write_text("path\n0_c0_0.png\n1_c1_1.png\n")
     return {
+        "table": out / "crops.csv",
         "people": Path(tiny_config.data_root),
         "gallery": gallery,
         "query": gallery / "0_c0_0.png",
@@ -153,7 +160,9 @@ def test_the_training_has_every_setting():
 def test_a_setting_is_looked_at_or_refused(command, places, tmp_path, capsys):
     offered = settings_of(COMMANDS[command])
     seen = run_and_look(command, {}, places, tmp_path)
-    for name in sorted((offered - seen) & set(BESIDE)):
+    for name in sorted(offered & set(BESIDE)):
+        if name in seen:
+            continue
         seen |= run_and_look(command, BESIDE[name], places, tmp_path / name)
     ignored = offered - seen - NAMES_THE_PLACE
     assert not ignored, f"dkdmpl {command} ignores {sorted(ignored)}"
@@ -176,6 +185,8 @@ def test_a_setting_that_would_mean_nothing_is_refused(name, capsys, tmp_path):
         "--cluster-method hdbscan",
         "--data market1501",
         "--schedule cosine",
+        "--distance jaccard",
+        "--distance camera_jaccard",
     ]
     for beside in candidates:
         flag, value = beside.split()

@@ -87,7 +87,8 @@ def data_label(record: dict) -> str:
     """
     settings = DEFAULTS | record["settings"]
     if settings["data"] != "synthetic":
-        return f"{settings['data']} ({Path(settings['data_root']).name})"
+        place = settings["data_root"] or settings["table"]
+        return f"{settings['data']} ({Path(place).name})"
     kind = {"person": "people", "vehicle": "vehicles"}[settings["kind"]]
     return f"rendered {kind}, {settings['difficulty']}"
 
