@@ -70,7 +70,8 @@ def check_dataset(dataset: ReIDDataset, *, progress: bool = True) -> DataCheck:
 
     Broken are: pictures that cannot be read (each is named, with what lies there where it
     is not a file), identities and (by SHA-256 of the file) pictures that train shares
-    with query or gallery, and camera numbers above the official ones. Counts that differ
+    with query or gallery, tracks of several identities, and camera numbers above the
+    official ones. Counts that differ
     are noted, with the likely cause. `.dataset` of the result has a remark for each file
     of several pictures.
     """
@@ -287,8 +288,23 @@ def _identities(dataset: ReIDDataset) -> tuple[list[str], list[str]]:
             f"{len(train & test):,} {both} both in train and in query or gallery: "
             f"{_names(dataset.identity(pid) for pid in sorted(train & test))}"
         )
+    problems += _mixed_tracks(dataset)
     problems += _unknown_cameras(dataset)
     return notes, problems
+
+
+def _mixed_tracks(dataset: ReIDDataset) -> list[str]:
+    """The problem of tracks whose pictures have several identities, where there are any."""
+    seen = defaultdict(set)
+    for image in dataset.images():
+        if image.track is not None and image.pid is not None:
+            seen[image.track].add(image.pid)
+    mixed = [pids for pids in seen.values() if len(pids) > 1]
+    if not mixed:
+        return []
+    called = (" and ".join(map(dataset.identity, sorted(pids))) for pids in mixed)
+    number = _number(mixed, "track")
+    return [f"{number} with pictures of several identities: {_names(called)}"]
 
 
 def _unknown_cameras(dataset: ReIDDataset) -> list[str]:

@@ -32,7 +32,7 @@ def hold_out(
     picture a camera, drawn by `seed`, is a query where it was seen by two cameras or more;
     the others are the gallery. KitError: training identities or cameras that are unknown,
     a share that leaves fewer than two identities on a side, nobody held out who was seen by
-    two cameras, a folder that is there.
+    two cameras, or nothing to search in, a folder that is there.
     """
     out = expanded(out)
     of_identity: dict[int, list[ReIDImage]] = defaultdict(list)
@@ -68,6 +68,11 @@ def hold_out(
         raise KitError(
             f"None of the {held_out} held-out identities was seen by two cameras, so that "
             "nothing could be ranked: choose a larger share, or another seed."
+        )
+    if not splits["gallery"]:
+        raise KitError(
+            f"The {held_out} held-out identities have one picture a camera, all of them "
+            "queries, so that the gallery would be empty: choose a larger share."
         )
     if dataset.name == "table":
         held = replace(dataset, **{split: tuple(splits[split]) for split in SPLITS})

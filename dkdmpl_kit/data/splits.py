@@ -47,9 +47,9 @@ def marks_of(folders: Iterable[str]) -> dict[str, str]:
     return {word: known[word.lower()] for word in sorted(words) if word.lower() in known}
 
 
-def split_of(root: Path, picture: str, marks: dict[str, str]) -> str:
+def split_of(root: Path, picture: str, marks: dict[str, str], cure: str = "") -> str:
     """The split of a picture, by the folders on its path; KitError where they name none,
-    or two.
+    or two. cure: what else its sentence advises.
     """
     words = [part for part in picture.split("/")[:-1] if part in marks]
     splits = list(dict.fromkeys(marks[word] for word in words))
@@ -58,14 +58,14 @@ def split_of(root: Path, picture: str, marks: dict[str, str]) -> str:
         named = ", ".join(word for word in marks if marks[word] != "val")
         raise KitError(
             f"{printable(root / picture)} lies outside the folders that make the splits "
-            f"({named or 'train, query, gallery, test'}){held_out}; move or remove it."
+            f"({named or 'train, query, gallery, test'}){held_out}; move or remove it{cure}."
         )
     if splits == ["gallery", "query"] and words[0].lower() in HOLDS_QUERIES:
         return "query"
     if len(splits) > 1:
         raise KitError(
             f"{printable(root / picture)} lies in folders of two splits "
-            f"({', '.join(words)}); rename or move one of them."
+            f"({', '.join(words)}); rename or move one of them{cure}."
         )
     return splits[0]
 

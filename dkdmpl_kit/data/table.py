@@ -367,7 +367,10 @@ def _splits(rows: Sequence[_Row], root: Path) -> list[str]:
         return [SPLIT_WORDS[row.split.lower()] for row in rows]
     names = [Path(os.path.relpath(row.file, root)).as_posix() for row in rows]
     marks = marks_of({os.path.dirname(name) for name in names})
-    return [split_of(root, name, marks) if marks else "train" for name in names]
+    if not marks:
+        return ["train"] * len(rows)
+    cure = ", or give the table a column split"
+    return [split_of(root, name, marks, cure) for name in names]
 
 
 def write_table(path: Path, dataset: ReIDDataset) -> Path:
