@@ -16,8 +16,11 @@ from dkdmpl_kit.data.files import printable
 from dkdmpl_kit.errors import KitError
 
 if TYPE_CHECKING:
+    from dkdmpl_kit.clustering import Constraints
+    from dkdmpl_kit.data import TrainingImages
     from dkdmpl_kit.evaluation import MatchCurve, OpenSet
     from dkdmpl_kit.experiment import Config
+    from dkdmpl_kit.training import Features
 
 SOURCES = ("true", "pseudo")
 FPR = 1e-4  # of pairs: one false match a query in a gallery of ten thousand
@@ -145,6 +148,7 @@ def _pairs_of(args: argparse.Namespace) -> tuple[MatchCurve, OpenSet | None, dic
 def _labelled(args: argparse.Namespace) -> Labelled:
     """What the command names, looked at, with true labels or pseudo labels."""
     from dkdmpl_kit.data import arrays_of
+    from dkdmpl_kit.training import constraints_of
     from dkdmpl_kit.training.features import encoder_record
 
     if args.features is not None:
@@ -162,17 +166,22 @@ def _labelled(args: argparse.Namespace) -> Labelled:
     paths, pids, camids = arrays_of(images)
     if args.figure is not None:
         refuse_inside(args.figure, dataset.root, paths, "data folder", "--figure")
+    constraints = None
+    if not true:
+        constraints = constraints_of(config, dataset.root, dataset.unlabelled())
     features = look_at(paths, config, encoder, args)
     about = {"encoder": encoder_record(encoder, config), "data": str(dataset.root)}
     if not true:
-        labels = _pseudo(args, config, features, camids)
+        labels = _pseudo(args, config, features, camids, constraints)
         return Labelled(features, labels, camids, None, about | PSEUDO)
     halves = tuple(np.split(np.arange(len(paths)), [len(dataset.query)]))
     return Labelled(features, pids, camids, halves if split else None, about | TRUE)
 
 
-def _labelled_features(args: argparse.Namespace) -> Labelled:
-    """The same of a file of features."""
+def features_file(args: argparse.Namespace) -> tuple[Config, Features]:
+    """The clustering settings, and the file of --features, which brings all else: KitError
+    for a setting beside it that could change nothing.
+    """
     from dkdmpl_kit.training.features import read_features
 
     given = settings_of(args).keys() - CLUSTERING - {"eps"}
@@ -184,13 +193,27 @@ def _labelled_features(args: argparse.Namespace) -> Labelled:
             f"--features {args.features} brings its pictures and its encoder, so "
             f"{unused[0]} would change nothing: leave it out."
         )
-    config = config_of(args)
-    saved = read_features(args.features)
+    return config_of(args), read_features(args.features)
+
+
+def images_of(saved: Features) -> TrainingImages:
+    """The pictures of a file of features without their identities."""
+    from dkdmpl_kit.data import TrainingImages
+
+    return TrainingImages(tuple(saved.files()), saved.camids)
+
+
+def _labelled_features(args: argparse.Namespace) -> Labelled:
+    """What a file of features names, with true labels or pseudo labels."""
+    from dkdmpl_kit.training import constraints_of
+
+    config, saved = features_file(args)
     if args.figure is not None:
         refuse_inside(args.figure, saved.root, saved.files(), "data folder", "--figure")
     about = {"encoder": saved.encoder, "data": saved.root}
     if not _by_true_labels(args, bool((saved.pids >= 0).any()), args.features):
-        labels = _pseudo(args, config, saved.features, saved.camids)
+        constraints = constraints_of(config, saved.root, images_of(saved))
+        labels = _pseudo(args, config, saved.features, saved.camids, constraints)
         return Labelled(saved.features, labels, saved.camids, None, about | PSEUDO)
     halves = saved.of_split("query"), saved.of_split("gallery")
     split = bool(len(halves[0]) and len(halves[1]))
@@ -216,7 +239,11 @@ def _by_true_labels(args: argparse.Namespace, known: bool, where: object) -> boo
 
 
 def _pseudo(
-    args: argparse.Namespace, config: Config, features: np.ndarray, camids: np.ndarray
+    args: argparse.Namespace,
+    config: Config,
+    features: np.ndarray,
+    camids: np.ndarray,
+    constraints: Constraints | None,
 ) -> np.ndarray:
     """Pseudo labels (N,) under the clustering settings; eps=auto unless it was given."""
     from dkdmpl_kit.clustering import require_clusters
@@ -226,7 +253,7 @@ def _pseudo(
     # of clusters that have grown together, strangers count as one
     if config.cluster_method == "dbscan" and "eps" not in settings_of(args):
         config = config.replace(eps="auto")
-    pseudo = require_clusters(cluster_epoch(config, features, camids))
+    pseudo = require_clusters(cluster_epoch(config, features, camids, constraints))
     eps = "" if config.cluster_method == "hdbscan" else f" at eps {pseudo.eps:.3g}"
     print(
         f"{pseudo.n_clusters:,} clusters of {len(features):,} pictures{eps}; "

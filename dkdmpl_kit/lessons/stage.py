@@ -28,6 +28,7 @@ from dkdmpl_kit.studies.files import portable
 from dkdmpl_kit.training import (
     FitResult,
     cluster_epoch,
+    constraints_of,
     extract,
     fit,
     load_encoder,
@@ -150,7 +151,9 @@ class Stage:
         """Pseudo labels of features (N, d) under this configuration, with `changes` to
         its settings.
         """
-        return cluster_epoch(self.config.replace(**changes), features, self.camids)
+        config = self.config.replace(**changes)
+        known = constraints_of(config, self.dataset.root, self.dataset.unlabelled())
+        return cluster_epoch(config, features, self.camids, known)
 
     def run(
         self, method: str, *, name: str = "", progress: bool = True, on_epoch=None, **changes

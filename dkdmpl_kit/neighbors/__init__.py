@@ -1,5 +1,6 @@
 """The k-NN graph: one an epoch, shared by all that follows."""
 
+from dkdmpl_kit.neighbors.across import knn_across
 from dkdmpl_kit.neighbors.graph import (
     BLOCK_ENTRIES,
     NeighborGraph,
@@ -14,6 +15,7 @@ __all__ = [
     "align",
     "as_features",
     "BLOCK_ENTRIES",
+    "knn_across",
     "knn_graph",
     "map_ranges",
     "NeighborGraph",

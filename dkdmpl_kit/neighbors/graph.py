@@ -351,15 +351,21 @@ def _rerank(
     )
 
 
-def _search_again(graph: NeighborGraph, tensor: torch.Tensor, rows: np.ndarray) -> None:
+def _search_again(
+    graph: NeighborGraph,
+    tensor: torch.Tensor,
+    rows: np.ndarray,
+    allowed: np.ndarray | None = None,
+) -> None:
     """Rows in doubt (many near-equal similarities): every column that could belong to
-    the list is a candidate.
+    the list is a candidate, of all or of those `allowed` (M,).
     """
     n, d = tensor.shape
     slack = float(_float32_error(1, d).by_row[0])
     block = max(1, BLOCK_ENTRIES // n // 8)
-    everything = np.arange(n, dtype=np.int32)
+    names = np.arange(n, dtype=np.int32) if allowed is None else allowed
+    columns = tensor if allowed is None or not len(rows) else tensor[allowed]
     for part in (rows[start : start + block] for start in range(0, len(rows), block)):
         least = torch.as_tensor(graph.similarities[part, -1] - slack, device=tensor.device)
-        possible = (tensor[part] @ tensor.T >= least[:, None]).cpu().numpy()
-        _rerank(graph, part, np.broadcast_to(everything, possible.shape), possible)
+        possible = (tensor[part] @ columns.T >= least[:, None]).cpu().numpy()
+        _rerank(graph, part, np.broadcast_to(names, possible.shape), possible)

@@ -1,6 +1,12 @@
 """The loop, and what surrounds it."""
 
-from dkdmpl_kit.training.extraction import cluster_epoch, extract, resolve_auto
+from dkdmpl_kit.training.corrections import constraints_of, read_corrections
+from dkdmpl_kit.training.extraction import (
+    cluster_epoch,
+    extract,
+    neighbourhoods_of,
+    resolve_auto,
+)
 from dkdmpl_kit.training.features import Features, embed, read_features, save_features
 from dkdmpl_kit.training.loop import fit, train_epoch
 from dkdmpl_kit.training.optimisation import learning_rate, new_state
@@ -15,6 +21,7 @@ __all__ = [
     "Run",
     "assess_untrained",
     "cluster_epoch",
+    "constraints_of",
     "continued",
     "embed",
     "extract",
@@ -22,7 +29,9 @@ __all__ = [
     "identity_labels",
     "learning_rate",
     "load_encoder",
+    "neighbourhoods_of",
     "new_state",
+    "read_corrections",
     "read_features",
     "reference_labels",
     "resolve_auto",

@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from dkdmpl_kit.clustering import (
     PseudoLabels,
     auto_labels,
+    camera_neighbourhoods,
     centre_by_camera,
     jaccard_of,
     jaccard_votes,
@@ -22,7 +23,9 @@ from dkdmpl_kit.clustering import (
     reciprocal_neighbourhoods,
     strongest,
 )
+from dkdmpl_kit.clustering.constraints import Constraints, corrected
 from dkdmpl_kit.data import ImageStore
+from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import Config, check_record, pick_device, read_record, write_json
 from dkdmpl_kit.models import Encoder, extract_features
 from dkdmpl_kit.neighbors import knn_graph
@@ -115,15 +118,26 @@ def extract(
     return processes.gather(torch.from_numpy(own).to(device), len(store), part).cpu().numpy()
 
 
-def cluster_epoch(config: Config, features: np.ndarray, camids: np.ndarray) -> PseudoLabels:
+def cluster_epoch(
+    config: Config,
+    features: np.ndarray,
+    camids: np.ndarray,
+    constraints: Constraints | None = None,
+    *,
+    progress: bool = False,
+) -> PseudoLabels:
     """Pseudo labels of features (N, d): k-NN graph, k-reciprocal Jaccard distance,
-    DBSCAN; with their soft labels where the method's teacher is made of them.
+    DBSCAN, and what is known of the pictures (`corrections.constraints_of`); with their
+    soft labels where the method's teacher is made of them.
+
+    KitError: settings with corrections, and no constraints.
     """
-    # an option of ours for strong camera shift, not in the paper
-    if config.centre_cameras:
-        features = centre_by_camera(features, camids)
-    graph = knn_graph(features, min(config.k1, len(features)), exact=config.knn == "exact")
-    neighbourhoods = reciprocal_neighbourhoods(graph, k1=config.k1, k2=config.k2)
+    if config.corrections and constraints is None:
+        raise KitError(
+            f"corrections={config.corrections!r} must be read before clustering: give their "
+            "constraints (training.constraints_of), or leave corrections out."
+        )
+    neighbourhoods = neighbourhoods_of(config, features, camids, progress=progress)
     distances = jaccard_of(neighbourhoods, config.max_distance)
     if config.eps == "auto":
         pseudo = auto_labels(distances, min_samples=config.min_samples)
@@ -134,10 +148,40 @@ def cluster_epoch(config: Config, features: np.ndarray, camids: np.ndarray) -> P
             eps=config.eps,
             min_samples=config.min_samples,
         )
+    if constraints is not None:
+        pseudo = corrected(pseudo, constraints, centred(config, features, camids))
     if not config.teaches_sparsely or pseudo.n_clusters == 0:
         return pseudo
     soft = soft_labels(config, distances, neighbourhoods, pseudo.labels, camids)
     return dataclasses.replace(pseudo, soft=soft)
+
+
+def centred(config: Config, features: np.ndarray, camids: np.ndarray) -> np.ndarray:
+    """Features (N, d) as they are clustered: without their camera's mean where that is set
+    (an option of ours for strong camera shift, not in the paper).
+    """
+    return centre_by_camera(features, camids) if config.centre_cameras else features
+
+
+def neighbourhoods_of(
+    config: Config, features: np.ndarray, camids: np.ndarray, *, progress: bool = False
+) -> csr_array:
+    """V (N, N) of features (N, d) by the configured distance: `jaccard_of` makes the
+    distances of it. KitError where it needs cameras (N,) that are not known.
+    """
+    features = centred(config, features, camids)
+    if config.distance == "camera_jaccard":
+        return camera_neighbourhoods(
+            features,
+            camids,
+            k1_intra=config.k1_intra,
+            k1_inter=config.k1_inter,
+            k2_intra=config.k2_intra,
+            k2_inter=config.k2_inter,
+        )
+    k1 = min(config.k1, len(features))
+    graph = knn_graph(features, k1, exact=config.knn == "exact", progress=progress)
+    return reciprocal_neighbourhoods(graph, k1=config.k1, k2=config.k2)
 
 
 def soft_labels(

@@ -98,7 +98,7 @@ def train_run(
                 features = extract(run.config, state.encoder, run.store)  # v
             with clock("cluster"):
                 pseudo = run.reference or processes.once(  # y
-                    cluster_epoch, run.config, features, run.images.camids
+                    cluster_epoch, run.config, features, run.images.camids, run.constraints
                 )
                 require_clusters(pseudo)
             probe = Probe()  # what the distillations add to cluster contrast

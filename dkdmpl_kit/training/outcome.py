@@ -11,6 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from dkdmpl_kit.clustering import PseudoLabels, percolation_warning
+from dkdmpl_kit.clustering.constraints import Constraints
 from dkdmpl_kit.data import ImageStore, ReIDDataset, TrainingImages
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import (
@@ -30,6 +31,7 @@ from dkdmpl_kit.training.checkpoint import (
     save_checkpoint,
     save_epoch,
 )
+from dkdmpl_kit.training.corrections import constraints_of, own_corrections
 from dkdmpl_kit.training.extraction import (
     cluster_epoch,
     extract,
@@ -198,7 +200,9 @@ def _write_result(run: Run, state: TrainingState, monitor: Monitor) -> dict:
     measured = [record for record in state.history if record["mAP"] is not None]
     best = max(measured, key=lambda record: record["mAP"], default=None)
     ranking = {name: state.history[-1][name] for name in UNMEASURED}  # always due
-    final = assess(config, state.encoder, run.store, run.images, monitor, ranking)
+    final = assess(
+        config, state.encoder, run.store, run.images, monitor, ranking, run.constraints
+    )
     final["best_epoch_mAP"] = best and best["mAP"]
     if best:
         best = {name: best[name] for name in ("epoch", *UNMEASURED)}
@@ -225,12 +229,14 @@ def assess(
     images: TrainingImages,
     monitor: Monitor,
     ranking: dict | None = None,
+    constraints: Constraints | None = None,
 ) -> dict:
     """Measure an encoder once: ranking of the test split (`ranking` where it was measured
-    already), clustering of the training split under the same settings.
+    already), clustering of the training split under the same settings and constraints.
     """
     features = extract(config, encoder, store)
-    pseudo = processes.once(cluster_epoch, config, features, images.camids)
+    known = (images.camids, constraints)
+    pseudo = processes.once(cluster_epoch, config, features, *known)
     agreement = monitor.agreement(pseudo.labels)
     return {**(ranking or monitor.ranking(encoder)), **agreement, **cluster_counts(pseudo)}
 
@@ -240,7 +246,9 @@ def assess_untrained(config: Config, dataset: ReIDDataset) -> dict:
     images = dataset.unlabelled()
     store = open_store(config, images.paths)
     encoder = new_state(config, pick_device(config.device)).encoder
-    return assess(config, encoder, store, images, Monitor(config, dataset))
+    constraints = constraints_of(config, dataset.root, images)
+    monitor = Monitor(config, dataset)
+    return assess(config, encoder, store, images, monitor, constraints=constraints)
 
 
 def continued(run_dir: str | Path, **changes) -> Config:
@@ -253,7 +261,7 @@ def continued(run_dir: str | Path, **changes) -> Config:
     KitError: a run that is not finished, or a change that its encoder does not fit.
     """
     run_dir = Path(run_dir)
-    config = started(run_dir)["config"]
+    config = own_corrections(started(run_dir)["config"], run_dir)
     if _written(run_dir) is None:
         raise KitError(
             f"{run_dir} is not finished: go on with it (train --resume and its settings), "
@@ -284,7 +292,7 @@ def load_encoder(run_dir: str | Path, device: str | None = None) -> tuple[Config
     device: where it is wanted, in place of where the run was trained.
     """
     run_dir = Path(run_dir)
-    config = started(run_dir)["config"]
+    config = own_corrections(started(run_dir)["config"], run_dir)
     config = config.replace(device=device) if device else config
     config, _ = resolve_auto(config, known_compute(run_dir))
     if not (run_dir / "checkpoint.json").exists():

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from dkdmpl_kit.clustering import PseudoLabels
+from dkdmpl_kit.clustering import PseudoLabels, require_cameras
+from dkdmpl_kit.clustering.constraints import Constraints
 from dkdmpl_kit.data import ImageStore, ReIDDataset, TrainingImages
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import Config, one_writer, open_run, pick_device, write_json
 from dkdmpl_kit.training import processes
 from dkdmpl_kit.training.control import RunControl
+from dkdmpl_kit.training.corrections import corrections_of_run, keep_copy, names_below
 from dkdmpl_kit.training.extraction import open_store, resolve_run
 from dkdmpl_kit.training.seeds import seed_everything
 
@@ -24,7 +26,8 @@ from dkdmpl_kit.training.seeds import seed_everything
 class Run:
     """config: with every "auto" decided. folder: where all that the run leaves lies.
     images: paths and cameras, never identities. store: the decoded pictures.
-    reference: labels from outside in place of the clustering, or None.
+    reference: labels from outside in place of the clustering, or None. constraints: what
+    is known of the pictures (corrections, tracks), or None.
     """
 
     config: Config
@@ -32,6 +35,7 @@ class Run:
     images: TrainingImages
     store: ImageStore
     reference: PseudoLabels | None = None
+    constraints: Constraints | None = None
     fingerprint: str = ""
     progress: bool = False
 
@@ -68,11 +72,19 @@ def open_training(
     device = processes.start(pick_device(config.device))
     reference = _reference(config, reference_labels, len(images.paths))
     refuse_unfit(config, images, control)
+    constraints, said = processes.once(
+        corrections_of_run, config, dataset.root, images, resume=resume
+    )
     fingerprint = processes.once(dataset.fingerprint)
     with contextlib.ExitStack() as held:
         # of several processes the first one holds the folder for all
         processes.once(held.enter_context, one_writer(config.run_dir, wait=wait))
-        folder = processes.once(open_run, config, fingerprint, resume=resume)
+        about = said.fingerprint() if said else ""
+        folder = processes.once(
+            open_run, config, fingerprint, resume=resume, corrections=about
+        )
+        names = names_below(images.paths, dataset.root) if said else ()
+        processes.once(keep_copy, folder, said, config, names)
         description = {
             "name": dataset.name,
             "statistics": dataset.statistics(),
@@ -85,7 +97,7 @@ def open_training(
         store = processes.main_first(
             open_store, config, images.paths, progress=shown, cache_dir=folder / "cache"
         )
-        yield Run(config, folder, images, store, reference, fingerprint, shown)
+        yield Run(config, folder, images, store, reference, constraints, fingerprint, shown)
 
 
 def refuse_unfit(
@@ -107,6 +119,13 @@ def refuse_unfit(
         raise KitError(
             f"skd_anchor=camera needs every camera, and {unknown} are unknown: use "
             "skd_anchor=hardest, or a pattern with the group camid."
+        )
+    if config.distance == "camera_jaccard" and config.method != "supervised":
+        require_cameras(images.camids, len(images.paths))
+    if config.corrections and config.method == "supervised":
+        raise KitError(
+            "corrections are of pseudo labels, and method=supervised trains on true "
+            "identities: leave corrections out."
         )
     if config.accumulation > 1 and not config.samples_per_bn:
         raise KitError(
