@@ -111,8 +111,6 @@ def _refuse_unknown(unknown: Sequence[str], args: argparse.Namespace) -> None:
     if not flag.startswith("-"):
         raise KitError(f"{flag!r} is one thing too many: see dkdmpl {command} --help.")
     settings = {flag_of(name) for name in EVERY}
-    if flag == "--eps" and command == "cluster":
-        raise KitError("cluster tries several eps at once: give --eps-values 0.4,0.5,0.6.")
     if flag in settings:
         raise KitError(
             f"dkdmpl {command} makes no use of {flag}, a setting of other commands: leave "

@@ -263,7 +263,7 @@ def _numbered(camids: np.ndarray) -> list[str]:
 
 def _cameras_of(dataset) -> list[str]:
     """What the files call each training picture's camera, where that is known."""
-    names = getattr(dataset, "camid_names", {})
+    names = dataset.camid_names
     camids = [-1 if image.camid is None else image.camid for image in dataset.train]
     numbered = _numbered(np.array(camids, np.int64))
     return [names.get(camid, text) for camid, text in zip(camids, numbered)]

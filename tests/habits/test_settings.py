@@ -21,9 +21,10 @@ from dkdmpl_kit.lessons.stage import Stage
 # what `train` and others are tried with; one command without a line fails the test
 TRIED = {
     "train": "--epochs 2 --iterations 1 --method dkdmpl --data-root {people}",
-    "cluster": "--data-root {people}",
+    "cluster": "--data-root {people} --out {out}/labels.csv",
     "evaluate": "--data-root {people}",
     "embed": "{gallery} --out {out}/features.npz --pattern (?P<pid>\\d)_c(?P<camid>\\d)",
+    "export": "--out {out}/model --backbone resnet18 --weights random",
     "rank": "--query {query} --gallery {gallery} --sheet {out}/sheet.png",
     "threshold": "--data-root {people} --labels pseudo --fpr 0.1",
     "data check": "--data-root {people}",
