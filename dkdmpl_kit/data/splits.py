@@ -4,6 +4,7 @@ become the numbers of identities and cameras.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from dkdmpl_kit.errors import KitError
 
 # endings of formats that often hold several pictures: their heads are read
 MAY_HOLD_SEVERAL = (".gif", ".webp", ".apng", ".tif", ".tiff", ".avif", ".avifs", ".mpo")
+POSSIBLY_SEVERAL = re.compile(rf"(?i){'|'.join(map(re.escape, MAY_HOLD_SEVERAL))}")
 # what folders of a plain folder of crops may be called; case does not count
 SPLIT_OF_FOLDER = {
     "train": "train",
@@ -113,7 +115,9 @@ def with_queries(dataset: ReIDDataset) -> ReIDDataset:
 
 def several_in(dataset: ReIDDataset) -> list[Remark]:
     """A remark for each file of the data set that holds several pictures."""
-    files = {file_of(image.path) for image in dataset.images()}
+    # most pictures have another ending, and need no look at the disk
+    names = [path for path in dataset.paths() if POSSIBLY_SEVERAL.search(path.name)]
+    files = sorted({file_of(path) for path in names})
     return [
         Remark(dataset.relative(file), SEVERAL, read=True)
         for file in files

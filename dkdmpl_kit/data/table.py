@@ -365,12 +365,13 @@ def _splits(rows: Sequence[_Row], root: Path) -> list[str]:
     """Each row's split: by its column, else by the folders on its path, else train."""
     if rows[0].split is not None:
         return [SPLIT_WORDS[row.split.lower()] for row in rows]
-    names = [Path(os.path.relpath(row.file, root)).as_posix() for row in rows]
-    marks = marks_of({os.path.dirname(name) for name in names})
+    files = dict.fromkeys(row.file for row in rows)
+    names = {file: Path(os.path.relpath(file, root)).as_posix() for file in files}
+    marks = marks_of({os.path.dirname(name) for name in names.values()})
     if not marks:
         return ["train"] * len(rows)
     cure = ", or give the table a column split"
-    return [split_of(root, name, marks, cure) for name in names]
+    return [split_of(root, names[row.file], marks, cure) for row in rows]
 
 
 def write_table(path: Path, dataset: ReIDDataset) -> Path:
