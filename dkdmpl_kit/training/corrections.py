@@ -156,12 +156,33 @@ def read_corrections(
         raise KitError(f"There are no corrections {printable(path)}.")
     if path.suffix == ".json":
         return _read_copy(path, names)
-    rows = _rows_of(path)
+    return _said(_rows_of(path), path.name, names, root)
+
+
+def constraints_said(corrections: Sequence[Correction], names: Sequence[str]) -> Constraints:
+    """What corrections of single pictures say, without a file: `read_corrections` of what
+    `write_corrections` would write. KitError as there.
+    """
+    rows: dict[str, list[_Row]] = {}
+    number = 1  # of a row, the header's being 1
+    for at, correction in enumerate(corrections, 1):
+        for path, _, side in correction.rows:
+            number += 1
+            row = _Row(
+                f"row {number}", correction.action, tidy(path), None, side, Path(LABELS)
+            )
+            rows.setdefault(str(at), []).append(row)
+    return _said(rows, "the corrections", names, "")
+
+
+def _said(
+    rows: Mapping[str, Sequence[_Row]], source: str, names: Sequence[str], root: str | Path
+) -> Constraints:
     pictures = _Pictures(names, str(root))
     together: list[tuple[str, list[int]]] = []
     apart: list[tuple[str, tuple[list[int], list[int]]]] = []
     for key, own in rows.items():
-        name = f"correction {key} ({_places(own)} of {printable(path.name)})"
+        name = f"correction {key} ({_places(own)} of {printable(source)})"
         action = own[0].action
         if action == "merge":
             together.append((name, _merged(own, pictures, name)))
@@ -172,6 +193,23 @@ def read_corrections(
         else:
             apart += [(name, pair) for pair in _pairs(own, pictures, name)]
     return _constraints(len(names), together, apart)
+
+
+def load_corrections(path: str | Path) -> list[Correction]:
+    """The corrections of a table as they were written; KitError for one that names
+    clusters, which only their labels explain.
+    """
+    found = []
+    for own in _rows_of(Path(path)).values():
+        for row in own:
+            if row.cluster is not None:
+                raise KitError(
+                    f"{row.place} names a cluster, which a person's table may do and this "
+                    "place cannot go on with: give a new file."
+                )
+        rows = tuple((row.path, "", row.side) for row in own)
+        found.append(Correction(own[0].action, rows))
+    return found
 
 
 def constraints_of(

@@ -15,12 +15,14 @@ from matplotlib.figure import Figure
 
 from dkdmpl_kit import viz
 from dkdmpl_kit.clustering import (
+    corrected,
     jaccard_distances,
     percolation_warning,
     pseudo_labels,
     sweep_eps,
 )
 from dkdmpl_kit.errors import KitError, check_option
+from dkdmpl_kit.lessons.lab.correcting import SAYINGS, CorrectionFile
 from dkdmpl_kit.lessons.lab.panel import FigureView, Panel
 from dkdmpl_kit.lessons.lab.scatter import point_map, recolour
 from dkdmpl_kit.neighbors import NeighborGraph, knn_graph
@@ -58,6 +60,9 @@ class ClusterExplorer(Panel):
                   measuring and pictures only
     pictures  a store with .batch(indices) -> uint8 (B, 3, H, W), or None
     epoch_labels  labels (N,) of a run's epochs, for the colouring by last change
+    names     N paths as labels.csv has them, for corrections
+    corrections  a .csv to which buttons write what the lasso says; the clustering keeps
+              to it, and so do `dkdmpl cluster --corrections` and a training
     max_distance  the largest eps; more than `max_points` points are thinned on the map,
                   and a line says so
     start     where the sliders start: eps, min_samples, k1, k2
@@ -77,6 +82,8 @@ class ClusterExplorer(Panel):
         camids: Any = None,
         pictures: Any = None,
         epoch_labels: Sequence[Any] = (),
+        names: Sequence[str] | None = None,
+        corrections: str = "",
         max_distance: float = 0.8,
         max_points: int = 50_000,
         **start: float,
@@ -88,6 +95,7 @@ class ClusterExplorer(Panel):
         self.summary: ClusteringSummary | None = None
         self.view: ClusterView | None = None
         self.selected = np.array([], np.int64)
+        self.said: CorrectionFile | None = None
         self._hovered = None
         self.pictures = pictures
         self.max_distance = max_distance
@@ -95,9 +103,13 @@ class ClusterExplorer(Panel):
         self._quiet = False
         self.children = [self.status]
         epoch_labels = () if epoch_labels is None else epoch_labels
-        self.attempt(
-            lambda: self._build(xy, features, pids, camids, epoch_labels, start, max_points)
-        )
+        self.attempt(lambda: self._open_corrections(corrections, names))
+        if self.error is None:
+            self.attempt(
+                lambda: self._build(
+                    xy, features, pids, camids, epoch_labels, start, max_points
+                )
+            )
 
     def attempt(self, action: Any) -> bool:
         """As every panel's; after an error that is over, the numbers of the clustering
@@ -113,6 +125,13 @@ class ClusterExplorer(Panel):
         if self.labels is None:
             raise KitError("ClusterExplorer: nothing is clustered yet; see the status line.")
         return viz.explorer_maps(self.xy, self.labels, self.kinds, summary=str(self.summary))
+
+    def _open_corrections(self, path: str, names: Sequence[str] | None) -> None:
+        if not path:
+            return
+        if names is None:
+            raise KitError("ClusterExplorer: corrections need the names of the pictures.")
+        self.said = CorrectionFile(path, names)
 
     def _build(
         self,
@@ -137,6 +156,7 @@ class ClusterExplorer(Panel):
         same_length(
             xy=self.xy,
             features=features,
+            names=None if self.said is None else self.said.names,
             pids=pids,
             camids=camids,
             pictures=self.pictures if hasattr(self.pictures, "__len__") else None,
@@ -208,6 +228,13 @@ class ClusterExplorer(Panel):
             layout=Layout(width="14em"),
             tooltip="look at this cluster; -1: none",
         )
+        self.sayings = {
+            saying: ipywidgets.Button(description=text, layout=Layout(width="10em"))
+            for saying, text in (SAYINGS | {"undo": "take back"}).items()
+        }
+        for saying, button in self.sayings.items():
+            button.add_class(f"dkdmpl-say-{saying}")
+        self.told = HTML(html.escape(str(self.said)))
         self.colour.add_class("dkdmpl-colour")
         self.cluster.add_class("dkdmpl-cluster")
 
@@ -252,6 +279,11 @@ class ClusterExplorer(Panel):
         return [
             HBox([self.eps, self.auto, self.min_samples, self.k1, self.k2], layout=wrap),
             HBox([self.colour, self.cluster], layout=wrap),
+            *(
+                [HBox([*self.sayings.values(), self.told], layout=wrap)]
+                if self.said is not None
+                else []
+            ),
             self.status,
             HBox([canvas, side]),
             self.legend,
@@ -288,8 +320,24 @@ class ClusterExplorer(Panel):
         self.on(self.k2, self._remeasure)
         self.on(self.colour, self._recolour)
         self.on(self.cluster, self._choose)
+        for saying, button in self.sayings.items():
+            self.on_click(button, lambda saying=saying: self._say(saying))
         self.on(self.map, self._hover, names="hovering")
         self.on(self.map, self._select, names="selection")
+
+    def _say(self, saying: str) -> None:
+        """A button: correct the clustering by what is selected, or take that back."""
+        if self.said is None:
+            raise KitError("ClusterExplorer: give corrections, the file to write to.")
+        chosen = self.selected
+        if saying == "undo":
+            self.said.undo()
+        else:
+            if saying == "one" and len(chosen) < 2 and self.view is not None:
+                chosen = self.view.members  # the cluster that is open
+            self.said.say(saying, chosen, self.labels)
+        self.told.value = html.escape(str(self.said))
+        self._recluster()
 
     def _measure(self) -> None:
         """Distances for k1 and k2 (at most k1): what eps and min_samples then cut is
@@ -310,7 +358,8 @@ class ClusterExplorer(Panel):
             eps=min(self.eps.value, self.max_distance),
             min_samples=self.min_samples.value,
         )
-        labels = found.labels
+        constraints = None if self.said is None else self.said.constraints
+        labels = corrected(found, constraints, self.features).labels
         if self.labels is None:
             self._names = labels.copy()
         else:
