@@ -214,7 +214,7 @@ def _is_table(place: str) -> bool:
     """Whether a place is a file with the name of a table."""
     from dkdmpl_kit.data.rows import ENDINGS
 
-    return Path(place).suffix.lower() in ENDINGS and Path(place).is_file()
+    return Path(place).suffix.lower() in ENDINGS and os.path.isfile(place)
 
 
 def _rank(args: argparse.Namespace) -> int:

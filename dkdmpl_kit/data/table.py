@@ -112,9 +112,10 @@ def read_table(
 
 def _sources(table: Path, root: str | Path | None) -> tuple[list[tuple[Path, Path]], Path]:
     """([(table, folder that its paths are relative to)], the data set's folder)."""
-    if not table.is_dir():
+    # unlike Path.is_dir these do not stop at names of no file system
+    if not os.path.isdir(table):
         root = table.parent if root is None else expanded(root)
-        if not root.is_dir():
+        if not os.path.isdir(root):
             raise KitError(
                 f"data_root {printable(root)} is not a folder: give the folder that the "
                 f"paths in {printable(table)} are relative to."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,28 @@ def test_bad_lines_are_refused_before_anything_is_written(
     line = [part.format(t=people) for part in argv]
     assert words in said(capsys, "train", "--preset", "smoke", *line, code=2)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "kind", ["missing", "folder", "empty", "binary", "loop", "device", "fifo", "long", "null"]
+)
+def test_what_is_no_table_is_one_sentence(capsys, tmp_path, kind):
+    place = tmp_path / ("x" * 300 + ".csv" if kind == "long" else f"{kind}.csv")
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(place)
+    elif kind in ("loop", "device"):
+        place.symlink_to(place if kind == "loop" else "/dev/zero")
+    elif kind not in ("missing", "long", "null"):
+        place.write_bytes(bytes(range(256)) if kind == "binary" else b"")
+    name = "a\0b.csv" if kind == "null" else place
+    for command in (("data", "check"), ("train", "--preset", "smoke")):
+        error = said(capsys, *command, "--data", "table", "--table", name, code=2)
+        assert "table" in error and error.endswith(".\n")
+    if kind != "null":
+        said(capsys, "embed", place, *SMOKE, "--out", tmp_path / "f.npz", code=2)
+    assert not (tmp_path / "f.npz").exists()
 
 
 def test_a_table_in_settings_is_never_ignored(people, tmp_path):
