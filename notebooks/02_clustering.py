@@ -410,6 +410,10 @@ Markdown(table)
 #   cluster keeps its number and colour as long as it can be followed.
 # - **Colour and find.** `colour by` offers what is known about the pictures. `cluster`
 #   opens a cluster by its number; -1 closes it.
+# - **Correct.** The buttons say of the lassoed pictures that they are one, that they
+#   leave their cluster, or that they are not the same. They write `corrections.csv` in
+#   `out_dir`, and the clustering keeps to it, here and in a training that is given
+#   `corrections`.
 #
 # **Predict:** raise `eps` a little: which clusters will merge first?
 #
@@ -428,7 +432,9 @@ if interactive:
     compared = centre_by_camera(features, camids) if config.centre_cameras else features
     display(widgets.ClusterExplorer(xy, compared, pids=truth, camids=camids if stage.has_cameras else None,
                                     pictures=stage.pictures(), eps=eps, min_samples=config.min_samples, k1=config.k1,
-                                    k2=config.k2, max_distance=config.max_distance))
+                                    k2=config.k2, max_distance=config.max_distance,
+                                    names=[stage.dataset.relative(image.path) for image in stage.dataset.train],
+                                    corrections=f"{out_dir}/corrections.csv"))
 
 # %% [markdown]
 # The map does not move while you cluster: it is drawn once. So two points far apart on

@@ -351,7 +351,8 @@ def _read_copy(path: Path, names: Sequence[str]) -> Constraints:
     except (KeyError, TypeError, ValueError) as error:
         raise KitError(
             f"{printable(path)} does not fit these training pictures, or was edited "
-            f"({printable(error)}): give the table of corrections itself."
+            f"({printable(error)}): give the table of corrections itself, or corrections='' "
+            "for none."
         ) from error
     return _constraints(len(names), together, apart)
 
