@@ -14,7 +14,7 @@ from dkdmpl_kit.experiment.config import GKD_METHODS, SKD_METHODS
 
 EVERY = frozenset(field.name for field in fields(Config)) - {"preset"}
 SIZE = {"height", "width"}
-ENCODER = {"backbone", "weights", "pooling", "last_stride"}
+ENCODER = {"backbone", "weights", "normalisation", "pooling", "last_stride"}
 COMPUTE = {"precision", "memory_format", "extraction_precision", "device"}
 LOOK = SIZE | ENCODER | COMPUTE  # what features of pictures depend on
 DATA = {*PICTURES, "out_dir"}  # rendered pictures lie below out_dir

@@ -260,7 +260,10 @@ def encoder_of(args: argparse.Namespace) -> tuple[Config, object]:
         refuse_meaningless(config, given)
         return config, encoder
     config = config_of(args)
-    return config, new_state(config, pick_device(config.device)).encoder
+    encoder = new_state(config, pick_device(config.device)).encoder
+    if encoder.remark and not args.quiet:
+        print(encoder.remark, file=sys.stderr)
+    return config, encoder
 
 
 def features_of(args: argparse.Namespace):

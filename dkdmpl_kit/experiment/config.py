@@ -48,7 +48,8 @@ OPTIONS = {  # every setting that is a name, with its valid names
     "method": METHODS,
     "kind": ("person", "vehicle"),
     "difficulty": ("easy", "medium", "hard"),
-    "pooling": ("gem", "avg", "embedding"),
+    "pooling": ("gem", "avg", "embedding", "token"),
+    "normalisation": ("auto", "imagenet", "half", "luperson"),
     "knn": ("exact", "approximate"),
     "distance": ("jaccard", "camera_jaccard"),
     "cluster_method": ("dbscan", "hdbscan", "agglomerative"),
@@ -126,6 +127,7 @@ class Config:
     # the encoder
     backbone: str = "tf_efficientnet_lite0"
     weights: str = "bundled"
+    normalisation: str = "auto"  # of pictures: "auto" is that of the weights' family
     pooling: str = "gem"
     last_stride: int = 1
     freeze_stages: int = 0

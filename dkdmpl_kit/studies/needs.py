@@ -239,6 +239,7 @@ def _random_encoder(config: Config) -> torch.nn.Module:
         pooling=config.pooling,
         last_stride=config.last_stride,
         freeze_stages=config.freeze_stages,
+        size=(config.height, config.width),
     )
 
 

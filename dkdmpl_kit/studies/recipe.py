@@ -175,7 +175,11 @@ def picture_flops(
 
     with torch.device("meta"):
         encoder = build_encoder(
-            backbone, weights="random", pooling=pooling, last_stride=last_stride
+            backbone,
+            weights="random",
+            pooling=pooling,
+            last_stride=last_stride,
+            size=(height, width),
         )
     n = 2  # the BNNeck trains on two pictures at least
     pictures = torch.empty(n, 3, height, width, device="meta")

@@ -27,6 +27,8 @@ def new_state(config: Config, device: str) -> TrainingState:
         pooling=config.pooling,
         last_stride=config.last_stride,
         freeze_stages=config.freeze_stages,
+        normalisation=config.normalisation,
+        size=(config.height, config.width),
     )
     encoder = encoder.to(device, memory_format=FORMATS[config.memory_format])
     set_samples_per_bn(encoder, config.samples_per_bn)

@@ -271,7 +271,7 @@ def continued(run_dir: str | Path, **changes) -> Config:
     if "weights" in changes:
         raise KitError(f"A run that continues {run_dir} has its weights: leave weights out.")
     new = config.replace(**changes)
-    for name in ("backbone", "pooling", "last_stride"):
+    for name in ("backbone", "normalisation", "pooling", "last_stride"):
         if getattr(new, name) != getattr(config, name):
             raise KitError(
                 f"{name}={changes[name]} does not fit a run that continues {run_dir}, whose "

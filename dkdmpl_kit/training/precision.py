@@ -77,7 +77,7 @@ def choose_precision(
         tried = []
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             net = (
-                build_encoder(**encoder, weights="random").to(device)
+                build_encoder(**encoder, weights="random", size=tuple(shape[2:])).to(device)
                 if len(training) + len(extraction) > 2
                 else None
             )

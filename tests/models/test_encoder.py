@@ -108,6 +108,7 @@ def test_describe_tells_the_settings_as_they_hold(bundled):
         "backbone": BUNDLED_BACKBONE,
         "weights": "bundled",
         "left_out": "",
+        "normalisation": "half",
         "pooling": "gem",
         "dim": 1280,
         "last_stride": 2,
@@ -190,7 +191,7 @@ def test_all_stages_can_be_frozen_and_not_one_more(backbone, most):
     [
         ({"backbone": "resnet18"}, f"only fits {BUNDLED_BACKBONE}"),
         ({"backbone": "resnet99x"}, "not a timm model"),
-        ({"pooling": "max"}, "gem, avg, embedding"),
+        ({"pooling": "max"}, "gem, avg, embedding, token"),
         ({"last_stride": 4}, "1, 2"),
         ({"weights": "imagnet"}, "is not a file"),
         (
@@ -223,9 +224,9 @@ def test_a_training_batch_of_one_picture_is_refused():
 
 
 def test_a_backbone_without_a_map_is_refused():
-    encoder = build_encoder("vit_tiny_patch16_224", weights="random")
+    encoder = build_encoder("levit_128s", weights="random")
     with pytest.raises(KitError, match="choose a convolutional one"):
-        encoder(pictures(2, 224, 224))
+        encoder(pictures(2))
 
 
 # --- extraction

@@ -23,6 +23,7 @@ CHUNK = 256  # pictures that are encoded at a time
 DEPENDS_ON = (  # settings that change the features
     "backbone",
     "weights",
+    "normalisation",
     "pooling",
     "last_stride",
     "height",
