@@ -14,10 +14,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import clustering, measure, peers, reading, scale, soak
+from benchmarks import clustering, corrections, measure, peers, reading, scale, soak
 from benchmarks.__main__ import GROUPS, line
+from dkdmpl_kit.clustering import camera_jaccard_distances, pseudo_labels
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import read_json
+from dkdmpl_kit.noise import label_report
+from dkdmpl_kit.training.features import features_of_pictures
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -103,3 +106,61 @@ def test_the_small_benchmarks_run_to_their_end(tmp_path):
     assert set(groups) == {*GROUPS, "scale"}
     assert all(row["kit"]["seconds"] > 0 for rows in groups.values() for row in rows)
     assert (tmp_path / "benchmarks-small.md").read_text().startswith("| what |")
+
+
+def test_twenty_corrections_are_given_as_a_person_would_and_checked():
+    from dkdmpl_kit.training.features import features_of_pictures
+
+    features, pids = measure.features_like(240, 32, per_identity=12, noise=1.1)
+    files = [Path(f"/gone/{i}.jpg") for i in range(240)]
+    encoder = {"fingerprint": "0" * 16, "backbone": "x", "height": 64, "width": 32}
+    saved = features_of_pictures(features, files, encoder, "/gone", pids=pids)
+    found = corrections.measured(saved, seeds=1)
+    (run,) = found["runs"]
+    assert run["honoured"] == run["of"] == 2 * (run["splits"] + run["merges"]) > 10
+    assert run["after"]["pair_f"] > found["before"]["pair_f"]
+    assert f"{run['of']} of {run['of']} corrections honoured" in corrections.told("x", found)
+    # whoever knows the truth is not served by the labels as they were
+    labels = np.array([0, 0, 0, 1, 1, 2, 2])
+    who = np.array([5, 5, 7, 5, 5, 8, 8])
+    names = [f"{i}.jpg" for i in range(7)]
+    given = corrections.person(labels, who, names, np.random.default_rng(0))
+    assert [c.action for c in given] == ["split"]
+    assert not corrections.honoured(given[0], labels, labels, names)
+    assert corrections.honoured(given[0], labels, np.array([0, 0, 3, 1, 1, 2, 2]), names)
+    merge = corrections.Correction("merge", (("", "0", ""), ("", "1", "")))
+    assert not corrections.honoured(merge, labels, labels, names)
+    assert corrections.honoured(merge, labels, np.array([0] * 5 + [1] * 2), names)
+
+
+def test_camera_aware_distances_stand_beside_the_plain_ones_of_the_same_features():
+    features, pids = measure.features_like(120, 32, per_identity=12, noise=0.3)
+    camids = np.arange(120) % 3
+    about = {"fingerprint": "0", "backbone": "made", "height": 1, "width": 1}
+    files = [Path(f"{i}.png") for i in range(120)]
+    saved = features_of_pictures(features, files, about, "/", camids=camids, pids=pids)
+    rows = cameras.compared("made", saved, eps=(0.5,))
+    assert [(row["distance"], row["eps"]) for row in rows] == [
+        ("jaccard", 0.5),
+        ("jaccard", "auto"),
+        ("camera_jaccard", 0.5),
+        ("camera_jaccard", "auto"),
+    ]
+    labels = pseudo_labels(camera_jaccard_distances(features, camids), eps=0.5).labels
+    pairs = label_report(labels, pids, outliers="singletons")
+    assert (rows[2]["precision"], rows[2]["recall"]) == (
+        pairs.pair_precision,
+        pairs.pair_recall,
+    )
+    assert rows[0]["times_plain"] == 1
+    row = rows[2] | {"ari": 0.5, "precision": 0.25, "recall": 1.0, "clusters": 9}
+    row |= {"outliers": 0.125, "seconds": 2.0, "times_plain": 1.5}
+    assert cameras.line(row) == (
+        "| made | 120 | camera_jaccard | 0.5 | 0.50 | 25.0 | 100.0 | 9 | 12.5 | 2.00 | 1.50 |"
+    )
+    unknown = features_of_pictures(features, files, about, "/", camids=camids)
+    with pytest.raises(KitError, match="identity of every picture"):
+        cameras.compared("made", unknown)
+    blind = features_of_pictures(features, files, about, "/", pids=pids)
+    with pytest.raises(KitError, match="needs every camera"):
+        cameras.compared("made", blind)
