@@ -5,7 +5,9 @@ with eps=auto. Then someone who knows the truth corrects twenty things at random
 splits (the pictures of one identity leave a cluster that mostly shows another) and ten
 merges (two clusters that mostly show one identity), written and read as a table. Each is
 checked in the clustering that comes out, and in that of another eps; pair precision and
-recall are measured before and after. Writes figures/corrections.json.
+recall are measured before and after. How well the table's quality finds the pictures that
+are not of their cluster's most frequent identity is measured, too. Writes
+figures/corrections.json.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import numpy as np
 from dkdmpl_kit.clustering import PseudoLabels
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import preset, write_json
-from dkdmpl_kit.noise import label_report, label_table
+from dkdmpl_kit.noise import auroc, label_report, label_table
 from dkdmpl_kit.noise.agreement import cluster_owners
 from dkdmpl_kit.training import Features, cluster_epoch, read_corrections, read_features
 from dkdmpl_kit.training.corrections import Correction, write_corrections
@@ -78,6 +80,24 @@ def measures(pseudo: PseudoLabels, pids: np.ndarray) -> dict:
     return {name: getattr(report, name) for name in MEASURES}
 
 
+def quality(saved: Features, labels: np.ndarray) -> dict:
+    """How well columns of the table find the pictures that are not of the identity which
+    most of their cluster have: areas under the ROC curve, and the share among suspects.
+    """
+    table = label_table(saved.features, labels)
+    clustered = labels >= 0
+    wrong = np.zeros(len(labels), bool)
+    wrong[clustered] = (cluster_owners(labels, saved.pids)[labels] != saved.pids)[clustered]
+    suspects = int(table.suspect.sum())
+    return {
+        "wrong": float(wrong[clustered].mean()),
+        "auroc_quality": auroc(table.quality, wrong),
+        "auroc_similarity": auroc(table.similarity, wrong),
+        "suspects": suspects,
+        "suspects_wrong": int(wrong[table.suspect].sum()),
+    }
+
+
 def measured(saved: Features, seeds: int = SEEDS) -> dict:
     """What twenty corrections do to the clustering of a file of features."""
     if (saved.pids < 0).any():
@@ -115,6 +135,7 @@ def measured(saved: Features, seeds: int = SEEDS) -> dict:
         "clusters": plain.n_clusters,
         "eps": plain.eps,
         "eps_of_the_next": other.eps,
+        "quality": quality(saved, plain.labels),
         "before": measures(plain, pids),
         "runs": runs,
     }
@@ -130,6 +151,13 @@ def told(name: str, found: dict) -> str:
         f"{runs[0]['splits']} splits and {runs[0]['merges']} merges, at this eps and at "
         f"{found['eps_of_the_next']:g}"
     ]
+    found_by = found["quality"]
+    lines.append(
+        f"  {found_by['wrong']:.1%} of the clustered pictures are wrong: AUROC of quality "
+        f"{found_by['auroc_quality'] or 0.5:.3f}, of similarity "
+        f"{found_by['auroc_similarity'] or 0.5:.3f}; {found_by['suspects_wrong']} of "
+        f"{found_by['suspects']} suspects are wrong"
+    )
     for measure in MEASURES:
         after = [run["after"][measure] for run in runs]
         lines.append(

@@ -14,7 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import clustering, corrections, measure, peers, reading, scale, soak
+from benchmarks import cameras, clustering, corrections, measure, peers, reading, scale, soak
 from benchmarks.__main__ import GROUPS, line
 from dkdmpl_kit.clustering import camera_jaccard_distances, pseudo_labels
 from dkdmpl_kit.errors import KitError
@@ -120,6 +120,7 @@ def test_twenty_corrections_are_given_as_a_person_would_and_checked():
     assert run["honoured"] == run["of"] == 2 * (run["splits"] + run["merges"]) > 10
     assert run["after"]["pair_f"] > found["before"]["pair_f"]
     assert f"{run['of']} of {run['of']} corrections honoured" in corrections.told("x", found)
+    assert found["quality"]["auroc_quality"] > 0.5
     # whoever knows the truth is not served by the labels as they were
     labels = np.array([0, 0, 0, 1, 1, 2, 2])
     who = np.array([5, 5, 7, 5, 5, 8, 8])
