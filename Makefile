@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 SIZE ?= small
 PRESET ?= smoke
 
-.PHONY: help demo test check test-browser lab bench soak reproduce market1501 ablation rivals robustness course figures notebooks lint clean
+.PHONY: help demo test check test-browser lab bench cameras soak reproduce market1501 ablation rivals robustness course figures notebooks lint clean
 
 help:
 	@echo "make demo       run all notebooks on the embedded pictures, write runs/demo/report.html"
@@ -15,6 +15,7 @@ help:
 	@echo "                SCREENSHOTS=folder keeps pictures of the widgets, PRESET=demo OUT=runs/demo makes them nicer)"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make bench      measure speed and memory (SIZE=full: at the data sets' sizes, half an hour)"
+	@echo "make cameras DATA=features.npz  CA-Jaccard beside the plain distance, on the features that embed wrote"
 	@echo "make soak       kill a training fifty times and compare its end (about ten minutes)"
 	@echo "make reproduce  train the ablation to its plateau, several seeds (resumable)"
 	@echo "make market1501 DATA=folder  the same rows on the real Market-1501, an hour a run (resumable)"
@@ -53,6 +54,10 @@ lab: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks --size $(SIZE)
+
+cameras: $(STAMP)
+	@test -n "$(DATA)" || { echo "make cameras needs DATA=a file of features that dkdmpl embed wrote with a pattern"; exit 1; }
+	$(BIN)/python -m benchmarks.cameras $(DATA)
 
 soak: $(STAMP)
 	$(BIN)/python -m benchmarks.soak

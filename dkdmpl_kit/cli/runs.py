@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from dkdmpl_kit.cli.extras import require
-from dkdmpl_kit.cli.settings import EVERY
+from dkdmpl_kit.cli.search import RUN
+from dkdmpl_kit.cli.settings import ENCODER, EVERY, SIZE
 from dkdmpl_kit.cli.shared import (
     SMOKE,
+    add_settings,
     dataset_of,
     dry_run_of,
+    encoder_of,
     real_config_of,
 )
 from dkdmpl_kit.errors import check_option
@@ -44,10 +48,23 @@ def add(command) -> None:
     sub = command(
         "export",
         _export,
-        "a run's encoder as safetensors, torch.export and ONNX files with a model card",
+        "an encoder as safetensors, torch.export and ONNX files with a model card",
     )
-    sub.add_argument("--run", dest="run_folder", required=True, help="the run's folder")
+    sub.add_argument("--run", dest="run_folder", help=RUN)
     sub.add_argument("--out", required=True, help="a new folder to write to")
+    sub.add_argument(
+        "--normalise",
+        choices=("inside", "outside"),
+        default="inside",
+        help="who subtracts the mean and divides by the deviation: the files, or who calls "
+        "them, as many trackers do (default: %(default)s)",
+    )
+    sub.add_argument(
+        "--threshold",
+        metavar="JSON",
+        help="the file that threshold wrote for this encoder, for model.json",
+    )
+    add_settings(sub, SIZE | ENCODER, reads=False)
 
     for name, run, help in (
         ("recipe", _recipe, "a paper preset beside Cluster Contrast's published settings"),
@@ -80,6 +97,8 @@ def _train(args: argparse.Namespace) -> int:
         on_epoch=tensorboard_writer(config.run_dir) if args.tensorboard else None,
     )
     if processes.rank() == 0:
+        if result.encoder.remark:
+            print(result.encoder.remark, file=sys.stderr)
         print(_measures_line(config.name, result.final), f"-> {result.run_dir}")
         if best := result.best:
             print(
@@ -101,10 +120,22 @@ def _measures_line(name: str, measures: dict) -> str:
 
 def _export(args: argparse.Namespace) -> int:
     require("onnx", "onnxscript")
-    from dkdmpl_kit.training.export import export_run
+    from dkdmpl_kit.training.export import check_export, export_encoder
 
-    for path in export_run(args.run_folder, args.out):
-        print(f"wrote {path}")
+    check_export(args.out, args.normalise, args.threshold)  # before the long part
+    args.set_device = "cpu"  # wherever it was trained: the files are for any machine
+    config, encoder = encoder_of(args)
+    paths = export_encoder(
+        config,
+        encoder,
+        args.out,
+        normalise=args.normalise,
+        threshold=args.threshold,
+        run=args.run_folder,
+    )
+    if not args.quiet:
+        for path in paths:
+            print(f"wrote {path}")
     return 0
 
 
