@@ -18,6 +18,8 @@ SLOW = (
     "training/test_measuring.py",
     "studies/test_grid.py",
     "cli/test_commands.py",
+    "training/test_adaptation.py",
+    "cli/test_adapt.py",
     "cli/test_dry_run.py",
     "training/test_export.py",
     "training/test_processes.py",

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 
-from dkdmpl_kit.cli import data, grids, labels, lessons, runs, search, threshold
+from dkdmpl_kit.cli import adapt, data, grids, labels, lessons, runs, search, threshold
 from dkdmpl_kit.cli.extras import how_to_install
 from dkdmpl_kit.cli.settings import EVERY, flag_of
 from dkdmpl_kit.cli.shared import add_settings, at_home
@@ -130,14 +130,14 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(
-        name: str, run, help: str, *, uses: Collection[str] = ()
+        name: str, run, help: str, *, uses: Collection[str] = (), presets: bool = True
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
         sub.set_defaults(run=run)
         if uses:
-            add_settings(sub, uses)
+            add_settings(sub, uses, presets=presets)
         return sub
 
-    for group in (lessons, runs, labels, search, threshold, data, grids):
+    for group in (lessons, runs, adapt, labels, search, threshold, data, grids):
         group.add(command)
     return parser

@@ -189,7 +189,7 @@ def _label(args: argparse.Namespace) -> int:
         at_least=1,
     )
     table = label_table(centred(config, features, camids), pseudo.labels)
-    record = _record_of(seen, config, pseudo)
+    record = record_of(seen, config, pseudo)
     print(_told(pseudo, int(table.suspect.sum())))
     if warning := percolation_warning(pseudo.labels, pseudo.eps):
         print(warning)
@@ -230,7 +230,7 @@ def _pictures(args: argparse.Namespace) -> Pictures:
         config, encoder = encoder_of(args)
         dataset = dataset_of(config, args)
         images, root = dataset.unlabelled(), dataset.root
-        pids, cameras = arrays_of(dataset.train)[1], _cameras_of(dataset)
+        pids, cameras = arrays_of(dataset.train)[1], cameras_of(dataset)
         about = {
             "encoder": encoder_record(encoder, config),
             "data": {
@@ -261,7 +261,7 @@ def _numbered(camids: np.ndarray) -> list[str]:
     return [str(camid + 1) if camid >= 0 else "" for camid in camids.tolist()]
 
 
-def _cameras_of(dataset) -> list[str]:
+def cameras_of(dataset) -> list[str]:
     """What the files call each training picture's camera, where that is known."""
     names = dataset.camid_names
     camids = [-1 if image.camid is None else image.camid for image in dataset.train]
@@ -269,7 +269,7 @@ def _cameras_of(dataset) -> list[str]:
     return [names.get(camid, text) for camid, text in zip(camids, numbered)]
 
 
-def _record_of(seen: Pictures, config: Config, pseudo: PseudoLabels) -> dict:
+def record_of(seen: Pictures, config: Config, pseudo: PseudoLabels) -> dict:
     """How labels were made: what lies beside them."""
     from dkdmpl_kit import __version__
     from dkdmpl_kit.training.label_files import COLUMNS

@@ -39,16 +39,22 @@ SMOKE = (
 
 
 def add_settings(
-    sub: argparse.ArgumentParser, uses: Collection[str] = EVERY, *, reads: bool = True
+    sub: argparse.ArgumentParser,
+    uses: Collection[str] = EVERY,
+    *,
+    reads: bool = True,
+    presets: bool = True,
 ) -> None:
     """The fields of `Config` that a command `uses` as flags; what is not given comes from
-    the preset. reads: it opens pictures that someone else made.
+    the preset, or without `presets` from the command itself. reads: it opens pictures that
+    someone else made.
     """
-    sub.add_argument(
-        "--preset",
-        choices=sorted(PRESETS),
-        help=f"where unset settings come from (default: {PRESET})",
-    )
+    if presets:
+        sub.add_argument(
+            "--preset",
+            choices=sorted(PRESETS),
+            help=f"where unset settings come from (default: {PRESET})",
+        )
     if reads:
         sub.add_argument(
             "--skip-corrupt",

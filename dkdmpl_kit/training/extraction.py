@@ -208,6 +208,7 @@ class _Stretch:
     def __init__(self, store: ImageStore, part: slice) -> None:
         self.store = store
         self.part = part
+        self.shape = (len(self), *store.shape[1:])
 
     def __len__(self) -> int:
         return self.part.stop - self.part.start

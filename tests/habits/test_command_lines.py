@@ -32,6 +32,7 @@ NEEDED = {
     "notebooks": "run --folder {empty} --out {out}/notebooks",
     "player": "{empty} --out {out}/player.gif",
     "train": "--preset smoke --data-root {other} --out-dir {out}",
+    "adapt": "{other} --out {out}/adapted",
     "cluster": "--preset smoke --data-root {other} --out-dir {out}",
     "evaluate": "--preset smoke --data-root {other} --out-dir {out}",
     "embed": "{other} --preset smoke --out {out}/features.npz",

@@ -21,10 +21,12 @@ from dkdmpl_kit.lessons.stage import Stage
 # what `train` and others are tried with; one command without a line fails the test
 TRIED = {
     "train": "--epochs 2 --iterations 1 --method dkdmpl --data-root {people}",
+    "adapt": "{people} --out {out}/adapted --data market1501 --backbone test_efficientnet "
+    "--weights random --height 64 --width 32 --epochs 1 --iterations 1 --k1 8 --min-samples 2",
     "cluster": "--data-root {people} --out {out}/labels.csv",
     "evaluate": "--data-root {people}",
     "embed": "{gallery} --out {out}/features.npz --pattern (?P<pid>\\d)_c(?P<camid>\\d)",
-    "export": "--out {out}/model --backbone resnet18 --weights random",
+    "export": "--out {out}/model --backbone test_resnet --weights random",
     "rank": "--query {query} --gallery {gallery} --sheet {out}/sheet.png",
     "threshold": "--data-root {people} --labels pseudo --fpr 0.1",
     "data check": "--data-root {people}",
@@ -135,7 +137,9 @@ def run_and_look(command: str, beside: dict, places: dict, tmp_path: Path) -> se
     """
     with pytest.MonkeyPatch.context() as patch:
         looking = Looking(patch)
-        argv = [*command.split(), "--preset", "smoke", "--quiet"]
+        argv = [*command.split(), "--quiet"]
+        if any(action.dest == "preset" for action in COMMANDS[command]._actions):
+            argv += ["--preset", "smoke"]
         argv += TRIED[command].format(**places | {"out": tmp_path}).split()
         for name, value in beside.items():
             argv += [flag_of(name), value.format(**places)]

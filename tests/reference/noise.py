@@ -107,3 +107,41 @@ def odds_ratio(pairs, wrong, factor):
     """
     table = Counter((bool(wrong(i, j)), bool(factor(i, j))) for i, j in pairs)
     return table[True, True] * table[False, False] / (table[True, False] * table[False, True])
+
+
+def evidence(features, camids, groups, *, neighbours=10, back=5, halves=()):
+    """(mixing, stability, mutual) as lists, picture by picture; halves: pairs of lists of
+    dimensions.
+    """
+    n = len(features)
+    known = {c for c in camids if c >= 0}
+
+    def similar(i, j, dims):
+        a, b = [features[i][d] for d in dims], [features[j][d] for d in dims]
+        norm = math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(x * x for x in b))
+        return sum(x * y for x, y in zip(a, b)) / norm
+
+    def allowed(i, j, other):
+        if i == j or (groups[i] == groups[j] and groups[i] >= 0):
+            return False
+        return not (other and camids[i] == camids[j] and camids[i] >= 0)
+
+    every = range(len(features[0]))
+    other = len(known) > 1
+
+    def ranked(i, dims, other):
+        pool = [j for j in range(n) if allowed(i, j, other)]
+        return sorted(pool, key=lambda j: -similar(i, j, dims))
+
+    mixing, stability, mutual = [], [], []
+    for i in range(n):
+        if other and camids[i] >= 0:
+            pool = [j for j in ranked(i, every, False) if camids[j] >= 0][:neighbours]
+            share = sum(camids[j] != camids[i] for j in pool) / len(pool)
+            cameras = [c for c in camids if c >= 0]
+            mixing.append(share / (1 - cameras.count(camids[i]) / len(cameras)))
+        best = [[ranked(i, dims, other)[0] for dims in pair] for pair in halves]
+        stability.append(sum(a == b for a, b in best) / len(best))
+        nearest = ranked(i, every, other)[0]
+        mutual.append(int(i in ranked(nearest, every, other)[:back]))
+    return (mixing if other else None), stability, mutual
