@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dkdmpl_kit.experiment import Config
 from dkdmpl_kit.losses.rivals import NEEDS
-from dkdmpl_kit.models import build_encoder
+from dkdmpl_kit.models import Encoder, build_encoder
 from dkdmpl_kit.models.batch_norm import set_samples_per_bn, update_running_statistics
 from dkdmpl_kit.training import processes
 from dkdmpl_kit.training.checkpoint import TrainingState
@@ -21,16 +21,7 @@ from dkdmpl_kit.training.precision import FORMATS
 def new_state(config: Config, device: str) -> TrainingState:
     """Encoder, its EMA where a setting needs one, and Adam over the parameters that train."""
     config, _ = resolve_auto(config)
-    encoder = build_encoder(
-        config.backbone,
-        weights=config.weights,
-        pooling=config.pooling,
-        last_stride=config.last_stride,
-        freeze_stages=config.freeze_stages,
-        normalisation=config.normalisation,
-        size=(config.height, config.width),
-    )
-    encoder = encoder.to(device, memory_format=FORMATS[config.memory_format])
+    encoder = encoder_by(config).to(device, memory_format=FORMATS[config.memory_format])
     set_samples_per_bn(encoder, config.samples_per_bn)
     ema = None
     if needs_ema(config):
@@ -40,6 +31,19 @@ def new_state(config: Config, device: str) -> TrainingState:
         trained, lr=config.learning_rate, weight_decay=config.weight_decay
     )
     return TrainingState(encoder, optimiser, ema)
+
+
+def encoder_by(config: Config) -> Encoder:
+    """The untrained encoder of a run, on the CPU; KitError where its settings do not fit."""
+    return build_encoder(
+        config.backbone,
+        weights=config.weights,
+        pooling=config.pooling,
+        last_stride=config.last_stride,
+        freeze_stages=config.freeze_stages,
+        normalisation=config.normalisation,
+        size=(config.height, config.width),
+    )
 
 
 def needs_ema(config: Config) -> bool:

@@ -15,10 +15,12 @@ from dkdmpl_kit.clustering.constraints import Constraints
 from dkdmpl_kit.data import ImageStore, ReIDDataset, TrainingImages
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import Config, one_writer, open_run, pick_device, write_json
+from dkdmpl_kit.models import BUNDLED_BACKBONE
 from dkdmpl_kit.training import processes
 from dkdmpl_kit.training.control import RunControl
 from dkdmpl_kit.training.corrections import corrections_of_run, keep_copy, names_below
 from dkdmpl_kit.training.extraction import open_store, resolve_run
+from dkdmpl_kit.training.optimisation import encoder_by
 from dkdmpl_kit.training.seeds import seed_everything
 
 
@@ -72,6 +74,7 @@ def open_training(
     device = processes.start(pick_device(config.device))
     reference = _reference(config, reference_labels, len(images.paths))
     refuse_unfit(config, images, control)
+    refuse_unbuildable(config)
     constraints, said = processes.once(
         corrections_of_run, config, dataset.root, images, resume=resume
     )
@@ -138,6 +141,17 @@ def refuse_unfit(
             "A RunControl pauses and stops a single process: train with several processes "
             "without control=."
         )
+
+
+def refuse_unbuildable(config: Config) -> None:
+    """KitError for an encoder that cannot be built, before a folder is made.
+
+    It costs one reading of the weights, but not for the bundled ones, which always fit.
+    """
+    bundled = (config.backbone, config.weights) == (BUNDLED_BACKBONE, "bundled")
+    mapped = config.pooling in ("gem", "avg")
+    if not (bundled and mapped and config.freeze_stages <= 7):  # it has 7 stages
+        encoder_by(config)
 
 
 def _reference(config: Config, labels, count: int) -> PseudoLabels | None:

@@ -16,6 +16,7 @@ from dkdmpl_kit.models import weights as loading
 from dkdmpl_kit.models.activation import occlusion_map, similarity_map
 from dkdmpl_kit.models.layouts import likely_backbone
 from dkdmpl_kit.models.normalisation import NORMALISATIONS
+from dkdmpl_kit.training import fit
 
 X = torch.rand(2, 3, 64, 32, generator=torch.Generator().manual_seed(0))
 BASE = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
@@ -422,3 +423,24 @@ def test_a_name_of_the_hub_that_cannot_be_fetched_says_what_to_give(monkeypatch)
     for weights, message in (("imagenet", "could not be fetched"), ("random", "no network")):
         with pytest.raises(KitError, match=message):
             build_encoder("hf-hub:nobody/no-such-model", weights=weights)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backbone": "resnet18"},
+        {"pooling": "embedding"},
+        {"pooling": "token"},
+        {"freeze_stages": 8},
+        {"backbone": "osnet_x0_25", "weights": "file"},
+    ],
+)
+def test_a_run_whose_encoder_cannot_be_built_leaves_no_folder(
+    tmp_path, tiny_config, tiny_dataset, resnet, change
+):
+    if change.get("weights") == "file":
+        change = change | {"weights": str(saved(tmp_path, parts_of(resnet)[0]))}
+    config = tiny_config.replace(out_dir=str(tmp_path / "out"), **change)
+    with pytest.raises(KitError):
+        fit(config, tiny_dataset, progress=False)
+    assert not (tmp_path / "out").exists()
