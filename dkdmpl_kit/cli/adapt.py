@@ -26,6 +26,7 @@ USES = {
     "backbone",
     "weights",
     "pooling",
+    "normalisation",
     "height",
     "width",
     "k1",

@@ -42,6 +42,7 @@ RECORD = "adapt.json"
 PREFIX = "encoder."  # of the encoder's tensors in a checkpoint
 FEW = 3000  # pictures below which the neighbourhoods of the paper reach too far
 TALL, WIDE = 1.4, 0.7  # height / width of crops that stand, and of crops that lie
+POOLINGS = {"osnet": "embedding", "vit": "token"}  # of weights that a file brings
 SIDES = {"tf_efficientnet_lite0": 96}  # the bundled encoder works on small pictures
 SIDE = 176  # of others: the root of the area 256 x 128 of the field
 NOTHING = Verdict(0, "Kept the start: nothing was trained, as too little clusters.", ())
@@ -128,6 +129,10 @@ def chosen_settings(
             "no distillation was shown to gain on photographs (docs/results.md)",
         ),
     )
+    pooling = POOLINGS.get(config.backbone.split("_")[0])
+    if pooling and reid:
+        why = "what the weights of this family were trained with"
+        choices += (Choice("pooling", pooling, why),)
     return tuple(choice for choice in choices if choice.name not in given)
 
 

@@ -189,6 +189,7 @@ def test_choices_follow_from_what_was_seen():
     assert values(seen(800, burst=bursts), config)["k1"] == 30  # three bursts' worth
     reid = config.replace(backbone="osnet_x0_25", weights="some.pth")
     assert values(seen(800), reid)["learning_rate"] == 3.5e-4
+    assert values(seen(800), reid)["pooling"] == "embedding" and "pooling" not in small
     assert values(seen(800), reid, {"learning_rate"}).get("learning_rate") is None
     tall = values(seen(800), config.replace(height=256), {"height"})
     assert tall["padding"] == 19 and "height" not in tall

@@ -30,7 +30,7 @@ def test_a_state_that_is_less_stable_is_never_kept():
     assert found.epoch == 0 and found.sentence.startswith("Kept the start: no epoch of 1")
 
 
-def test_mixing_that_surely_falls_forbids_a_state_and_is_named():
+def test_mixing_that_falls_forbids_a_state_and_is_named():
     found = verdict(judged([seen(0.4, 0.3), seen(0.3, 0.5)]))
     assert found.epoch == 0 and "mixing 0.400 -> 0.300" in found.sentence
     assert verdict(judged([seen(0.4, 0.3), seen(0.4, 0.5)])).epoch == 1
@@ -53,6 +53,9 @@ def test_mutual_neighbours_are_recorded_and_decide_nothing():
 def test_without_cameras_stability_decides_and_the_sentence_says_what_is_not_known():
     found = verdict(judged([seen(None, 0.3), seen(None, 0.5)]))
     assert found.epoch == 1 and "Cameras are unknown" in found.sentence
+    # alone it has to rise by a tenth of the start's, and surely so
+    assert verdict(judged([seen(None, 0.5), seen(None, 0.54)])).epoch == 0
+    assert verdict(judged([seen(0.4, 0.5), seen(0.4, 0.54)])).epoch == 1
 
 
 def test_three_states_that_are_surely_worse_end_the_training():
