@@ -26,7 +26,7 @@ from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.experiment import Config, read_record, write_atomic, write_json
 from dkdmpl_kit.models import Encoder, GeM, build_encoder
 from dkdmpl_kit.training.features import encoder_record, require_same_encoder
-from dkdmpl_kit.training.model_card import model_card
+from dkdmpl_kit.training.model_card import about_training, model_card
 from dkdmpl_kit.training.outcome import load_encoder
 
 TOLERANCE = 1e-4
@@ -90,6 +90,7 @@ def export_encoder(
     record = encoder_record(plain, config)
     believed = _threshold_of(threshold, record)
     at = believed.about if believed else ""
+    about = about_training(config, plain, run)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(out.parent, f".{out.name}-") as part:
@@ -100,7 +101,7 @@ def export_encoder(
             write_json(folder / "model.json", handover)
             if run is not None:
                 write_json(folder / "config.json", _settings_of(config))
-            card = model_card(config, plain, handover, differences, run=run, at=at)
+            card = model_card(config, plain, handover, differences, about, at=at)
             write_atomic(folder / "README.md", card)
             for path in folder.iterdir():
                 path.chmod(0o644)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dkdmpl_kit import __version__
 from dkdmpl_kit.data.files import printable
-from dkdmpl_kit.experiment import Config, read_json
+from dkdmpl_kit.experiment import Config, read_record
 from dkdmpl_kit.models import Encoder
 
 # of the card; config.json has all
@@ -45,31 +45,28 @@ def model_card(
     encoder: Encoder,
     handover: dict,
     differences: dict[str, float],
+    about: dict[str, str],
     *,
-    run: str | Path | None = None,
     at: str = "",
 ) -> str:
     """README.md of an exported folder: front matter for the Hugging Face Hub, then text.
 
     handover: the content of model.json; differences: {file's ending: largest difference of
-    a feature}; run: whose results are told, None where the kit did not train; at: how the
-    threshold was found.
+    a feature}; about: what `about_training` says; at: how the threshold was found.
     """
     checked = ", ".join(f"model.{name} {value:.1e}" for name, value in differences.items())
     build = (
         f'build_encoder("{encoder.name}", weights="model.safetensors", '
         f'pooling="{encoder.pooling}", '
         f"last_stride={encoder.last_stride}"
-        f"{f', size={encoder.size}' if getattr(encoder, 'size', None) else ''}).eval()"
+        f"{f', size={encoder.size}' if encoder.size else ''}).eval()"
     )
     outside = handover["normalisation"] == "outside"
     threshold = "none: find one for your pictures with `dkdmpl threshold`"
     if handover["threshold"] is not None:
         threshold = f"{handover['threshold']:.4f}, at {_cell(at)}"
-    about = _about_run(Path(run), config) if run is not None else _about_start()
     return _template("model_card").format(
         tags="\n".join(f"- {json.dumps(tag)}" for tag in _tags(encoder)),
-        name=_cell(config.name if run is not None else encoder.name),
         height=config.height,
         width=config.width,
         dim=encoder.dim,
@@ -91,37 +88,39 @@ def model_card(
     )
 
 
-def _about_run(run: Path, config: Config) -> dict[str, str]:
-    """What the card of a run's encoder says of its training."""
-    result = (
-        read_json(run / "result.json") if (run / "result.json").exists() else {"final": {}}
-    )
-    fingerprint = read_json(run / "config.json")["data_fingerprint"]
-    measured = {name: value for name, value in result["final"].items() if value is not None}
-    rows = (
-        "\n".join(f"| {_cell(name)} | {value:.4g} |" for name, value in measured.items())
-        or "| none yet: the run was cut | |"
-    )
-    shown = {name: getattr(config, name) for name in SETTINGS if hasattr(config, name)}
+def about_training(config: Config, encoder: Encoder, run: str | Path | None) -> dict:
+    """{name, origin, about}: what the card says of a run's training and results; of weights
+    that the kit did not train (run None), that it did not. KitError: a damaged run.
+    """
+    if run is None:
+        return {
+            "name": _cell(encoder.name),
+            "origin": f"Exported by dkdmpl-kit {__version__}, which did **not** train it: its "
+            "weights are the starting weights.",
+            "about": _template("untrained"),
+        }
+    run = Path(run)
+    result = {"final": {}}
+    if (run / "result.json").exists():
+        result = read_record(run / "result.json", {"final": dict})
+    started = read_record(run / "config.json", {"data_fingerprint": str})
+    rows = [
+        f"| {_cell(name)} | {value:.4g} |"
+        for name, value in result["final"].items()
+        if isinstance(value, (int, float))
+    ]
+    shown = {name: getattr(config, name) for name in SETTINGS}
     shown["weights"] = _weights_of(config)
     return {
+        "name": _cell(config.name),
         "origin": f"Trained with dkdmpl-kit {__version__} on "
         f"{_cell(result.get('labels', 'pseudo labels'))}.",
         "about": _template("trained").format(
-            results=rows,
+            results="\n".join(rows) or "| none yet: the run was cut | |",
             data=_cell(config.data),
-            fingerprint=_cell(fingerprint),
+            fingerprint=_cell(started["data_fingerprint"]),
             settings="\n".join(f"| {n} | {_cell(value)} |" for n, value in shown.items()),
         ),
-    }
-
-
-def _about_start() -> dict[str, str]:
-    """What the card says of weights that the kit did not train."""
-    return {
-        "origin": f"Exported by dkdmpl-kit {__version__}, which did **not** train it: its "
-        "weights are the starting weights.",
-        "about": _template("untrained"),
     }
 
 

@@ -31,7 +31,7 @@ from dkdmpl_kit.training.export import (
     portable,
 )
 from dkdmpl_kit.training.features import encoder_record
-from dkdmpl_kit.training.model_card import model_card
+from dkdmpl_kit.training.model_card import about_training, model_card
 
 
 @pytest.fixture(scope="module")
@@ -234,9 +234,19 @@ def test_names_of_a_run_stand_for_themselves_in_the_card(run, tmp_path):
     write_json(folder / "config.json", settings)
     config, encoder = load_encoder(folder)
     handover = dict.fromkeys(("threshold", "mean", "std", "normalisation"))
-    card = model_card(config, encoder, handover, {"onnx": 1e-6}, run=folder)
+    about = about_training(config, encoder, folder)
+    card = model_card(config, encoder, handover, {"onnx": 1e-6}, about)
     assert "# a\\|b \\*c\\* \\<i>: a re-identification" in card
     assert "| weights | w\\|.pth |" in card and "/secret" not in card
+
+
+def test_a_damaged_record_of_a_run_is_told_before_the_work(run, tmp_path):
+    folder = shutil.copytree(run.run_dir, tmp_path / "run")
+    for damage in ("null", '{"final": 3}', "{"):
+        (folder / "result.json").write_text(damage)
+        with pytest.raises(KitError, match=r"result\.json"):
+            export_run(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_settings_that_are_handed_over_name_no_folder_of_this_machine(exported):
