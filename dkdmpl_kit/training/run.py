@@ -111,17 +111,17 @@ def refuse_unfit(
     if config.sampler == "camera" and unknown:
         raise KitError(
             f"sampler=camera needs every camera, and {unknown} are unknown: use sampler=random "
-            "(--sampler random), or a pattern with the group camid."
+            "(--sampler random), or name the cameras (a pattern's group camid, a table's column)."
         )
     if config.teaches_sparsely and config.teacher_cameras == "other" and unknown:
         raise KitError(
             f"teacher_cameras=other needs every camera, and {unknown} are unknown: use "
-            "teacher_cameras=all, or a pattern with the group camid."
+            "teacher_cameras=all, or name the cameras (a pattern's group camid, a table's column)."
         )
     if config.loss_weights(config.epochs)[1] and config.skd_anchor == "camera" and unknown:
         raise KitError(
             f"skd_anchor=camera needs every camera, and {unknown} are unknown: use "
-            "skd_anchor=hardest, or a pattern with the group camid."
+            "skd_anchor=hardest, or name the cameras (a pattern's group camid, a table's column)."
         )
     if config.distance == "camera_jaccard" and config.method != "supervised":
         require_cameras(images.camids, len(images.paths))

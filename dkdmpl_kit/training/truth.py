@@ -104,6 +104,7 @@ def _why_blind(dataset: ReIDDataset) -> str | None:
     if any(
         seen.get(image.pid, set()) - ({image.camid} if image.camid is not None else set())
         for image in dataset.query
+        if image.pid is not None  # nobody's picture matches nobody's
     ):
         return None
     return (

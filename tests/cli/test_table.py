@@ -251,3 +251,18 @@ def test_a_notebooks_stage_opens_a_table(people, tmp_path, tiny_config, tiny_dat
     assert stage.has_truth and stage.has_cameras and stage.has_test
     assert len(stage.paths) == len(tiny_dataset.train)
     assert stage.dataset.camera(int(stage.camids[0])).startswith("gate ")
+
+
+def test_queries_of_nobody_are_not_measured(tiny_dataset):
+    from dataclasses import replace
+
+    from dkdmpl_kit.training.truth import _why_blind
+
+    def unknown(images):
+        return tuple(replace(image, pid=None) for image in images)
+
+    assert _why_blind(tiny_dataset) is None
+    nobody = replace(
+        tiny_dataset, query=unknown(tiny_dataset.query), gallery=unknown(tiny_dataset.gallery)
+    )
+    assert "nothing can be matched" in _why_blind(nobody)
