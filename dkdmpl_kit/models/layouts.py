@@ -33,7 +33,7 @@ WRAPPERS = (
 # branches, MoCo's second encoder and queue, the student beside its mean
 HEADS = re.compile(
     r"fc|classifier\d*|heads?|\w*_head|head_\w+|pre_logits|projector|predictor|arcface|"
-    r"bnneck\d+|bottleneck_\w+|encoder_k|queue|queue_ptr|net|pixel_mean|pixel_std"
+    r"bnneck\d+|bottleneck_\w+|encoder_k|queue|queue_ptr|net"
 )
 EMBEDDING_PARTS = ("fc.0.", "fc.1.")  # torchreid's linear layer and its batch norm
 # Cluster Contrast's code (as SpCL's, PPLR's and others of that family) keeps its ResNet as
@@ -94,6 +94,7 @@ def translated(
     if own is not None:
         return Layout(own, whole=True)
     statistics = _statistics(state, wrappers)
+    state = {k: v for k, v in state.items() if k not in ("pixel_mean", "pixel_std")}
     lenient = any(key.startswith("heads.") for key in state)  # its GeM may have no weight
     if any(key.startswith("mean_net.") for key in state):
         state = {key.removeprefix("mean_net."): value for key, value in state.items()}

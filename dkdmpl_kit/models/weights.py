@@ -190,7 +190,7 @@ def _misfit(path: Path, encoder: nn.Module, wrong: list[str], likely: str | None
     elif wrong == ["unknown pool.p"]:
         hint = '; it was trained with GeM: give pooling="gem"'
     elif likely and likely != encoder.name.split(".")[0]:
-        hint = f"; it looks like a {likely}: give backbone={likely}"
+        hint = f"; it looks like {likely}: give backbone={likely}"
     return KitError(
         f"{path} does not fit {encoder.name} with pooling={encoder.pooling!r}: "
         f"{len(wrong)} tensors differ ({'; '.join(wrong[:3])}){hint}."
