@@ -263,6 +263,7 @@ fig
 # | 07 label noise | where do wrong labels come from, and how do they move? | label noise |
 # | 08 theory | what does the loss train on, and what can be proved? | P1 to P5 |
 # | 09 rivals | which published ideas are alike? | other objectives, in one frame |
+# | 10 own crops | what of my own pictures? | a guard without truth, labels, corrections, answers |
 #
 # Each runs alone: what is missing from an earlier one is made, and a line says so.
 

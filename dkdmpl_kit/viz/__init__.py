@@ -19,6 +19,7 @@ from dkdmpl_kit.viz.curves import (
 from dkdmpl_kit.viz.diagrams import loop_diagram
 from dkdmpl_kit.viz.epochs import epoch_frame, epoch_strip, hardest_pictures, live_curves
 from dkdmpl_kit.viz.flows import alluvial
+from dkdmpl_kit.viz.guard import guard_curve
 from dkdmpl_kit.viz.labels import (
     gradient_bars,
     label_views,
@@ -99,6 +100,7 @@ __all__ = [
     "feature_maps",
     "figure_png",
     "gradient_bars",
+    "guard_curve",
     "hardest_pictures",
     "jaccard_matrix",
     "label_targets",

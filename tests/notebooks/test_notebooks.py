@@ -91,7 +91,7 @@ def executed(tiny_config, tiny_dataset, tmp_path_factory):
     return results
 
 
-def test_the_ten_notebooks_are_there():
+def test_the_eleven_notebooks_are_there():
     assert NAMES == [
         "00_start_here",
         "01_data",
@@ -103,6 +103,7 @@ def test_the_ten_notebooks_are_there():
         "07_label_noise",
         "08_theory",
         "09_neighbours",
+        "10_own_crops",
     ]
 
 

@@ -1,0 +1,28 @@
+"""The figure that says which state of an adaptation is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dkdmpl_kit import viz
+
+
+def test_the_kept_state_is_ringed_and_the_margin_stands_above_the_start():
+    figure = viz.guard_curve(
+        [0.4, 0.5, 0.6], [0, 0.05, 0.1], [0, 0.15, 0.3], margin=0.25, chosen=2
+    )
+    (ax,) = figure.axes
+    lines = {line.get_label(): line for line in ax.lines}
+    assert lines["25% above the start"].get_ydata()[0] == 0.5
+    assert lines["the start"].get_ydata()[0] == 0.4
+    ring = lines["kept"]
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (2, 0.6)
+    band = ax.collections[0].get_paths()[0].vertices
+    assert (
+        np.isclose(band[:, 1].max(), 0.7) and "epoch 2 is kept" in figure._suptitle.get_text()
+    )
+
+
+def test_a_start_alone_is_a_sentence():
+    figure = viz.guard_curve([0.4], [0], [0], margin=0.15, chosen=0)
+    assert "Nothing was trained" in figure.axes[0].texts[0].get_text()
