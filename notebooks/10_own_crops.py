@@ -54,7 +54,7 @@ from dkdmpl_kit.evaluation.thresholds import outliers_apart
 from dkdmpl_kit.lessons.exercises import exercises, value
 from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.noise import label_table, most_suspect
-from dkdmpl_kit.training import constraints_of, extract, read_corrections
+from dkdmpl_kit.training import extract, read_corrections
 from dkdmpl_kit.training.adaptation import adapt, chosen_settings
 from dkdmpl_kit.training.corrections import Correction, names_below, write_corrections
 from dkdmpl_kit.training.guard import MARGIN
