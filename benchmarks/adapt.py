@@ -33,7 +33,7 @@ from dkdmpl_kit.training.adaptation import Adaptation, adapt
 from dkdmpl_kit.training.precision import peak_memory_mb
 from dkdmpl_kit.training.seeds import seed_everything
 
-CRITERIA = ("stability", "mixing", "mutual")
+CRITERIA = ("stability", "mixing", "across", "mutual")
 
 
 def measured(encoder, config: Config, dataset: ReIDDataset) -> dict[str, float]:
@@ -153,7 +153,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--part", type=int, default=1)
     parser.add_argument("--every-state", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("runs/adapt-benchmark"))
-    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="settings of Config as name=value")
+    parser.add_argument(
+        "settings", nargs="*", metavar="NAME=VALUE", help="settings of Config as name=value"
+    )
     args = parser.parse_intermixed_args(argv)
     rows = (
         [json.loads(line) for line in args.out.read_text().splitlines()]

@@ -93,9 +93,9 @@ display(pd.DataFrame([(c.name, c.value, c.why) for c in choices], columns=["sett
 # them.
 #
 # It asks for their **stability**: split the dimensions of a feature in two halves; how
-# often do both halves name the same nearest picture (from another camera, where cameras
-# are known)? Chance does not agree with itself. A state is kept where stability surely
-# rose by 15 % of the start's; else **the start is kept**.
+# often do both halves name the same nearest picture? Chance does not agree with itself. A
+# state is kept where stability surely rose by 15 % of the start's, and cameras leave no
+# clearer trace among the neighbours; else **the start is kept**.
 #
 # **Predict:** is the encoder after the last epoch the one to keep?
 

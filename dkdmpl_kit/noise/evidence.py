@@ -31,13 +31,14 @@ class Evidence:
     share of all pictures: 1 where cameras leave no trace; of the pictures whose camera
     is known, and None unless two cameras are.
     stability: how often two halves of the feature's dimensions name the same nearest
-    picture, from another camera where cameras are known; in [0, 1].
-    mutual: 1 where a picture is among the 5 nearest of its nearest one (from another
-    camera likewise), else 0.
+    picture; in [0, 1].
+    across: the same, of the nearest pictures of other cameras. None like mixing.
+    mutual: 1 where a picture is among the 5 nearest of its nearest one, else 0.
     """
 
     mixing: np.ndarray | None
     stability: np.ndarray
+    across: np.ndarray | None
     mutual: np.ndarray
 
     def means(self) -> dict[str, float | None]:
@@ -71,8 +72,10 @@ def evidence(
         _of_block(features, halves, block, camids, groups, several)
         for block in np.array_split(asked, -(-len(asked) // BLOCK))
     ]
-    mixing, stability, mutual = (np.concatenate(parts) for parts in zip(*found))
-    return Evidence(mixing if several else None, stability, mutual)
+    mixing, stability, across, mutual = (np.concatenate(parts) for parts in zip(*found))
+    if not several:
+        return Evidence(None, stability, None, mutual)
+    return Evidence(mixing, stability, across, mutual)
 
 
 def _halves(features: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -97,21 +100,32 @@ def _of_block(
     camids: np.ndarray,
     groups: np.ndarray,
     several: bool,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mixing, stability, mutual) of the pictures `asked`, indices (n,)."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(mixing, stability, across, mutual) of the pictures `asked`, indices (n,)."""
     known = asked[camids[asked] >= 0]
     mixing = _mixing(features, known, groups, camids) if several else np.empty(0)
-    other = camids if several else None
-    nearest = _similar(features, asked, groups, other).argmax(axis=1)
-    back = _similar(features, nearest, groups, other)
+    nearest = _similar(features, asked, groups).argmax(axis=1)
+    back = _similar(features, nearest, groups)
     rows = np.arange(len(asked))
     mutual = (back > back[rows, asked][:, None]).sum(axis=1) < BACK
-    agree = [
-        _similar(one, asked, groups, other).argmax(axis=1)
-        == _similar(two, asked, groups, other).argmax(axis=1)
+    stability = _agreement(halves, asked, groups)
+    across = _agreement(halves, asked, groups, camids) if several else np.empty(0)
+    return mixing, stability, across, mutual.astype(float)
+
+
+def _agreement(
+    halves: list[tuple[np.ndarray, np.ndarray]],
+    asked: np.ndarray,
+    groups: np.ndarray,
+    camids: np.ndarray | None = None,
+) -> np.ndarray:
+    """(n,) the share of the partitions whose halves name the same nearest picture."""
+    same = [
+        _similar(one, asked, groups, camids).argmax(axis=1)
+        == _similar(two, asked, groups, camids).argmax(axis=1)
         for one, two in halves
     ]
-    return mixing, np.mean(agree, axis=0), mutual.astype(float)
+    return np.mean(same, axis=0)
 
 
 def _similar(

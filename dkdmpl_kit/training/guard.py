@@ -2,11 +2,10 @@
 
 What it looks at are pictures that are held out of the training, as many as a fifth of all:
 what trains makes its own pictures agree with its labels, right or wrong, and only others
-tell. A state is kept where its `stability` (`noise.evidence`) rose there by a clear margin,
-else the start is. The margin and the criterion come from measurements (docs/adapt.md, "What
-the guard watches"): where vehicles of one make were learnt as one, stability rose too, but
-by less than where people were told apart better. `mixing` and `mutual` are recorded and
-decide nothing: they fell and rose with either.
+tell. A state is kept where its `stability` (`noise.evidence`) rose there by a clear margin
+and its `mixing` did not fall by much, else the start is. Criteria and margins come from
+measurements (docs/adapt.md, "What the guard watches"). `across` and `mutual` are recorded
+and decide nothing: they rose where cameras or makes of vehicles were learnt as one, too.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from dkdmpl_kit.noise.evidence import Evidence, compare
 HELD_OUT = 0.2  # of the pictures, and no more than
 MOST_HELD_OUT = 1000
 MARGIN = 0.15  # of the start's stability, by which it must rise at least, surely
+MOST_LOST = 0.1  # of the start's mixing, that may be lost
 WORSE_IN_A_ROW = 3  # states surely worse than the start, after which training is stopped
 
 
@@ -45,7 +45,8 @@ def held_out(labels: np.ndarray, *, seed: int = 0) -> np.ndarray:
 @dataclass(frozen=True)
 class StateJudged:
     """One state against the start. changes: {criterion: (mean, low, high)}, its change
-    and 95 % interval. better: stability surely rose by `MARGIN`. worse: it surely fell.
+    and 95 % interval. better: stability surely rose by `MARGIN`, and mixing did not fall
+    by more than `MOST_LOST`. worse: stability surely fell.
     """
 
     epoch: int
@@ -88,7 +89,10 @@ def _judged(epoch: int, now: Evidence, start: Evidence) -> StateJudged:
         if value is not None
     }
     _, low, high = changes["stability"]
-    better = low > MARGIN * start.means()["stability"]
+    before = start.means()
+    better = low > MARGIN * before["stability"]
+    if "mixing" in changes:
+        better &= changes["mixing"][0] >= -MOST_LOST * before["mixing"]
     return StateJudged(epoch, means, changes, better, worse=high < 0)
 
 
@@ -121,6 +125,9 @@ def verdict(states: Sequence[StateJudged]) -> Verdict:
         return Verdict(best.epoch, sentence, tuple(states))
     sentence = (
         f"Kept the start: no epoch of {epochs} is surely better by {MARGIN:.0%} on pictures "
-        f"held out of the training; in the best one, epoch {best.epoch}, {rise}."
+        f"held out of the training; in the best one, epoch {best.epoch}, {rise}"
     )
-    return Verdict(0, sentence, tuple(states))
+    if low > MARGIN * before:
+        mixed = states[0].means["mixing"], best.means["mixing"]
+        sentence += f", but mixing falls from {mixed[0]:.3f} to {mixed[1]:.3f}"
+    return Verdict(0, sentence + ".", tuple(states))

@@ -39,13 +39,14 @@ def test_it_equals_the_naive_loops(known):
     groups = np.full(len(camids), -1)
     groups[[0, 1, 5, 6]] = [0, 0, 1, 1]
     found = evidence(features, camids, groups=groups)
-    mixing, stability, mutual = naive.evidence(
+    mixing, stability, across, mutual = naive.evidence(
         features.tolist(), camids.tolist(), groups.tolist(), halves=halves(10)
     )
     if known != "none":
         assert found.mixing == pytest.approx(mixing)
+        assert found.across == pytest.approx(across)
     else:
-        assert found.mixing is None and mixing is None
+        assert found.mixing is None and mixing is None and found.across is None
         assert found.means()["mixing"] is None
     assert found.stability == pytest.approx(stability)
     assert found.mutual == pytest.approx(mutual)

@@ -110,8 +110,8 @@ def odds_ratio(pairs, wrong, factor):
 
 
 def evidence(features, camids, groups, *, neighbours=10, back=5, halves=()):
-    """(mixing, stability, mutual) as lists, picture by picture; halves: pairs of lists of
-    dimensions.
+    """(mixing, stability, across, mutual) as lists, picture by picture; halves: pairs of
+    lists of dimensions.
     """
     n = len(features)
     known = {c for c in camids if c >= 0}
@@ -133,15 +133,16 @@ def evidence(features, camids, groups, *, neighbours=10, back=5, halves=()):
         pool = [j for j in range(n) if allowed(i, j, other)]
         return sorted(pool, key=lambda j: -similar(i, j, dims))
 
-    mixing, stability, mutual = [], [], []
+    mixing, stability, across, mutual = [], [], [], []
     for i in range(n):
         if other and camids[i] >= 0:
             pool = [j for j in ranked(i, every, False) if camids[j] >= 0][:neighbours]
             share = sum(camids[j] != camids[i] for j in pool) / len(pool)
             cameras = [c for c in camids if c >= 0]
             mixing.append(share / (1 - cameras.count(camids[i]) / len(cameras)))
-        best = [[ranked(i, dims, other)[0] for dims in pair] for pair in halves]
-        stability.append(sum(a == b for a, b in best) / len(best))
-        nearest = ranked(i, every, other)[0]
-        mutual.append(int(i in ranked(nearest, every, other)[:back]))
-    return (mixing if other else None), stability, mutual
+        for found, apart in ((stability, False), (across, other)):
+            best = [[ranked(i, dims, apart)[0] for dims in pair] for pair in halves]
+            found.append(sum(a == b for a, b in best) / len(best))
+        nearest = ranked(i, every, False)[0]
+        mutual.append(int(i in ranked(nearest, every, False)[:back]))
+    return (mixing if other else None), stability, (across if other else None), mutual

@@ -50,7 +50,7 @@ def guarded(monkeypatch):
         def made(features, camids, groups):
             mixing, stability = left.pop(0)
             spread = np.linspace(-0.1, 0.1, 200)
-            return Evidence(mixing + spread, stability + spread, 0.5 + spread)
+            return Evidence(mixing + spread, stability + spread, None, 0.5 + spread)
 
         monkeypatch.setattr(adaptation, "evidence", made)
 
