@@ -101,7 +101,9 @@ def test_shuffled_identities_give_the_identical_run(run, tiny_config, tiny_datas
 
 def test_what_trains_has_no_way_to_the_identities(tiny_dataset):
     images = tiny_dataset.unlabelled()
-    assert {f.name for f in dataclasses.fields(images)} == {"paths", "camids"}
+    # tracks are what a tracker says, never who it is
+    assert {f.name for f in dataclasses.fields(images)} == {"paths", "camids", "tracks"}
+    assert images.tracks is None
 
 
 @pytest.mark.parametrize(
