@@ -33,6 +33,7 @@ from dkdmpl_kit.training.adaptation import Adaptation, adapt
 from dkdmpl_kit.training.precision import peak_memory_mb
 from dkdmpl_kit.training.seeds import seed_everything
 
+PLACES = ("data_root", "weights", "table")
 CRITERIA = ("stability", "mixing", "across", "mutual")
 
 
@@ -96,7 +97,8 @@ def row_of(name: str, config: Config, given: dict, args: argparse.Namespace) -> 
         **found.verdict.record(),
         "measured": {str(epoch): row for epoch, row in rows.items()},
         "choices": {choice.name: choice.value for choice in found.choices},
-        "given": given,
+        # names alone: a row tells nothing of the machine's folders
+        "given": {k: Path(v).name if k in PLACES else v for k, v in given.items()},
         "data_fingerprint": dataset.fingerprint(),
         "environment": environment(),
     }

@@ -103,8 +103,8 @@ def hopeless(states: Sequence[StateJudged]) -> bool:
 
 
 def verdict(states: Sequence[StateJudged]) -> Verdict:
-    """The state to keep: of those that are surely better than the start the most stable
-    one, else the start.
+    """The state to keep: of those that are surely better than the start the last one whose
+    stability lies within the interval of the most stable one, else the start.
     """
     if len(states) == 1:
         return Verdict(0, "Kept the start: nothing was trained.", tuple(states))
@@ -112,6 +112,11 @@ def verdict(states: Sequence[StateJudged]) -> Verdict:
     epochs = states[-1].epoch
     best = max(better or states[1:], key=lambda state: state.means["stability"])
     before = states[0].means["stability"]
+    # of states that cannot be told apart the last one: the rate has fallen the furthest
+    level = before + best.changes["stability"][1]
+    for state in better:
+        if state.means["stability"] >= level:
+            best = state
     mean, low, high = best.changes["stability"]
     rise = (
         f"stability goes from {before:.3f} to {before + mean:.3f} (change {low:+.3f} to "

@@ -25,6 +25,14 @@ def test_the_most_stable_of_the_surely_better_states_is_kept():
     assert "epoch 2 of 3" in found.sentence and "from 0.300 to 0.500" in found.sentence
 
 
+def test_of_states_that_cannot_be_told_apart_the_last_one_is_kept():
+    rng = np.random.default_rng(0)
+    draws = [np.clip(rng.normal(mean, 0.3, 300), 0, 1) for mean in (0.3, 0.57, 0.56, 0.45)]
+    found = verdict(judged([Evidence(None, draw, None, draw) for draw in draws]))
+    assert [state.better for state in found.judged] == [False, True, True, True]
+    assert found.epoch == 2
+
+
 def test_a_state_that_is_less_stable_is_never_kept():
     found = verdict(judged([seen(0.4, 0.3), seen(0.9, 0.25)]))
     assert found.epoch == 0 and found.sentence.startswith("Kept the start: no epoch of 1")
