@@ -58,6 +58,7 @@ from dkdmpl_kit.training import extract, read_corrections
 from dkdmpl_kit.training.adaptation import adapt, chosen_settings
 from dkdmpl_kit.training.corrections import Correction, names_below, write_corrections
 from dkdmpl_kit.training.guard import MARGIN
+from dkdmpl_kit.training.label_files import save_labels
 
 stage = Stage("10_own_crops", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
               table=table, pattern=pattern, out_dir=out_dir, settings=settings)
@@ -126,9 +127,9 @@ fig
 features, labels = found.features, found.pseudo.labels
 names = names_below(images.paths, stage.dataset.root)
 rows = label_table(features, labels)
-columns = {name: getattr(rows, name) for name in ("cluster", "similarity", "nearest_cluster", "quality", "suspect")}
-written = pd.DataFrame({"path": names, **columns})
-display(written.head(8))
+cameras = [str(camid + 1) if camid >= 0 else "" for camid in images.camids]
+path = save_labels(folder / "labels.csv", rows, names, cameras, record={})
+display(pd.read_csv(path).head(8))
 print(f"{found.pseudo.n_clusters} clusters, {(labels < 0).mean():.0%} outliers, {rows.suspect.sum()} suspect labels")
 
 # %%
@@ -150,7 +151,6 @@ fig
 # Here two clusters are called one, and the most suspect picture is sent away.
 
 # %%
-folder.mkdir(parents=True, exist_ok=True)
 said = []
 clusters = np.unique(labels[labels >= 0])
 if len(clusters) > 1:
