@@ -232,7 +232,7 @@ else:
 #
 # ## Exercises
 
-# %% tags=["checks"]
+# %% jupyter={"source_hidden": true} tags=["check"]
 wanted = MARGIN * stability[0] if len(stability) else np.nan
 tests = {
     1: value(stability[0] + wanted, mistakes={"that is the rise alone; add it to the start's stability.": wanted}) if len(states) > 1 else None,

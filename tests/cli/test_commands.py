@@ -367,7 +367,7 @@ def test_a_dry_run_takes_random_weights_where_the_hub_has_none_and_keeps_its_nam
     def no_hub(backbone):
         raise KitError("no hub today")
 
-    monkeypatch.setattr("dkdmpl_kit.models.encoder.hub_backbone", no_hub)
+    monkeypatch.setattr("dkdmpl_kit.models.backbones.hub_backbone", no_hub)
     args = parsed(
         "train",
         "--preset",

@@ -20,6 +20,9 @@ ARGUMENTS = {  # what each subcommand is tried with; one without a line fails th
     "notebooks": "run 00_start_here --out {out}/notebooks -p preset smoke",
     "player": RUN + " --out {out}/player.gif",
     "train": SMALL + " --method cluster_contrast --epochs 1 --out-dir {out}",
+    "adapt": "{people} --data market1501 --out {out}/adapted --backbone test_efficientnet "
+    "--weights random --height 64 --width 32 --epochs 1 --iterations 1 --k1 8 --min-samples 2 "
+    "--quiet",
     "cluster": SMALL + " --run " + RUN,
     "evaluate": SMALL + " --run " + RUN,
     "embed": "{people}/query --preset smoke --quiet --out {out}/features.npz",
@@ -117,6 +120,7 @@ def test_without_extras_a_subcommand_works_or_says_what_to_install(
         assert "Traceback" not in said
     works = {name for name, (code, _) in found.items() if code == 0}
     assert works == {
+        "adapt",
         "train",
         "cluster",
         "evaluate",

@@ -39,10 +39,10 @@ def case(
     exact = np.concatenate([np.eye(4), -np.eye(4), rng.choice([-0.5, 0.5], (12, 4))])
     pool = exact if ties else rng.standard_normal((200, 16))
     pool = (pool / np.linalg.norm(pool, axis=1, keepdims=True)).astype(np.float32)
-    query, gallery = (
-        pool[rng.integers(0, len(pool), n_queries)],
-        pool[rng.integers(0, len(pool), n_gallery)],
-    )
+    # without ties no row twice: a processor may round one product in two ways
+    drawn = rng.integers(0, len(pool), n_gallery) if ties else rng.permutation(len(pool))
+    query = pool[rng.integers(0, len(pool), n_queries)]
+    gallery = pool[drawn[:n_gallery]]
     return (
         query,
         gallery,

@@ -38,7 +38,7 @@ NEEDED = {
     "embed": "{other} --preset smoke --out {out}/features.npz",
     "rank": "--preset smoke --query {other}/x.txt --gallery {other} --sheet {out}/s.png",
     "threshold": "--preset smoke --data-root {other} --out-dir {out}",
-    "export": "--run {empty} --out {out}/model",
+    "export": "--weights random --out {out}/model",
     "recipe": "paper-market1501",
     "cost": "nothing",
     "data check": "--data-root {other}",

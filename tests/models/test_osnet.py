@@ -145,9 +145,9 @@ def test_torchreids_names_bring_every_tensor_to_its_place(tmp_path, backbone):
         norm = [state[f"fc.1.{k}"] for k in ("running_mean", "running_var", "weight", "bias")]
         expected = torch.nn.functional.batch_norm(linear, *norm).relu()
         assert places.shape == (4, net.num_features, 4, 2) and encoder.dim == 512
-        torch.testing.assert_close(encoder.pooled(x), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(encoder.pooled(x), expected, rtol=1e-3, atol=1e-4)
         plain = build_encoder(backbone, weights=path, pooling="avg").eval()
-        torch.testing.assert_close(plain.pooled(x), means, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(plain.pooled(x), means, rtol=1e-3, atol=1e-4)
     assert plain.dim == net.num_features
     assert plain.describe()["left_out"] == "fc (the embedding layer), classifier"
     assert encoder.describe()["left_out"] == "classifier"
