@@ -5,18 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from dkdmpl_kit.cli.settings import refuse_meaningless
 from dkdmpl_kit.cli.shared import dataset_of, settings_of
 from dkdmpl_kit.data.files import printable
 from dkdmpl_kit.errors import KitError
-
-if TYPE_CHECKING:
-    from dkdmpl_kit.data import ReIDDataset
-    from dkdmpl_kit.training.adaptation import Adaptation
 
 # few, on purpose: what is not given is chosen, and the choice is told with its reason
 USES = {
@@ -50,7 +43,7 @@ def add(command) -> None:
         "adapt",
         _adapt,
         "look at a folder of crops, choose settings, train without identities, and keep what "
-        "is surely better than the start, else the start",
+        "pictures held out of it call better than the start, else the start",
         uses=USES,
         presets=False,
     )
@@ -62,8 +55,11 @@ def add(command) -> None:
 
 
 def _adapt(args: argparse.Namespace) -> int:
+    from dkdmpl_kit.cli.labels import labelled, pictures_of, write_labels
     from dkdmpl_kit.experiment import preset
     from dkdmpl_kit.training.adaptation import adapt
+    from dkdmpl_kit.training.corrections import names_below
+    from dkdmpl_kit.training.label_files import check_names
 
     given = settings_of(args)
     own = {"data": "folder"} | given | {"data_root": args.folder, "out_dir": args.out}
@@ -82,6 +78,8 @@ def _adapt(args: argparse.Namespace) -> int:
             "would take its pictures for crops: give a place outside of it."
         )
     dataset = dataset_of(config, args)
+    labels = Path(args.out) / "labels.csv"
+    check_names(names_below(dataset.unlabelled().paths, dataset.root), labels)
     found = adapt(
         config,
         dataset,
@@ -90,45 +88,10 @@ def _adapt(args: argparse.Namespace) -> int:
         progress=not args.quiet,
         tell=(lambda line: None) if args.quiet else print,
     )
-    labels = _write_labels(Path(args.out) / "labels.csv", found, dataset)
+    seen = pictures_of(found.config, found.encoder, dataset, lambda: found.features)
+    table, record = labelled(seen, found.config, found.features, found.pseudo)
+    write_labels(labels, seen, table, record)
     print(found.verdict.sentence)
     print(f"encoder: --run {printable(found.run_dir)}")
     print(f"labels: {printable(labels)}")
     return 0
-
-
-def _write_labels(path: Path, found: Adaptation, dataset: ReIDDataset) -> Path:
-    """The labels of the encoder that was kept, as `dkdmpl cluster --out` writes them."""
-    from dkdmpl_kit.cli.labels import Pictures, cameras_of, record_of
-    from dkdmpl_kit.experiment import write_json
-    from dkdmpl_kit.noise import label_table
-    from dkdmpl_kit.training import constraints_of
-    from dkdmpl_kit.training.corrections import names_below
-    from dkdmpl_kit.training.features import encoder_record
-    from dkdmpl_kit.training.label_files import save_labels
-
-    images, root = dataset.unlabelled(), dataset.root
-    about = {
-        "encoder": encoder_record(found.encoder, found.config),
-        "data": {
-            "name": dataset.name,
-            "root": str(Path(root).absolute()),
-            "fingerprint": dataset.fingerprint(),
-        },
-    }
-    seen = Pictures(
-        found.config,
-        images,
-        names_below(images.paths, root),
-        root,
-        np.full(len(images), -1),
-        cameras_of(dataset),
-        constraints_of(found.config, root, images),
-        lambda: found.features,
-        about,
-    )
-    record = record_of(seen, found.config, found.pseudo)
-    table = label_table(found.features, found.pseudo.labels)
-    save_labels(path, table, seen.names, seen.cameras, record)
-    write_json(path.with_suffix(".json"), record)
-    return path

@@ -20,8 +20,10 @@ from dkdmpl_kit.errors import KitError
 
 if TYPE_CHECKING:
     from dkdmpl_kit.clustering import Constraints, PseudoLabels
-    from dkdmpl_kit.data import TrainingImages
+    from dkdmpl_kit.data import ReIDDataset, TrainingImages
     from dkdmpl_kit.experiment import Config
+    from dkdmpl_kit.models import Encoder
+    from dkdmpl_kit.noise import LabelTable
 
 EPS_VALUES = "0.4,0.5,0.6,0.7"
 
@@ -160,11 +162,8 @@ def _eps_values(text: str) -> list[float]:
 def _label(args: argparse.Namespace) -> int:
     """The labels at one eps, in a file and on contact sheets."""
     from dkdmpl_kit.clustering import percolation_warning, require_cameras, require_clusters
-    from dkdmpl_kit.experiment import write_json
-    from dkdmpl_kit.noise import label_table
     from dkdmpl_kit.training import cluster_epoch
-    from dkdmpl_kit.training.extraction import centred
-    from dkdmpl_kit.training.label_files import check_ending, check_names, save_labels
+    from dkdmpl_kit.training.label_files import check_ending, check_names
 
     if args.out is not None:
         check_ending(args.out)
@@ -188,18 +187,36 @@ def _label(args: argparse.Namespace) -> int:
         cluster_epoch(config, features, camids, seen.constraints, progress=not args.quiet),
         at_least=1,
     )
-    table = label_table(centred(config, features, camids), pseudo.labels)
-    record = record_of(seen, config, pseudo)
+    table, record = labelled(seen, config, features, pseudo)
     print(_told(pseudo, int(table.suspect.sum())))
     if warning := percolation_warning(pseudo.labels, pseudo.eps):
         print(warning)
     if args.out is not None:
-        save_labels(args.out, table, seen.names, seen.cameras, record)
-        beside = write_json(Path(args.out).with_suffix(".json"), record)
+        beside = write_labels(args.out, seen, table, record)
         print(f"labels: {printable(args.out)} (how they were made: {printable(beside)})")
     if args.sheet is not None:
         _draw(args.sheet, seen, table, config, record)
     return 0
+
+
+def labelled(
+    seen: Pictures, config: Config, features: np.ndarray, pseudo: PseudoLabels
+) -> tuple[LabelTable, dict]:
+    """The table of labels of features (N, d), and how they were made."""
+    from dkdmpl_kit.noise import label_table
+    from dkdmpl_kit.training.extraction import centred
+
+    table = label_table(centred(config, features, seen.images.camids), pseudo.labels)
+    return table, _record_of(seen, config, pseudo)
+
+
+def write_labels(path: str | Path, seen: Pictures, table: LabelTable, record: dict) -> Path:
+    """Write a table of labels and, beside it, how they were made: its path."""
+    from dkdmpl_kit.experiment import write_json
+    from dkdmpl_kit.training.label_files import save_labels
+
+    save_labels(path, table, seen.names, seen.cameras, record)
+    return write_json(Path(path).with_suffix(".json"), record)
 
 
 def _told(pseudo: PseudoLabels, suspects: int) -> str:
@@ -212,44 +229,59 @@ def _told(pseudo: PseudoLabels, suspects: int) -> str:
 
 def _pictures(args: argparse.Namespace) -> Pictures:
     """The pictures of --features, or of the data set with the encoder that is named."""
-    from dkdmpl_kit.data import arrays_of
-    from dkdmpl_kit.training import constraints_of
-    from dkdmpl_kit.training.corrections import names_below
-    from dkdmpl_kit.training.features import encoder_record
-
-    if args.features is not None:
-        config, saved = features_file(args)
-        images, root = images_of(saved), Path(saved.root)
-        pids, cameras = saved.pids, _numbered(saved.camids)
-        about = {"encoder": saved.encoder, "data": {"root": saved.root}}
-
-        def features() -> np.ndarray:
-            return saved.features
-
-    else:
+    if args.features is None:
         config, encoder = encoder_of(args)
         dataset = dataset_of(config, args)
-        images, root = dataset.unlabelled(), dataset.root
-        pids, cameras = arrays_of(dataset.train)[1], cameras_of(dataset)
-        about = {
-            "encoder": encoder_record(encoder, config),
-            "data": {
-                "name": dataset.name,
-                "root": str(Path(root).absolute()),
-                "fingerprint": dataset.fingerprint(),
-            },
-        }
+        paths = dataset.unlabelled().paths
+        return pictures_of(
+            config, encoder, dataset, lambda: look_at(paths, config, encoder, args)
+        )
+    from dkdmpl_kit.training import constraints_of
+    from dkdmpl_kit.training.corrections import names_below
 
-        def features() -> np.ndarray:
-            return look_at(images.paths, config, encoder, args)
-
+    config, saved = features_file(args)
+    images, root = images_of(saved), Path(saved.root)
     return Pictures(
         config,
         images,
         names_below(images.paths, root),
         root,
-        pids,
-        cameras,
+        saved.pids,
+        _numbered(saved.camids),
+        constraints_of(config, root, images),
+        lambda: saved.features,
+        {"encoder": saved.encoder, "data": {"root": saved.root}},
+    )
+
+
+def pictures_of(
+    config: Config,
+    encoder: Encoder,
+    dataset: ReIDDataset,
+    features: Callable[[], np.ndarray],
+) -> Pictures:
+    """The training pictures of a data set, looked at by an encoder."""
+    from dkdmpl_kit.data import arrays_of
+    from dkdmpl_kit.training import constraints_of
+    from dkdmpl_kit.training.corrections import names_below
+    from dkdmpl_kit.training.features import encoder_record
+
+    images, root = dataset.unlabelled(), dataset.root
+    about = {
+        "encoder": encoder_record(encoder, config),
+        "data": {
+            "name": dataset.name,
+            "root": str(Path(root).absolute()),
+            "fingerprint": dataset.fingerprint(),
+        },
+    }
+    return Pictures(
+        config,
+        images,
+        names_below(images.paths, root),
+        root,
+        arrays_of(dataset.train)[1],
+        _cameras_of(dataset),
         constraints_of(config, root, images),
         features,
         about,
@@ -261,7 +293,7 @@ def _numbered(camids: np.ndarray) -> list[str]:
     return [str(camid + 1) if camid >= 0 else "" for camid in camids.tolist()]
 
 
-def cameras_of(dataset) -> list[str]:
+def _cameras_of(dataset) -> list[str]:
     """What the files call each training picture's camera, where that is known."""
     names = dataset.camid_names
     camids = [-1 if image.camid is None else image.camid for image in dataset.train]
@@ -269,7 +301,7 @@ def cameras_of(dataset) -> list[str]:
     return [names.get(camid, text) for camid, text in zip(camids, numbered)]
 
 
-def record_of(seen: Pictures, config: Config, pseudo: PseudoLabels) -> dict:
+def _record_of(seen: Pictures, config: Config, pseudo: PseudoLabels) -> dict:
     """How labels were made: what lies beside them."""
     from dkdmpl_kit import __version__
     from dkdmpl_kit.training.label_files import COLUMNS

@@ -165,7 +165,7 @@ def adapt(
 
     Below config.out_dir: runs/training with a copy of the encoder after each epoch,
     runs/adapted, a run's folder with the encoder that was kept, and adapt.json.
-    KitError: as `fit`, and fewer than two clusters is none: the start is kept.
+    Fewer than two clusters are no error: the start is kept. KitError: as `fit`.
     """
     blind = without_identities(dataset)
     images = blind.unlabelled()
@@ -250,7 +250,7 @@ class _States:
     ) -> None:
         self.config = config
         self.trained = _part(dataset, ~apart)
-        self.judges = _part(dataset, apart).train and _part(dataset, apart).unlabelled()
+        self.judges = _part(dataset, apart)
         self.bursts = bursts[apart]
         self.tell = tell
         self.evidence: list[Evidence] = []
@@ -306,8 +306,9 @@ class _States:
 
     def _look_at(self, epoch: int) -> None:
         """Take down the evidence of a state."""
-        features = _features(self.config, self.load(epoch), self.judges, progress=False)
-        found = evidence(features, self.judges.camids, groups=self.bursts)
+        images = self.judges.unlabelled()
+        features = _features(self.config, self.load(epoch), images, progress=False)
+        found = evidence(features, images.camids, groups=self.bursts)
         self.evidence.append(found)
         means = (
             f"{name} {mean:.3f}" for name, mean in found.means().items() if mean is not None

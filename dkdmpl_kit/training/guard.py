@@ -129,7 +129,7 @@ def verdict(states: Sequence[StateJudged]) -> Verdict:
         )
         return Verdict(best.epoch, sentence, tuple(states))
     sentence = (
-        f"Kept the start: no epoch of {epochs} is surely better by {MARGIN:.0%} on pictures "
+        f"Kept the start: no epoch of {epochs} is surely more stable by {MARGIN:.0%} on pictures "
         f"held out of the training; in the best one, epoch {best.epoch}, {rise}"
     )
     if low > MARGIN * before:

@@ -43,7 +43,7 @@ def test_a_small_rise_is_not_enough_however_sure():
     steady = [Evidence(None, np.full(500, value), None, half) for value in (0.4, 0.45)]
     found = verdict(judged(steady))
     assert found.judged[1].changes["stability"] == pytest.approx((0.05, 0.05, 0.05))
-    assert found.epoch == 0 and "surely better by 15%" in found.sentence
+    assert found.epoch == 0 and "surely more stable by 15%" in found.sentence
     steady[1] = Evidence(None, np.full(500, 0.47), None, half)
     assert verdict(judged(steady)).epoch == 1
 
