@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from dkdmpl_kit.data.files import printable, why_no_file
 from dkdmpl_kit.errors import KitError
@@ -236,16 +237,37 @@ def _damaged(source: Path, error: Exception) -> KitError:
     return KitError(f"table {printable(source)} cannot be read: {what}")
 
 
-def _parquet(source: Path) -> Rows:
+def pyarrow_for(path: str | Path, instead: str) -> ModuleType:
+    """The package that reads and writes .parquet; KitError, which says what to do `instead`,
+    where it is not installed.
+    """
     try:
         import pyarrow.parquet
     except ImportError as error:
         raise KitError(
-            f"table {printable(source)} needs pyarrow, which is not installed: pip install "
-            "pyarrow, or save the table as CSV."
+            f"{printable(path)} needs pyarrow, which is not installed: pip install pyarrow, "
+            f"or {instead}."
         ) from error
+    return pyarrow
+
+
+def check_target(path: str | Path, endings: Sequence[str]) -> None:
+    """KitError, before the work, unless a table may be written to a file of this name.
+
+    endings: what it may end in, the one that needs no package first.
+    """
+    if Path(path).suffix not in endings:
+        raise KitError(f"{printable(path)} must end in {' or '.join(endings)}.")
+    if Path(path).suffix == ".parquet":
+        pyarrow_for(path, f"take a name that ends in {endings[0]}")
+    if Path(path).is_dir():
+        raise KitError(f"{printable(path)} is a folder: give the name of a file.")
+
+
+def _parquet(source: Path) -> Rows:
+    parquet = pyarrow_for(source, "save the table as CSV").parquet
     try:
-        file = pyarrow.parquet.ParquetFile(source)
+        file = parquet.ParquetFile(source)
     except Exception as error:  # its reader has many kinds for what is no Parquet file
         raise _damaged(source, error) from error
     length = file.metadata.num_rows

@@ -8,7 +8,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torch import nn
 from dkdmpl_kit import __version__
 from dkdmpl_kit.data import ImageStore
 from dkdmpl_kit.data.files import expanded, printable, why_no_file
+from dkdmpl_kit.data.rows import check_target, pyarrow_for
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import (
     Config,
@@ -187,12 +187,7 @@ def require_same_encoder(belongs: dict, encoder: dict, path: str | Path) -> None
 
 def check_ending(path: str | Path) -> None:
     """KitError, before the work, unless a file of features may have this name here."""
-    if Path(path).suffix not in ENDINGS:
-        raise KitError(f"{printable(path)} must end in {' or '.join(ENDINGS)}.")
-    if Path(path).suffix == ".parquet":
-        _pyarrow(path)
-    if Path(path).is_dir():
-        raise KitError(f"{printable(path)} is a folder: give the name of a file.")
+    check_target(path, ENDINGS)
 
 
 def save_features(path: str | Path, found: Features) -> Path:
@@ -297,19 +292,8 @@ def _read_arrays(path: Path) -> tuple[dict, str]:
         return arrays, str(file["record"])
 
 
-def _pyarrow(path: str | Path) -> ModuleType:
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise KitError(
-            f"{printable(path)} needs pyarrow, which is not installed: pip install pyarrow, "
-            "or take a name that ends in .npz."
-        ) from error
-    return pyarrow
-
-
 def _write_table(buffer: io.BytesIO, found: Features, record: str, path: Path) -> None:
-    pa = _pyarrow(path)
+    pa = pyarrow_for(path, f"take a name that ends in {ENDINGS[0]}")
     flat = pa.array(found.features.ravel(), pa.float32())
     columns = {"path": list(found.paths)}
     columns |= {name: getattr(found, own) for own, name in COLUMNS.items()}
@@ -326,7 +310,7 @@ def _write_table(buffer: io.BytesIO, found: Features, record: str, path: Path) -
 
 
 def _read_table(path: Path) -> tuple[dict, str]:
-    pa = _pyarrow(path)
+    pa = pyarrow_for(path, f"take a name that ends in {ENDINGS[0]}")
     table = pa.parquet.read_table(path)
     record = (table.schema.metadata or {})[b"dkdmpl"].decode()
     feature = table["feature"].combine_chunks()

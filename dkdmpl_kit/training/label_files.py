@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dkdmpl_kit.data.files import printable
-from dkdmpl_kit.data.rows import Rows, read_rows
+from dkdmpl_kit.data.rows import Rows, check_target, pyarrow_for, read_rows
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import write_atomic
 from dkdmpl_kit.noise import LabelTable
@@ -34,12 +34,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute what b
 
 def check_ending(path: str | Path) -> None:
     """KitError, before the work, unless labels may be written to a file of this name."""
-    if Path(path).suffix not in ENDINGS:
-        raise KitError(f"{printable(path)} must end in {' or '.join(ENDINGS)}.")
-    if Path(path).suffix == ".parquet":
-        _pyarrow(path)
-    if Path(path).is_dir():
-        raise KitError(f"{printable(path)} is a folder: give the name of a file.")
+    check_target(path, ENDINGS)
 
 
 def check_names(names: Sequence[str], path: str | Path) -> None:
@@ -157,21 +152,10 @@ def _cell(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.6f}"
 
 
-def _pyarrow(path: Path | str):
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise KitError(
-            f"{printable(path)} needs pyarrow, which is not installed: pip install pyarrow, "
-            "or take a name that ends in .csv."
-        ) from error
-    return pyarrow
-
-
 def _as_parquet(
     table: LabelTable, names: Sequence[str], cameras: Sequence[str], record: dict, path: Path
 ) -> memoryview:
-    pa = _pyarrow(path)
+    pa = pyarrow_for(path, f"take a name that ends in {ENDINGS[0]}")
     numbers = all(camera.isdecimal() or not camera for camera in cameras)
     kind = int if numbers else str
     columns = {
