@@ -4,6 +4,7 @@ metrics; made where they are missing.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import io
 from pathlib import Path
@@ -36,6 +37,25 @@ from dkdmpl_kit.training import (
     reference_labels,
 )
 from dkdmpl_kit.training.checkpoint import load_epoch
+
+# what `Stage.require` asks for, and what to say where it is missing
+NEEDS = {
+    "clusters": "the clustering of the untrained features finds fewer than 2 clusters, so "
+    "nothing can be trained: raise eps or lower min_samples in `settings`",
+    "truth": "these pictures have no identities, and the rest compares with identities",
+    "cameras": "the camera of some pictures is unknown, and the rest compares cameras",
+    "test": "there is no query and gallery with identities, and the rest ranks one with "
+    "the other",
+}
+
+
+class _RestSkipped(ast.NodeTransformer):
+    """Lets IPython run no cell, until one builds a `Stage` again."""
+
+    def visit(self, cell: ast.AST) -> ast.AST:
+        if any(getattr(node, "id", "") == Stage.__name__ for node in ast.walk(cell)):
+            return cell
+        return ast.parse("print('(skipped)')")
 
 
 class Stage:
@@ -77,7 +97,10 @@ class Stage:
         self.dataset: ReIDDataset = open_dataset(self.config)
         self.paths, self.pids, self.camids = arrays_of(self.dataset.train)
         self._stores: dict[str, ImageStore] = {}
+        self._shown: list[str] = []  # names of the figures, in order
+        self._said: dict[str, dict] = {}  # claims about this run: their words and numbers
         self._read: set[str] = set()  # names of the runs that something was taken from
+        _run_all_cells()
 
     @property
     def has_truth(self) -> bool:
@@ -232,16 +255,59 @@ class Stage:
         save_figure(figure, path, metadata={**self._provenance(), **metadata})
         return path
 
+    def show(self, figure, name: str, caption: str = "", **metadata) -> None:
+        """Write a figure as `save_figure` does, and show it with its caption: the sentence
+        that reads the result, in Markdown.
+        """
+        from IPython.display import Markdown, display
+
+        self.save_figure(figure, name, caption=caption, **metadata)
+        if name not in self._shown:
+            self._shown.append(name)
+        display(figure)
+        if caption:
+            display(Markdown(caption))
+
+    def say(self, name: str, sentence: str, **numbers) -> None:
+        """Show a sentence (Markdown) about the result of this run, made from `numbers`,
+        and keep both under "claims" in metrics.json, where a test compares them.
+        """
+        from IPython.display import Markdown, display
+
+        self._said[name] = {"sentence": sentence, **numbers}
+        display(Markdown(sentence))
+
+    def require(self, *needs: str) -> None:
+        """End the notebook here, without an error, where these pictures lack one of
+        `needs` (of `NEEDS`): say why, write the metrics, and let later cells be skipped
+        until a `Stage` is built again. In a cell of its own.
+        """
+        for need in needs:
+            if need not in NEEDS:
+                raise KitError(f"need {need!r} is unknown; there are: {', '.join(NEEDS)}.")
+        missing = [need for need in needs if not self._has(need)]
+        if missing:
+            print(f"The notebook ends here: {'; '.join(NEEDS[need] for need in missing)}.")
+            self.write_metrics({"ends_without": ", ".join(missing)})
+            _skip_the_rest()
+
+    def _has(self, need: str) -> bool:
+        if need == "clusters":
+            return self.cluster(self.features()).n_clusters >= 2
+        return getattr(self, f"has_{need}")
+
     def write_metrics(
         self, metrics: dict, *, table: dict | None = None, figures: list[str] | None = None
     ) -> Path:
         """Write out_dir/metrics/<notebook>/metrics.json, what the report reads: the
-        last act of every notebook.
+        last act of every notebook. figures: those that were shown, if not given.
         """
+        names = self._shown if figures is None else figures
         content = {
             "notebook": self.notebook,
             "metrics": metrics,
-            "figures": [f"figures/{name}.png" for name in figures or []],
+            "figures": [f"figures/{name}.png" for name in names],
+            "claims": self._said,
             **self._provenance(),
         }
         if table is not None:
@@ -287,3 +353,19 @@ class Stage:
         if run is None:
             return self.config.replace(method="cluster_contrast")
         return started(self.out_dir / "runs" / self._run_name(run))["config"]
+
+
+def _skip_the_rest() -> None:
+    from IPython import get_ipython
+
+    if shell := get_ipython():
+        shell.ast_transformers.append(_RestSkipped())
+
+
+def _run_all_cells() -> None:
+    """Take back what `_skip_the_rest` did."""
+    import sys
+
+    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()):
+        kept = [t for t in shell.ast_transformers if not isinstance(t, _RestSkipped)]
+        shell.ast_transformers[:] = kept

@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.experiment import read_json
 from dkdmpl_kit.lessons.stage import Stage
 
@@ -61,3 +62,55 @@ def test_metrics_name_their_figures_by_the_paths_that_the_report_reads(out_dir):
     content = read_json(path)
     assert content["figures"] == ["figures/03_batch.png"]
     assert content["metrics"] == {"answer": 1.0}
+
+
+def cells_run(*cells: str) -> list[str]:
+    """What each cell prints, in one IPython."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+
+    shell, told = InteractiveShell.instance(), []
+    for cell in cells:
+        with capture_output() as found:
+            assert shell.run_cell(cell).success
+        told.append(found.stdout.strip())
+    InteractiveShell.clear_instance()
+    return told
+
+
+def test_what_a_notebook_requires_and_lacks_ends_it_without_an_error_and_leaves_its_metrics(
+    out_dir,
+):
+    build = (
+        "from dkdmpl_kit.lessons.stage import Stage\n"
+        "stage = Stage('07_label_noise', preset_name='smoke', seed=0, device='cpu', "
+        "data='synthetic', data_root='', pattern='', settings='n_train_ids=6 n_test_ids=2', "
+        f"out_dir={str(out_dir)!r})"
+    )
+    lacking = "stage.pids[:] = -1\nstage.require('truth')"
+    told = cells_run(
+        build, "stage.require('truth', 'cameras', 'test'); print(1)", lacking, "print(2)",
+        build, "print(3)",
+    )  # fmt: skip
+    assert told[1] == "1"
+    assert told[2].startswith("The notebook ends here: these pictures have no identities")
+    assert (told[3], told[5]) == ("(skipped)", "3")
+    found = read_json(out_dir / "metrics" / "07_label_noise" / "metrics.json")
+    assert found["metrics"] == {"ends_without": "truth"}
+    with pytest.raises(KitError, match="need 'peace' is unknown; there are: clusters, truth"):
+        stage(out_dir).require("peace")
+
+
+def test_a_figure_that_is_shown_and_a_sentence_that_is_said_stand_in_the_metrics(
+    out_dir, capsys
+):
+    from dkdmpl_kit import viz
+
+    one = stage(out_dir)
+    one.show(viz.result_bars({"dkdmpl": 0.5}, title="t"), "03_x", "Half of it.")
+    one.say("half", "It is **0.5**.", share=0.5)
+    one.write_metrics({"share": 0.5})
+    found = read_json(out_dir / "metrics" / "03_gkd" / "metrics.json")
+    assert found["figures"] == ["figures/03_x.png"]
+    assert found["claims"] == {"half": {"sentence": "It is **0.5**.", "share": 0.5}}
+    assert read_json(out_dir / "figures" / "03_x.json")["caption"] == "Half of it."

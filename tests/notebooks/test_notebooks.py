@@ -4,6 +4,7 @@ photographs, without identities.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from conftest import REAL_DATA
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.studies.notebooks import default_folder, run_notebook
 
-NAMES = sorted(path.stem for path in default_folder().glob("[0-9][0-9]_*.ipynb"))
+NAMES = sorted(path.stem for path in default_folder().glob("[0-9][0-9]*_*.ipynb"))
 VEHICLES = {
     "data": "folder",
     "pattern": r"(?P<pid>[a-z]+_\d+)_cam(?P<camid>\d+)",
@@ -127,6 +128,27 @@ def test_a_notebook_runs_and_leaves_its_figures_and_numbers(executed, case, name
     assert not [
         o for o in outputs if "application/vnd.jupyter.widget-view+json" in o.get("data", {})
     ]
+
+
+def rules_of(name: str) -> dict:
+    """{claim: a function of what was said that tells whether it is true}: of a notebook."""
+    module = name.split("_", 1)[1]
+    known = (Path(__file__).parent / "claims" / f"{module}.py").exists()
+    return importlib.import_module(f"claims.{module}").RULES if known else {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_notebook_says_about_its_run_agrees_with_the_numbers_beside_it(executed, name):
+    rules, said = rules_of(name), set()
+    for (case, notebook), folder in executed.items():
+        if notebook != name or not isinstance(folder, Path):
+            continue
+        claims = json.loads((folder / "metrics" / name / "metrics.json").read_text())["claims"]
+        assert set(claims) <= set(rules), f"{case}: a claim without a rule"
+        for claim, numbers in claims.items():
+            assert rules[claim](numbers), f"{case}: {claim}: {numbers}"
+        said |= set(claims)
+    assert said == set(rules), "each rule was tried"
 
 
 @pytest.mark.parametrize("name", NAMES)

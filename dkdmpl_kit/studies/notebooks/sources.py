@@ -14,7 +14,7 @@ from typing import Any
 from dkdmpl_kit.errors import KitError
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
-NAMES = "[0-9][0-9]_*"  # of the course's notebooks, without the suffix
+NAMES = "[0-9][0-9]*_*"  # of the course's notebooks, without the suffix
 SHIPPED = "share/dkdmpl-kit/notebooks"  # where a wheel puts them (pyproject.toml)
 CELL = "cell/one_run"  # beside the course: what one cell of a grid runs
 
