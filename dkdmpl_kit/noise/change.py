@@ -12,6 +12,8 @@ import numpy as np
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.noise.tables import best_matching, checked, count_table
 
+LEAST_IOU = 0.2  # of two clusters that are the same one at two epochs
+
 
 @dataclass(frozen=True)
 class LabelChange:
@@ -39,16 +41,19 @@ class LabelChange:
     stopped_outlier: np.ndarray
 
 
-def label_change(before: np.ndarray, after: np.ndarray, *, part: float = 0.2) -> LabelChange:
+def label_change(
+    before: np.ndarray, after: np.ndarray, *, part: float = 0.2, least_iou: float = LEAST_IOU
+) -> LabelChange:
     """Compare the labels (N,) of two epochs, -1 for outliers; label numbers need not
     agree.
 
     Clusters are matched one to one so that the intersections over union have the
-    greatest sum (the Hungarian algorithm's assignment); clusters that share no image
-    never match. part: in (0, 1]; an old cluster is split where at least two new ones
-    each take that share of its images, a new one is merged where at least two old ones
-    each make up that share of it. So one stray image is not a split. KitError: lists of
-    two lengths, a part outside (0, 1].
+    greatest sum (the Hungarian algorithm's assignment). Of these pairs, one that overlaps
+    by less than `least_iou` is not the same cluster: the old one died, the new one was
+    born. Clusters that share no image never match. part: in (0, 1]; an old cluster is split
+    where at least two new ones each take that share of its images, a new one is merged where
+    at least two old ones each make up that share of it. So one stray image is not a split.
+    KitError: lists of two lengths, a part outside (0, 1].
     """
     before, after = checked(before, after, "the labels of two epochs")
     if not 0 < part <= 1:
@@ -67,6 +72,9 @@ def label_change(before: np.ndarray, after: np.ndarray, *, part: float = 0.2) ->
     overlap.data = cells.data / (size_old[cells.row] + size_new[cells.col] - cells.data)
     match = best_matching(overlap)
     matched = match[cells.row] == cells.col  # a match is always a stored cell
+    too_little = matched & (overlap.data < least_iou)
+    match[cells.row[too_little]] = -1
+    matched &= ~too_little
     flipped = np.zeros(len(before), dtype=bool)
     flipped[both] = match[row] != column
     taken = cells.row[cells.data >= part * size_old[cells.row]]

@@ -9,19 +9,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from dkdmpl_kit.errors import KitError, check_option
-from dkdmpl_kit.noise.change import label_change
+from dkdmpl_kit.noise.change import LEAST_IOU, label_change
 
 ORDERS = ("change", "size")
 
 
-def label_tracks(epoch_labels: Sequence[np.ndarray], *, least_iou: float = 0.2) -> np.ndarray:
+def label_tracks(
+    epoch_labels: Sequence[np.ndarray], *, least_iou: float = LEAST_IOU
+) -> np.ndarray:
     """(E, N) int64: the labels (N,) of E epochs, renumbered so that a cluster keeps its
     number while it lives; -1 outliers.
 
-    A cluster goes on in the one that `label_change` matches to it, where the two
-    overlap by `least_iou` or more; it dies otherwise, and a cluster that continues none
-    is born with the next free number. The first epoch keeps its order. KitError: no
-    epoch, or epochs of different lengths.
+    A cluster goes on in the one that `label_change` matches to it; it dies otherwise, and
+    a cluster that continues none is born with the next free number. The first epoch keeps
+    its order. KitError: no epoch, or epochs of different lengths.
     """
     if not len(epoch_labels):
         raise KitError("There is no epoch to track clusters through: train at least one.")
@@ -30,11 +31,10 @@ def label_tracks(epoch_labels: Sequence[np.ndarray], *, least_iou: float = 0.2) 
     tracks = [places - 1 if (first < 0).any() else places]  # outliers have place 0
     born = int(tracks[0].max()) + 1
     for before, after in zip(epoch_labels[:-1], epoch_labels[1:]):
-        change = label_change(before, after)
+        change = label_change(before, after, least_iou=least_iou)
         after = np.asarray(after)
         names = np.full(max(int(after.max()) + 1, 1), -1)
-        goes_on = change.iou >= least_iou
-        for old, new in zip(change.before[goes_on], change.after[goes_on]):
+        for old, new in zip(change.before, change.after):
             names[new] = tracks[-1][np.argmax(np.asarray(before) == old)]
         fresh = np.setdiff1d(after[after >= 0], np.flatnonzero(names >= 0))
         names[fresh] = born + np.arange(len(fresh))

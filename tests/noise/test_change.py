@@ -8,6 +8,7 @@ from scipy.optimize import linear_sum_assignment
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.noise import change_table, label_change
+from dkdmpl_kit.noise.flows import label_tracks, track_changes
 
 BEFORE = [0, 0, 0, 0, 1, 1, 2, 2, -1, 3, 3]
 AFTER = [5, 5, 7, 7, 7, 7, -1, -1, 8, 5, 8]
@@ -70,11 +71,31 @@ def test_the_match_has_the_greatest_sum_of_overlaps():
             for a in range(10)
         ]
     )
-    change = label_change(before, after)
+    change = label_change(before, after, least_iou=0)
     assert change.iou == pytest.approx(iou[change.before, change.after])
     assert change.iou.sum() == pytest.approx(
         iou[linear_sum_assignment(iou, maximize=True)].sum()
     )
+
+
+def test_a_pair_that_overlaps_too_little_is_a_death_and_a_birth():
+    # 0 shares one picture of ten with 5, and one of two with 6
+    before, after = [0, 0, -1, *[1] * 8], [5, 6, 6, *[5] * 8]
+    change = label_change(before, after)
+    assert list(zip(change.before, change.after)) == [(0, 6), (1, 5)]
+    strict = label_change(before, after, least_iou=0.5)
+    assert list(zip(strict.before, strict.after)) == [(1, 5)]
+    assert (strict.deaths.tolist(), strict.births.tolist()) == ([0], [6])
+    assert np.flatnonzero(strict.flipped).tolist() == [0, 1]
+
+
+def test_the_tracks_of_a_run_and_its_table_of_changes_count_the_same_births_and_flips():
+    rng = np.random.default_rng(4)
+    epochs = [rng.integers(-1, 12, 60) for _ in range(4)]
+    tracks, table = track_changes(label_tracks(epochs)), change_table(epochs)
+    for one, other in (("born", "births"), ("died", "deaths"), ("moved", "flips")):
+        assert tracks[one].tolist() == table[other].tolist()
+    assert sum(tracks["born"]) > 0
 
 
 def test_epochs_of_outliers_alone_have_no_clusters_to_match():
