@@ -41,6 +41,7 @@ from dkdmpl_kit.viz.noise import (
     noise_curves,
     noise_panels,
     reliability_diagrams,
+    repaired_and_spoilt,
     suspicion_curves,
 )
 from dkdmpl_kit.viz.pairs import (
@@ -124,6 +125,7 @@ __all__ = [
     "query_distances",
     "ranking_grid",
     "reliability_diagrams",
+    "repaired_and_spoilt",
     "result_bars",
     "save_figure",
     "similarity_heatmap",

@@ -227,24 +227,28 @@ def gradient_bars(
     r: Any,
     *,
     hard: Any = None,
+    views: Mapping[str, str] | None = None,
     top: int = 8,
     title: str = "The gradient pulls up what is below zero and pushes down the rest",
 ) -> Figure:
     """The gradient of the loss by the logits, q - r (K,), for the `top` clusters moved
     most; negative raises a logit.
 
-    q, r (K,): the student and the (mixed) target; `hard`: with it, q - 1_y of plain
+    q, r (K,): the student and the (mixed) target, or {legend: target (K,)}, whose colours
+    are those of `views` {legend: "e", "q", "a" or "r3"}; `hard`: with it, q - 1_y of plain
     cluster contrast stands beside. method: P1 and P4 (without the factor 1 + lambda_g +
     lambda_s).
     """
     q = np.asarray(q, float)
-    r = np.asarray(r, float)
-    same_length(q=q, r=r)
+    targets = dict(r) if isinstance(r, Mapping) else {"q − r (mixed target)": r}
     sets = {}
     if hard is not None:
         one_hot = hard_vector(hard, len(q))
         sets["q − 1_y (hard label)"] = (q - one_hot, VIEW_COLOURS["hard"])
-    sets["q − r (mixed target)"] = (q - r, VIEW_COLOURS["r3"])
+    for legend, target in targets.items():
+        target = np.asarray(target, float)
+        same_length(q=q, r=target)
+        sets[legend] = (q - target, VIEW_COLOURS[(views or {}).get(legend, "r3")])
     figure = new_figure(9, 3.6, title=title)
     ax = figure.subplots()
     if not len(q):
@@ -264,5 +268,5 @@ def gradient_bars(
     ax.axhline(0, color=PALETTE["grey"], linewidth=1)
     ax.set_xticks(np.arange(len(shown)), [str(k) for k in shown])
     ax.set(xlabel="cluster", ylabel="gradient by the logit (no unit)")
-    ax.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
+    ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
     return figure

@@ -428,6 +428,49 @@ def break_even_curve(
 
 
 @styled
+def repaired_and_spoilt(
+    teachers: Mapping[str, tuple[float, float]],
+    *,
+    title: str = "What each teacher repairs on wrong labels, and spoils on right ones",
+) -> Figure:
+    """P2 as two bars a teacher: its label is nearer to the truth than the hard one where
+    the green bar is the longer one.
+
+    teachers {name: (eta e_w, (1 - eta)(1 - e_c))}, the first on top. method: P2.
+    """
+    figure = new_figure(9, 1.6 + 0.55 * len(teachers), title=title)
+    ax = figure.subplots()
+    if not teachers:
+        say(ax, "No teachers to show.")
+        return figure
+    places = np.arange(len(teachers))
+    sides = (("repaired: η e_w", "right", ""), ("spoilt: (1 − η)(1 − e_c)", "wrong", "//"))
+    for j, (name, colour, hatch) in enumerate(sides):
+        lengths = [values[j] for values in teachers.values()]
+        y = places + (j - 0.5) * 0.36
+        ax.barh(
+            y,
+            lengths,
+            0.34,
+            color=PALETTE[colour],
+            hatch=hatch,
+            edgecolor="white",
+            linewidth=0,
+            label=name,
+        )
+        for place, length in zip(y, lengths):
+            ax.text(length, place, f" {length:.3f}", va="center", fontsize=8)
+    ax.set_yticks(places, list(teachers))
+    ax.invert_yaxis()
+    ax.set(xlabel="probability of the true cluster, mean over the pictures (0 to 1)")
+    ax.set_xlim(0, 1.12 * max(max(max(values) for values in teachers.values()), 1e-3))
+    ax.grid(axis="y", visible=False)
+    ax.grid(axis="x")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    return figure
+
+
+@styled
 def reliability_diagrams(
     views: Mapping[str, tuple[Any, Any, Any]],
     *,

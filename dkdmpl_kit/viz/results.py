@@ -231,6 +231,7 @@ def label_targets(
     truth: int | None = None,
     top: int = 5,
     picture: Any = None,
+    colours: Mapping[str, str] | None = None,
     title: str = "",
 ) -> Figure:
     """What each method trains one picture on, a panel each, over the `top` clusters
@@ -238,7 +239,8 @@ def label_targets(
 
     targets: {name: (K,) probabilities}. hard: the cluster of the hard label, framed in
     every panel, or -1. truth: the cluster of the true identity, starred. The last bar
-    holds all other clusters. `picture` as in `label_views`.
+    holds all other clusters. `picture` as in `label_views`. colours: {name: colour} of
+    panels that are not blue.
     """
     values = {name: np.asarray(target, float) for name, target in targets.items()}
     if not values or not same_length(**values):
@@ -266,7 +268,8 @@ def label_targets(
     for j, (name, target) in enumerate(values.items()):
         ax = figure.add_subplot(grid[j // columns, j % columns + 1])
         heights = np.append(target[shown], np.delete(target, shown).sum())[: len(names)]
-        ax.bar(range(len(names)), heights, 0.8, color=PALETTE["blue"], alpha=0.75)
+        colour = (colours or {}).get(name, PALETTE["blue"])
+        ax.bar(range(len(names)), heights, 0.8, color=colour, alpha=0.75)
         for x, height in enumerate(heights):
             if height >= 0.005:
                 ax.text(x, height, f"{height:.2f}", ha="center", va="bottom", fontsize=8)

@@ -440,6 +440,18 @@ def test_the_gradient_bars_are_student_minus_target():
         viz.gradient_bars(q, r[:3])
 
 
+def test_gradients_towards_several_targets_stand_side_by_side_in_the_colours_of_their_views():
+    q, a, r = (softmax(RNG.normal(size=6)) for _ in range(3))
+    ax = viz.gradient_bars(q, {"q − a": a, "q − r": r}, views={"q − a": "a"}, top=6).axes[0]
+    shown = [int(t.get_text()) for t in ax.get_xticklabels()]
+    for bars, target, view in zip(ax.containers, (a, r), ("a", "r3")):
+        assert np.allclose([b.get_height() for b in bars], (q - target)[shown])
+        assert to_hex(bars[0].get_facecolor()) == viz.VIEW_COLOURS[view].lower()
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["q − a", "q − r"]
+    with pytest.raises(KitError, match="lengths differ"):
+        viz.gradient_bars(q, {"one": r[:3]})
+
+
 # ---------------------------------------------------------------- curves and results
 
 

@@ -50,6 +50,12 @@ def test_the_hard_label_is_framed_and_the_true_cluster_starred_even_where_nobody
     assert "Star" not in texts(outlier)
 
 
+def test_a_panel_takes_the_colour_that_is_given_for_it_and_is_blue_otherwise():
+    panels = viz.label_targets({"e": SOFT, "x": SOFT}, 1, colours={"e": "#E69F00"}).axes
+    colours = [matplotlib.colors.to_hex(ax.patches[0].get_facecolor()) for ax in panels]
+    assert colours == ["#e69f00", viz.PALETTE["blue"].lower()]
+
+
 def test_targets_that_are_missing_or_differ_in_length_are_one_sentence():
     with pytest.raises(KitError, match="no target given"):
         viz.label_targets({}, 0)
