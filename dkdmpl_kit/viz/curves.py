@@ -29,6 +29,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "rank1": ("Rank-1 (0 to 1)", "First place right: higher is better"),
     "mINP": ("mINP (0 to 1)", "The hardest match: higher is better"),
     "ari": ("ARI (1 = true partition)", "Pseudo labels against the truth: higher is better"),
+    "right_labels": (
+        "right labels (share of all)",
+        "Outliers count as not right: higher is better",
+    ),
     "nmi": ("NMI (0 to 1)", "Pseudo labels against the truth: higher is better"),
     "purity": ("purity (0 to 1)", "Share of each cluster's main identity"),
     "n_clusters": ("clusters (count)", "Clusters: near the number of identities is good"),
@@ -43,18 +47,35 @@ METRICS: dict[str, tuple[str, str]] = {
     "learning_rate": ("learning rate", "Learning rate"),
     "gkd_cosine": ("cosine with cluster contrast", "GKD's gradient: 1 adds nothing"),
     "skd_cosine": ("cosine with cluster contrast", "SKD's gradient: 1 adds nothing"),
-    "teacher_own_mass": ("mass e[y] (0 to 1)", "The teacher on the hard label: 1 is no doubt"),
+    "teacher_own_mass": (
+        "mass e[y] (0 to 1)",
+        "The teacher on the hard label: 1 is no doubt",
+    ),
     "teacher_truth": ("mass on the truth (0 to 1)", "The teacher on its identity's clusters"),
-    "teacher_sibling_lift": ("lift (1 = chance)", "Its doubt on clusters of the same identity"),
+    "teacher_sibling_lift": (
+        "lift (1 = chance)",
+        "Its doubt on clusters of the same identity",
+    ),
     "brier_gain": ("Brier score saved", "P2: above 0 GKD's label is nearer to the truth"),
     "eps": ("eps", "Radius of the clustering"),
-    "largest_share": ("largest cluster (share)", "A few per cent at most: else clusters merged"),
+    "largest_share": (
+        "largest cluster (share)",
+        "A few per cent at most: else clusters merged",
+    ),
 }
 # what the distillations add to cluster contrast
 DISTILLATION = ("gkd_cosine", "skd_cosine", "teacher_own_mass", "teacher_truth")
 ADDS_NOTHING = {"gkd_cosine": 1.0, "skd_cosine": 1.0, "teacher_own_mass": 1.0}
 # measured against true identities
-TRUTH = ("ari", "nmi", "purity", "teacher_truth", "teacher_sibling_lift", "brier_gain")
+TRUTH = (
+    "ari",
+    "right_labels",
+    "nmi",
+    "purity",
+    "teacher_truth",
+    "teacher_sibling_lift",
+    "brier_gain",
+)
 BAND = "Line: mean over the seeds; band: from the least to the most"
 
 
@@ -173,6 +194,7 @@ def eps_curve(
     n_clusters: Any,
     outlier_fraction: Any,
     ari: Any = None,
+    right: Any = None,
     *,
     chosen: float | None = None,
     auto: float | None = None,
@@ -180,12 +202,19 @@ def eps_curve(
     title: str = "Small eps: many outliers. Large eps: everything melts into one cluster",
 ) -> Figure:
     """What eps does to the clustering: clusters, share of outliers and, where
-    identities are known, ARI; each (E,).
+    identities are known, ARI and beside it `right`, the share of right labels among all
+    pictures, outliers too; each (E,).
 
     `chosen` marks the eps in use, `auto` the one that `sweep_eps` would take, and
     `n_identities` the true number of identities.
     """
-    same_length(eps=eps, n_clusters=n_clusters, outlier_fraction=outlier_fraction, ari=ari)
+    same_length(
+        eps=eps,
+        n_clusters=n_clusters,
+        outlier_fraction=outlier_fraction,
+        ari=ari,
+        right=right,
+    )
     figure = new_figure(9.5, 3.7, title=title)
     handles: dict[str, Any] = {}
     panels = (
@@ -193,6 +222,7 @@ def eps_curve(
         ("outliers (share, 0 to 1)", outlier_fraction, "grey", "s"),
         ("ARI (1 = true partition)", ari, "green", "^"),
     )
+    curve = {"label": "ARI (clustered pictures only)"} if right is not None else {}
     for ax, (name, values, colour, marker) in zip(figure.subplots(1, 3), panels):
         if values is None or not len(values):
             sentence = "No values of eps given."
@@ -205,8 +235,19 @@ def eps_curve(
             np.array(values, float),
             color=PALETTE[colour],
             marker=marker,
+            **(curve if values is ari else {}),
         )
         ax.set(xlabel="eps (Jaccard distance)", ylabel=name)
+        if values is ari and right is not None:
+            share = np.array(right, float)
+            ax.plot(
+                np.asarray(eps, float),
+                share,
+                color=PALETTE["black"],
+                marker="D",
+                label="right labels (share of all pictures)",
+            )
+            ax.set(ylabel="ARI, and right labels (0 to 1)")
         if values is n_clusters and n_identities is not None:
             ax.axhline(
                 n_identities, color="black", linestyle=":", label=f"{n_identities} identities"

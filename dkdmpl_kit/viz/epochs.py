@@ -184,7 +184,7 @@ def epoch_strip(
     axes = figure.subplots(1, len(maps), squeeze=False)[0]
     for ax, xy, of_map in zip(axes, maps, bands):
         _draw_frame(ax, xy, of_map, n_chosen, None, "chosen", limits)
-        ax.set_anchor("S")
+        ax.set_anchor("N")  # at the bottom, no room would be kept for the titles
     for ax, text in zip(axes, titles):
         ax.set_title(text)
     return figure

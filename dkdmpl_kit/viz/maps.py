@@ -24,7 +24,7 @@ from dkdmpl_kit.viz.style import (
     styled,
 )
 
-KINDS = ("cluster", "identity", "camera", "error")
+KINDS = ("cluster", "identity", "camera", "error", "some")
 # kind: (colour, marker), in the order of drawing: mistakes on top
 ERROR_LOOK = {
     "unknown": ("outlier", "*"),
@@ -89,6 +89,8 @@ def _draw_groups(
     ax: Axes, xy: np.ndarray, values: np.ndarray, kind: str, size: float
 ) -> None:
     outside = values < 0
+    if kind == "some":  # few stand out of many
+        size *= 2.5
     ax.scatter(
         *xy[outside].T, s=size * 0.5, color=PALETTE["outlier"], marker=".", linewidths=0
     )
@@ -124,6 +126,8 @@ def _draw_groups(
             handletextpad=0.1,
             columnspacing=0.8,
         )
+    elif kind == "some":
+        ax.set_xlabel("grey: all others")
     elif kind == "cluster":
         ax.set_xlabel(
             f"{count(len(names), 'cluster')}, {count(int(outside.sum()), 'outlier')} "
@@ -143,7 +147,7 @@ _MAP_NOTE = (
 @styled
 def feature_map(xy: Any, colour_by: Any, *, title: str = "", kind: str = "cluster") -> Figure:
     """Pictures as points: xy (N, 2), coloured by pseudo label, identity or camera (N,)
-    int, or kind of error (N,) str.
+    int, or kind of error (N,) str. kind "some": a few groups (N,), -1 for all others.
 
     -1 is an outlier (or unknown) and drawn small and grey; `colour_by=None` draws grey
     points and says what is missing.

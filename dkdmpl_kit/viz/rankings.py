@@ -30,7 +30,7 @@ def query_distances(
     title: str = "Cosine distances of all pairs (curves) and of this query's list (ticks)",
 ) -> Figure:
     """Distances of all pairs, and below them one query's first places; one panel a
-    view, the same axis for all.
+    view, the same axis for all. Without a list (two empty ones) there are curves alone.
 
     views: {name: (groups, distances (top,), kinds (top,))}; groups are
     `distance_groups`' three, or None where identities are unknown; kinds are "right",
@@ -78,6 +78,8 @@ def _draw_groups(ax: Axes, groups: Sequence[Any] | None) -> None:
 
 def _draw_ticks(ax: Axes, distances: np.ndarray, kinds: np.ndarray) -> None:
     """One tick a listed picture, below the curves, in a row of its own for each kind."""
+    if not len(distances):
+        return
     low, high = ax.get_ylim()
     step = 0.09 * (high - low)
     for row, (kind, colour) in enumerate((*MARKS.items(), ("unknown", "black"))):
@@ -105,8 +107,8 @@ def activation_pairs(
     scores: Mapping[str, float] | None = None,
     title: str = "Where the encoder finds the two alike",
 ) -> Figure:
-    """A query and one gallery picture, as they are and with what each place adds to
-    their similarity, one row a view.
+    """A query and one gallery picture, as they are, and for each view what each of their
+    places adds to their similarity, side by side.
 
     query, other: uint8 pictures (3, H, W) or (H, W, 3). maps: {view: (map of the query
     (h, w), map of the other)}, as `occlusion_map` or `similarity_map` make them; what
@@ -115,33 +117,38 @@ def activation_pairs(
     """
     pair = [one_picture(picture) for picture in (query, other)]
     tall = pair[0].shape[0] / pair[0].shape[1]
-    width = 1.35 if tall > 1.3 else 1.9
+    width = 1.3 if tall > 1.3 else 1.7
     figure = new_figure(
-        1.9 + 4 * width,
-        1.0 + len(maps) * (width * tall + 0.35),
+        (2 + 2 * len(maps)) * width + 0.35 * len(maps),
+        1.1 + width * tall,
         title=title,
         note="Yellow: this place makes the two alike most. Grey: it does nothing, or "
         "makes them differ.",
     )
-    axes = figure.subplots(len(maps), 4, squeeze=False)
-    for row, (name, both) in zip(axes, maps.items()):
+    ratios = [1, 1, *(0.2, 1, 1) * len(maps)]
+    grid = figure.add_gridspec(1, len(ratios), width_ratios=ratios)
+    for column, (picture, what) in enumerate(zip(pair, ("query", "gallery"))):
+        ax = _picture_axes(figure, grid[0, column])
+        ax.imshow(picture)
+        ax.set_title(what)
+    for view, (name, both) in enumerate(maps.items()):
         highest = max(float(np.max(m)) for m in both) or 1.0
-        for (left, right), picture, heat, what in zip(
-            row.reshape(2, 2), pair, both, ("query", "gallery")
-        ):
-            left.imshow(picture)
-            left.set_title(what)
+        for place, (picture, heat) in enumerate(zip(pair, both)):
+            ax = _picture_axes(figure, grid[0, 3 * view + 3 + place])
             share = _upsampled(heat, picture.shape[:2]) / highest
+            ax.imshow(picture.mean(2) * 0.75, cmap="gray", vmin=0, vmax=255)
             opacity = np.minimum(0.8, 1.6 * share)
-            right.imshow(picture.mean(2) * 0.75, cmap="gray", vmin=0, vmax=255)
-            right.imshow(share, cmap="inferno", vmin=0, vmax=1, alpha=opacity)
-            right.set_title("its map")
-            for ax in (left, right):
-                ax.set(xticks=[], yticks=[])
-                ax.grid(False)
-        score = f"\nsimilarity {scores[name]:.2f}" if scores else ""
-        row[0].set_ylabel(name + score, rotation=0, ha="right", va="center", labelpad=8)
+            ax.imshow(share, cmap="inferno", vmin=0, vmax=1, alpha=opacity)
+            if not place:
+                ax.set_title(name + (f"\nsimilarity {scores[name]:.2f}" if scores else ""))
     return figure
+
+
+def _picture_axes(figure: Figure, cell: Any) -> Axes:
+    ax = figure.add_subplot(cell)
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    return ax
 
 
 def _upsampled(heat: Any, size: tuple[int, int]) -> np.ndarray:

@@ -70,6 +70,15 @@ def test_frames_are_of_one_size_and_a_strip_has_one_map_a_still():
         viz.epoch_strip([], [], 2)
 
 
+def test_the_titles_of_a_strip_stay_below_its_own():
+    tall = XY[:, ::-1] * (1, 1.2)  # maps about as high as wide
+    strip = viz.epoch_strip([tall, tall], BANDS[:2], 2, titles=["Epoch 0\na\nb"] * 2)
+    strip.draw_without_rendering()
+    lowest = strip._suptitle.get_window_extent().y0
+    for ax in strip.axes:
+        assert ax._left_title.get_window_extent().y1 <= lowest
+
+
 def test_live_curves_draw_what_is_there_and_say_what_is_not():
     history = [
         {

@@ -521,6 +521,9 @@ def test_the_eps_curve_has_a_sentence_in_place_of_an_unknown_ari():
     assert "eps (Jaccard distance)" in texts(full)
     assert "8 identities" in texts(full)
     assert "ARI cannot be measured" in texts(viz.eps_curve([0.4], [0], [1.0]))
+    both = viz.eps_curve([0.4, 0.6], [9, 4], [0.5, 0.1], [0.2, 0.4], [0.1, 0.3])
+    assert list(both.axes[2].lines[1].get_ydata()) == [0.1, 0.3]
+    assert "right labels (share of all pictures)" in texts(both)
     with pytest.raises(KitError, match="lengths differ"):
         viz.eps_curve([0.4, 0.5], [1], [0.1])
 
@@ -584,3 +587,34 @@ def test_error_kinds_are_stacked_shares_from_words_or_counts():
     assert np.isclose(ax.patches[0].get_x() + ax.patches[0].get_width() / 2, 4)
     assert "True identities are not known" in texts(viz.error_kinds_bars(None))
     assert "No epochs" in texts(viz.error_kinds_bars([]))
+
+
+def test_a_few_groups_stand_out_of_a_map_and_all_others_are_grey():
+    some = np.array([3, 3, -1, -1, 8])
+    figure = viz.feature_map(np.arange(10.0).reshape(5, 2), some, kind="some")
+    (ax,) = figure.axes
+    assert [len(c.get_offsets()) for c in ax.collections] == [2, 3]
+    assert ax.get_xlabel() == "grey: all others"
+
+
+def test_a_pair_is_shown_once_and_each_view_has_two_maps_beside_it():
+    maps = {"untrained": (np.eye(4), np.eye(4)), "trained": (-np.eye(4), np.ones((2, 2)))}
+    figure = viz.activation_pairs(
+        *PICTURES[:2], maps, scores={"untrained": 0.5, "trained": 1}
+    )
+    heads = [ax.get_title("left") for ax in figure.axes]
+    assert heads == [
+        "query",
+        "gallery",
+        "untrained\nsimilarity 0.50",
+        "",
+        "trained\nsimilarity 1.00",
+        "",
+    ]
+
+
+def test_distances_without_a_list_are_curves_alone():
+    groups = (RNG.random(9), RNG.random(9), RNG.random(30))
+    figure = viz.query_distances({"a": (groups, [], []), "b": (groups, [0.2], ["right"])})
+    assert [len(ax.lines) for ax in figure.axes] == [0, 1]
+    assert "in this list: right" in texts(figure)

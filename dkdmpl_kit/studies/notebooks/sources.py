@@ -67,7 +67,7 @@ def digest(source: Path) -> str:
 
 def select_notebooks(names: str | Sequence[str], notebooks_dir: str | Path) -> list[Path]:
     """Paths of the notebooks asked for, in order of number: "all", or names such as
-    "02_clustering" or just "02". KitError names a notebook that does not exist.
+    "02_clustering" or just "02" (and "05b_results" or "05b"). KitError names a notebook that does not exist.
     """
     found = {path.stem: path for path in sorted(Path(notebooks_dir).glob(NAMES + ".ipynb"))}
     if not found:
@@ -79,9 +79,9 @@ def select_notebooks(names: str | Sequence[str], notebooks_dir: str | Path) -> l
         return list(found.values())
     wanted = {names} if isinstance(names, str) else set(names)
     for name in sorted(wanted):
-        if not any(name in (stem, stem[:2]) for stem in found):
+        if not any(name in (stem, stem.split("_")[0]) for stem in found):
             raise KitError(f"There is no notebook {name!r}; choose from: {', '.join(found)}.")
-    return [path for stem, path in found.items() if {stem, stem[:2]} & wanted]
+    return [path for stem, path in found.items() if {stem, stem.split("_")[0]} & wanted]
 
 
 def papermill_path(path: str | Path) -> str:

@@ -128,7 +128,7 @@ def test_the_maps_are_asked_for_the_picture_at_the_chosen_rank_of_the_last_view(
     assert [a[:3] for a in asked[-2:]] == [("untrained", 0, third), ("DKD-MPL", 0, third)]
     np.testing.assert_array_equal(asked[-1][3], parts[0]["DKD-MPL"][1][third])
     assert "place 3 (" in panel.activation.figure.get_suptitle()
-    assert panel.activation.figure.axes[0].get_ylabel().startswith("untrained\nsimilarity")
+    assert panel.activation.figure.axes[2].get_title("left").startswith("untrained\nsimilarity")
 
 
 def test_without_identities_lists_are_shown_and_nothing_is_marked(parts):
