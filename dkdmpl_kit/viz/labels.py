@@ -58,6 +58,54 @@ def _bar_axes(figure: Figure, picture: Any) -> Axes:
     return right
 
 
+def draw_views(
+    ax: Axes,
+    one_hot: np.ndarray,
+    views: Mapping[str, np.ndarray],
+    *,
+    top: int = 8,
+    notes: Mapping[int, str] | None = None,
+) -> None:
+    """Views {name: (K,)} of one label as grouped bars over the `top` clusters that any of
+    them likes best, and the hard label `one_hot` (K,) as a frame.
+
+    notes {cluster: words}: what stands below a cluster's number.
+    """
+    # the hard label always among them
+    strongest = np.maximum(np.max(list(views.values()), axis=0), 2 * one_hot)
+    shown = np.argsort(-strongest, kind="stable")[:top]
+    names = [f"{k}\n{(notes or {}).get(int(k), '')}".rstrip() for k in shown]
+    if len(one_hot) > len(shown):
+        names.append("others")
+    width = 0.84 / len(views)
+    for j, (name, values) in enumerate(views.items()):
+        heights = np.append(values[shown], np.delete(values, shown).sum())[: len(names)]
+        ax.bar(
+            np.arange(len(names)) + (j - (len(views) - 1) / 2) * width,
+            heights,
+            width * 0.94,
+            edgecolor="white",
+            linewidth=0,
+            label=VIEW_LABELS[name],
+            color=VIEW_COLOURS[name],
+            hatch=HATCHES[name],
+        )
+    if one_hot.any():
+        named = np.flatnonzero(one_hot[shown])
+        ax.bar(
+            named,
+            one_hot[shown][named],
+            0.92,
+            fill=False,
+            edgecolor=VIEW_COLOURS["hard"],
+            linewidth=1.6,
+            label=VIEW_LABELS["hard"],
+        )
+    ax.set_xticks(np.arange(len(names)), names)
+    ax.set(xlabel="cluster", ylabel="probability (0 to 1)", ylim=(0, 1.04))
+    ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
+
+
 @styled
 def label_views(
     hard: Any,
@@ -86,50 +134,16 @@ def label_views(
             "label_views: no view of the label given; give e, q or a with one "
             "probability a cluster."
         )
-    clusters = same_length(**views)
-    one_hot = hard_vector(hard, clusters)
-    # the hard label always among them
-    strongest = np.maximum(np.max(list(views.values()), axis=0), 2 * one_hot)
-    shown = np.argsort(-strongest, kind="stable")[:top]
-    names = [f"{k}" for k in shown]
-    if clusters > len(shown):
-        names.append("others")
+    one_hot = hard_vector(hard, same_length(**views))
     title = _views_title(one_hot, views) if title is None else title
     figure = new_figure(9, 3.9, title=title)
-    ax = _bar_axes(figure, picture)
-    width = 0.84 / len(views)
-    for j, (name, values) in enumerate(views.items()):
-        heights = np.append(values[shown], np.delete(values, shown).sum())[: len(names)]
-        ax.bar(
-            np.arange(len(names)) + (j - (len(views) - 1) / 2) * width,
-            heights,
-            width * 0.94,
-            edgecolor="white",
-            linewidth=0,
-            label=VIEW_LABELS[name],
-            color=VIEW_COLOURS[name],
-            hatch=HATCHES[name],
-        )
-    if one_hot.any():
-        named = np.flatnonzero(one_hot[shown])
-        ax.bar(
-            named,
-            one_hot[shown][named],
-            0.92,
-            fill=False,
-            edgecolor=VIEW_COLOURS["hard"],
-            linewidth=1.6,
-            label=VIEW_LABELS["hard"],
-        )
-    else:
+    draw_views(_bar_axes(figure, picture), one_hot, views, top=top)
+    if not one_hot.any():
         add_note(
             figure,
             "An outlier of this epoch's clustering: it has no hard label and is left "
             "out of training.",
         )
-    ax.set_xticks(np.arange(len(names)), names)
-    ax.set(xlabel="cluster", ylabel="probability (0 to 1)", ylim=(0, 1.04))
-    ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
     return figure
 
 

@@ -43,3 +43,17 @@ def test_at_most_four_thumbnails_are_drawn_and_the_figure_renders():
 def test_pictures_of_another_type_are_a_clear_error():
     with pytest.raises(KitError, match="uint8"):
         loop_diagram(np.zeros((2, 3, 16, 8), np.float32))
+
+
+def test_the_loop_carries_the_loss_and_the_label_of_one_real_picture():
+    picture = np.zeros((3, 16, 8), np.uint8)
+    views = {"e": [0.1, 0.6, 0.3], "q": [0.7, 0.2, 0.1]}
+    figure = loop_diagram(picture=picture, hard=0, views=views, notes={1: "its own"})
+    assert "L_{GKD}" in _texts(figure)
+    assert "L_{GKD}" in _texts(loop_diagram())
+    bars = figure.axes[2]
+    heights = [round(patch.get_height(), 2) for patch in bars.patches]
+    assert heights == [0.1, 0.6, 0.3, 0.7, 0.2, 0.1, 1.0]
+    assert [label.get_text() for label in bars.get_xticklabels()] == ["0", "1\nits own", "2"]
+    with pytest.raises(KitError, match="does not fit"):
+        loop_diagram(picture=picture, hard=5, views=views)
