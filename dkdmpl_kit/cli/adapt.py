@@ -22,6 +22,7 @@ USES = {
     "normalisation",
     "height",
     "width",
+    "distance",
     "k1",
     "eps",
     "min_samples",

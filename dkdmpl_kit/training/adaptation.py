@@ -46,6 +46,7 @@ POOLINGS = {"osnet": "embedding", "vit": "token"}  # of weights that a file brin
 SIDES = {"tf_efficientnet_lite0": 96}  # the bundled encoder works on small pictures
 SIDE = 176  # of others: the root of the area 256 x 128 of the field
 NOTHING = Verdict(0, "Kept the start: nothing was trained, as too little clusters.", ())
+APART = 0.8  # mixing of the start, below which cameras get lists of their own
 CLUSTERED = 0.1  # share of the pictures that clusters of four should hold at least
 
 
@@ -86,11 +87,6 @@ def chosen_settings(
     height, width = picture_size(found.aspect, config.backbone)
     own_height = config.height if "height" in given else height
     size = f"crops are {found.height:g} x {found.width:g} pixels in the median"
-    k1, k2 = (15, 4) if n < FEW else (30, 6)
-    longest = round(3 * found.burst_length)
-    neighbours = f"{n:,} pictures"
-    if longest > k1:
-        k1, neighbours = min(longest, 60), "bursts fill shorter lists of neighbours"
     together = found.cameras > 1 and not found.unknown_cameras
     reid = config.weights not in ("bundled", "imagenet", "random")
     batch = config.batch_clusters * config.batch_images
@@ -98,8 +94,6 @@ def chosen_settings(
         Choice("height", height, size),
         Choice("width", width, size),
         Choice("padding", max(2, own_height // 13), "a thirteenth of the height"),
-        Choice("k1", k1, neighbours),
-        Choice("k2", k2, neighbours),
         Choice("eps", "auto", "each epoch's own, where clusters are most"),
         Choice(
             "iterations",
@@ -134,6 +128,40 @@ def chosen_settings(
         why = "what the weights of this family were trained with"
         choices += (Choice("pooling", pooling, why),)
     return tuple(choice for choice in choices if choice.name not in given)
+
+
+def chosen_neighbours(
+    found: Survey, config: Config, given: Collection[str], mixing: float | None
+) -> tuple[Choice, ...]:
+    """The distance, and the lengths of its lists of neighbours, by how well cameras are
+    mixed among the neighbours of the start (`Evidence.mixing`); None: unknown.
+    """
+    together = found.cameras > 1 and not found.unknown_cameras and mixing is not None
+    distance, why = "jaccard", "not every camera is known"
+    if "distance" in given:
+        distance = config.distance
+    elif {"k1", "k2"} & set(given):
+        why = "the lists that were asked for are its own"
+    elif together and mixing < APART:
+        distance = "camera_jaccard"
+        why = f"other cameras are {mixing:.0%} as often among the nearest as without a trace"
+    elif together:
+        why = f"neighbours come from all cameras ({mixing:.0%} of what no trace gives)"
+    choices = [Choice("distance", distance, why)]
+    if distance == "jaccard":  # the other one's lists are as published
+        choices += _lists(found)
+    return tuple(choice for choice in choices if choice.name not in given)
+
+
+def _lists(found: Survey) -> list[Choice]:
+    """The lengths of the plain distance's lists of neighbours."""
+    n = len(found)
+    k1, k2 = (15, 4) if n < FEW else (30, 6)
+    why = f"{n:,} pictures"
+    longest = round(3 * found.burst_length)
+    if longest > k1:
+        k1, why = min(longest, 60), "bursts fill shorter lists of neighbours"
+    return [Choice("k1", k1, why), Choice("k2", k2, why)]
 
 
 def picture_size(aspect: float, backbone: str) -> tuple[int, int]:
@@ -179,6 +207,12 @@ def adapt(
     seed_everything(config.seed)  # random weights are those that the training starts from
     encoder = new_state(config, pick_device(config.device)).encoder
     features = _features(config, encoder, images, progress)
+    mixing = None
+    if not {"distance", "k1", "k2"} & set(given):
+        mixing = evidence(features, images.camids, groups=found.burst).means()["mixing"]
+    lists = chosen_neighbours(found, config, given, mixing)
+    config = config.replace(**{choice.name: choice.value for choice in lists})
+    choices += lists
     pseudo = _labels(config, blind, features)
     if pseudo.outlier_fraction > 1 - CLUSTERED and "min_samples" not in given:
         pairs = config.replace(min_samples=2)

@@ -14,7 +14,12 @@ from dkdmpl_kit.experiment import preset
 from dkdmpl_kit.models import extract_features
 from dkdmpl_kit.noise.evidence import Evidence
 from dkdmpl_kit.training import adaptation, load_encoder
-from dkdmpl_kit.training.adaptation import adapt, chosen_settings, picture_size
+from dkdmpl_kit.training.adaptation import (
+    adapt,
+    chosen_neighbours,
+    chosen_settings,
+    picture_size,
+)
 from dkdmpl_kit.training.seeds import seed_everything
 
 GIVEN = {
@@ -175,24 +180,38 @@ def values(found, config, given=()):
 def test_choices_follow_from_what_was_seen():
     config = preset("demo")
     small = values(seen(800), config)
-    assert (small["height"], small["width"], small["k1"], small["iterations"]) == (
-        128,
-        64,
-        15,
-        20,
-    )
+    assert (small["height"], small["width"], small["iterations"]) == (128, 64, 20)
     assert small["sampler"] == "camera" and small["learning_rate"] == 1e-3
     large = values(seen(12_936, cameras=2, unknown=1), config)
-    assert (large["k1"], large["k2"], large["iterations"]) == (30, 6, 100)
+    assert large["iterations"] == 100
     assert large["sampler"] == "random"
     bursts = np.repeat(np.arange(80), 10)
-    assert values(seen(800, burst=bursts), config)["k1"] == 30  # three bursts' worth
+    assert lists(seen(800, burst=bursts), config, 0.9)["k1"] == 30  # three bursts
     reid = config.replace(backbone="osnet_x0_25", weights="some.pth")
     assert values(seen(800), reid)["learning_rate"] == 3.5e-4
     assert values(seen(800), reid)["pooling"] == "embedding" and "pooling" not in small
     assert values(seen(800), reid, {"learning_rate"}).get("learning_rate") is None
     tall = values(seen(800), config.replace(height=256), {"height"})
     assert tall["padding"] == 19 and "height" not in tall
+
+
+def lists(found, config, mixing, given=()):
+    chosen = chosen_neighbours(found, config, given, mixing)
+    return {choice.name: choice.value for choice in chosen}
+
+
+def test_cameras_that_keep_apart_get_their_own_lists_unless_others_are_asked_for():
+    config = preset("demo")
+    known, partly = seen(800), seen(800, unknown=1)
+    assert lists(known, config, 0.79) == {"distance": "camera_jaccard"}
+    assert lists(known, config, 0.8) == {"distance": "jaccard", "k1": 15, "k2": 4}
+    assert lists(partly, config, 0.3)["distance"] == "jaccard"
+    large = lists(seen(12_936, cameras=1), config, None)
+    assert large == {"distance": "jaccard", "k1": 30, "k2": 6}
+    assert lists(known, config, 0.3, {"k2"}) == {"distance": "jaccard", "k1": 15}
+    assert lists(known, config, 0.3, {"distance"}) == {"k1": 15, "k2": 4}
+    asked = config.replace(distance="camera_jaccard")
+    assert lists(known, asked, 0.9, {"distance"}) == {}
 
 
 def test_the_size_of_pictures_follows_their_shape():
