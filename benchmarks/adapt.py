@@ -10,7 +10,8 @@ a tenth of the training pictures, drawn by the seed.
 
 python -m benchmarks.adapt OUT --summary prints the table of OUT and, for every criterion,
 Spearman's rank correlation of its change with the change of mAP over all states, and how
-often a sure rise or fall had the sign of mAP's.
+often a sure rise or fall had the sign of mAP's. --publish DIR writes the rows and the
+picture of both to DIR as adapt.json and adapt.png.
 """
 
 from __future__ import annotations
@@ -27,7 +28,14 @@ import numpy as np
 from dkdmpl_kit.data import ImageStore, ReIDDataset, arrays_of
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.evaluation import evaluate_ranking
-from dkdmpl_kit.experiment import Config, environment, open_dataset, preset, write_atomic
+from dkdmpl_kit.experiment import (
+    Config,
+    environment,
+    open_dataset,
+    preset,
+    write_atomic,
+    write_json,
+)
 from dkdmpl_kit.training import extract, load_encoder, new_state
 from dkdmpl_kit.training.adaptation import Adaptation, adapt
 from dkdmpl_kit.training.precision import peak_memory_mb
@@ -145,12 +153,31 @@ def summary(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def publish(rows: list[dict], folder: Path) -> None:
+    """The rows, and the picture of what each criterion is worth, to files."""
+    from dkdmpl_kit import viz
+
+    states = [(row["name"], *pair) for row in rows for pair in pairs([row])]
+    changes = {
+        name: [s["changes"].get(name, [float("nan")])[0] for _, s, _ in states]
+        for name in CRITERIA
+    }
+    gains, sets = [gain for *_, gain in states], [name for name, *_ in states]
+    figure = viz.criteria_against_gain(
+        changes, gains, sets, title="Does a criterion without truth follow mAP?"
+    )
+    about = {"states": len(states), "trainings": len(rows), "environment": environment()}
+    viz.save_figure(figure, folder / "adapt.png", metadata=about)
+    write_json(folder / "adapt.json", about | {"rows": rows})
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the module's command line."""
     parser = argparse.ArgumentParser("benchmarks.adapt", description=__doc__)
     parser.add_argument("out", type=Path, help="JSON lines to append to")
     parser.add_argument("name", nargs="?", help="what the rows are called")
     parser.add_argument("--summary", action="store_true")
+    parser.add_argument("--publish", type=Path, metavar="DIR", help="with --summary")
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--part", type=int, default=1)
     parser.add_argument("--every-state", action="store_true")
@@ -166,6 +193,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     if args.summary:
         print(summary(rows))
+        if args.publish:
+            publish(rows, args.publish)
         return 0
     given = dict(setting.split("=", 1) for setting in args.settings)
     for seed in args.seeds.split(","):

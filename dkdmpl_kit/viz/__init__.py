@@ -19,7 +19,7 @@ from dkdmpl_kit.viz.curves import (
 from dkdmpl_kit.viz.diagrams import loop_diagram
 from dkdmpl_kit.viz.epochs import epoch_frame, epoch_strip, hardest_pictures, live_curves
 from dkdmpl_kit.viz.flows import alluvial
-from dkdmpl_kit.viz.guard import guard_curve
+from dkdmpl_kit.viz.guard import criteria_against_gain, guard_curve
 from dkdmpl_kit.viz.labels import (
     gradient_bars,
     label_views,
@@ -35,9 +35,11 @@ from dkdmpl_kit.viz.maps import (
 from dkdmpl_kit.viz.noise import (
     break_even_curve,
     camera_error_maps,
+    camera_error_rates,
     cause_effects,
     change_curves,
     margin_gain,
+    mass_balance_bars,
     noise_curves,
     noise_panels,
     reliability_diagrams,
@@ -68,7 +70,13 @@ from dkdmpl_kit.viz.style import (
     figure_png,
     save_figure,
 )
-from dkdmpl_kit.viz.theory import bound_slack, break_even_map, label_triangle, limit_curves
+from dkdmpl_kit.viz.theory import (
+    bound_slack,
+    break_even_map,
+    label_triangle,
+    limit_curves,
+    ruler_gains,
+)
 from dkdmpl_kit.viz.thresholds import match_rates
 
 __all__ = [
@@ -85,11 +93,13 @@ __all__ = [
     "break_even_curve",
     "break_even_map",
     "camera_error_maps",
+    "camera_error_rates",
     "cause_effects",
     "change_curves",
     "cluster_gallery",
     "contact_sheet",
     "cosine_table",
+    "criteria_against_gain",
     "distance_histograms",
     "epoch_frame",
     "epoch_strip",
@@ -113,6 +123,7 @@ __all__ = [
     "loss_lab",
     "map_colours",
     "margin_gain",
+    "mass_balance_bars",
     "match_rates",
     "noise_curves",
     "noise_panels",
@@ -127,6 +138,7 @@ __all__ = [
     "reliability_diagrams",
     "repaired_and_spoilt",
     "result_bars",
+    "ruler_gains",
     "save_figure",
     "similarity_heatmap",
     "suspicion_curves",

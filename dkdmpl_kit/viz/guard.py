@@ -1,13 +1,22 @@
-"""Which state of an adaptation is kept: the criterion of the guard, epoch by epoch."""
+"""Which state of an adaptation is kept, epoch by epoch, and what its criteria are worth."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from dkdmpl_kit.viz.style import PALETTE, new_figure, same_length, say, styled
+from dkdmpl_kit.viz.style import (
+    CYCLE,
+    MARKERS,
+    PALETTE,
+    new_figure,
+    same_length,
+    say,
+    styled,
+)
 
 
 @styled
@@ -69,4 +78,46 @@ def guard_curve(
     ax.set(xlabel="epochs of training", ylabel="stability (share, 0 to 1)")
     ax.set_xticks(epochs)
     ax.legend(loc="best")
+    return figure
+
+
+@styled
+def criteria_against_gain(
+    changes: Mapping[str, Any], gains: Any, sets: Sequence[str], *, title: str = ""
+) -> Figure:
+    """What criteria that need no identities are worth: the change of each against the
+    change of mAP, a point a trained state, both against the start of its training.
+
+    changes: {criterion: (n,), NaN where it is unknown}. gains: (n,) points of mAP. sets:
+    (n,) what each state was trained on. Each panel names Spearman's rank correlation.
+    """
+    from scipy.stats import spearmanr
+
+    gains = np.asarray(gains, float)
+    names = sorted(set(sets))
+    note = "Right of 0 a criterion calls a state better than the start; above 0 it is better."
+    figure = new_figure(2.9 * len(changes) + 1.9, 3.9, title=title, note=note)
+    axes = np.atleast_1d(figure.subplots(1, len(changes), sharey=True))
+    for ax, (criterion, values) in zip(axes, changes.items()):
+        values = np.asarray(values, float)
+        same_length(changes=values, gains=gains, sets=np.asarray(sets))
+        known = ~np.isnan(values)
+        for turn, name in enumerate(names):
+            of = known & (np.asarray(sets) == name)
+            ax.plot(
+                values[of],
+                gains[of],
+                MARKERS[turn % len(MARKERS)],
+                color=CYCLE[turn % len(CYCLE)],
+                label=name,
+                markersize=4.5,
+            )
+        ax.axhline(0, color=PALETTE["grey"], lw=1)
+        ax.axvline(0, color=PALETTE["grey"], lw=1)
+        rho = spearmanr(values[known], gains[known])[0] if known.sum() > 2 else float("nan")
+        ax.set(
+            title=f"{criterion}: rank correlation {rho:.2f}", xlabel=f"change of {criterion}"
+        )
+    axes[0].set_ylabel("change of mAP (points)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
     return figure

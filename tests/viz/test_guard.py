@@ -26,3 +26,19 @@ def test_the_kept_state_is_ringed_and_the_margin_stands_above_the_start():
 def test_a_start_alone_is_a_sentence():
     figure = viz.guard_curve([0.4], [0], [0], margin=0.15, chosen=0)
     assert "Nothing was trained" in figure.axes[0].texts[0].get_text()
+
+
+def test_a_criterion_that_follows_the_gain_says_so_and_unknown_values_are_left_out():
+    changes = {
+        "good": [-0.1, 0.0, 0.1, 0.2],
+        "bad": [0.2, 0.1, 0.0, -0.1],
+        "unknown": [float("nan")] * 4,
+    }
+    figure = viz.criteria_against_gain(changes, [-3, -1, 2, 5], ["a", "a", "b", "b"])
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles[0] == "good: rank correlation 1.00"
+    assert titles[1] == "bad: rank correlation -1.00"
+    assert titles[2].startswith("unknown: rank correlation nan")
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+    assert all(len(line.get_xdata()) in (0, 2) for ax in figure.axes for line in ax.lines)
