@@ -18,6 +18,7 @@ from dkdmpl_kit.viz.style import (
     PALETTE,
     VIEW_COLOURS,
     VIEW_LABELS,
+    count,
     new_figure,
     same_length,
     say,
@@ -179,82 +180,121 @@ def break_even_map(
 def bound_slack(
     chains: Mapping[str, Sequence[Mapping[str, float]]],
     *,
-    title: str = "How far the loss lies above its bound",
+    title: str = "The loss is never below its bound, and can be far above it",
 ) -> Figure:
-    """How loose P3 is: loss / bound as a histogram (left), and how much of it each of
-    the two inequalities loses (right).
+    """How loose P3 is: the loss of every cluster beside its bound, both on log axes.
 
     chains: {name: list of `consistency_chain` results, one a cluster}; those whose
-    labels all agree are left out. method: P3.
+    labels all agree are left out. Below the line there can be no cluster. method: P3.
     """
-    figure = new_figure(10, 4.6, title=title)
-    left, right = figure.subplots(1, 2)
-    groups = {
-        name: [c for c in found if c["stated"] > 1e-12] for name, found in chains.items()
+    figure = new_figure(7.2, 4.9, title=title)
+    ax = figure.subplots()
+    found = {
+        name: np.array([(c["sharp"], c["loss"]) for c in group if c["sharp"] > 1e-12])
+        for name, group in chains.items()
     }
-    if not any(groups.values()):
-        for ax in (left, right):
-            say(ax, "Within every cluster the labels agree: loss and bound are both 0.")
+    found = {name: points for name, points in found.items() if len(points)}
+    if not found:
+        say(ax, "Within every cluster the labels agree: loss and bound are both 0.")
         return figure
-    ratios = {
-        name: np.array([c["loss"] / c["stated"] for c in found])
-        for name, found in groups.items()
-        if found
-    }
-    bins = np.geomspace(1, max(r.max() for r in ratios.values()) * 1.05, 31)
-    for j, (name, values) in enumerate(ratios.items()):
-        left.hist(
-            values,
-            bins,
-            alpha=0.55,
-            color=CYCLE[j],
-            weights=np.full(len(values), 100 / len(values)),
-            hatch=("", "//", "..")[j % 3],
-            edgecolor="white",
-            label=f"{name} ({len(values)})",
-        )
-        pinsker = [c["loss"] / c["pinsker"] for c in groups[name]]
-        norms = [c["pinsker"] / c["stated"] for c in groups[name]]
-        right.plot(
-            pinsker,
-            norms,
+    bounds = np.concatenate([points[:, 0] for points in found.values()])
+    ends = np.array([bounds.min() / 1.5, bounds.max() * 1.5])
+    ax.fill_between(
+        ends,
+        ends.min(),
+        ends,
+        color=PALETTE["wrong"],
+        alpha=0.12,
+        linewidth=0,
+        label="impossible: below the bound",
+    )
+    ax.plot(ends, ends, color=PALETTE["black"], linestyle="--", label="loss = bound")
+    for j, (name, points) in enumerate(found.items()):
+        ax.plot(
+            *points.T,
             MARKERS[j],
             color=CYCLE[j],
             alpha=0.6,
             linestyle="",
-            markersize=4,
-            label=name,
+            label=f"{name} labels ({count(len(points), 'cluster')})",
         )
-    left.axvline(1, color=PALETTE["black"], label="bound as stated")
-    left.axvline(2, color=PALETTE["vermillion"], linestyle="--", label="sharp bound")
-    right.axhline(2, color=PALETTE["vermillion"], linestyle="--")
-    right.axvline(1, color=PALETTE["vermillion"], linestyle="--")
-    left.set(
-        xscale="log",
-        xlabel="loss / (n/(n−1) Var q)  (log scale)",
-        ylabel="share of clusters (%)",
-    )
-    right.set(
+    ax.set(
         xscale="log",
         yscale="log",
-        xlabel="lost by Pinsker: loss / (E ‖a−q‖₁² / 2)",
-        ylabel="lost by ℓ1 ≥ ℓ2: E ‖a−q‖₁² / E ‖a−q‖₂²",
+        xlim=ends,
+        xlabel="bound 2n/(n−1) Var(q)  (log scale)",
+        ylabel="loss: mean symmetric KL, nats  (log scale)",
     )
-    _plain_ticks(left, "x")
-    _plain_ticks(right, "x")
-    _plain_ticks(right, "y")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=3)
+    _plain_ticks(ax, "x")
+    _plain_ticks(ax, "y")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return figure
 
 
 def _plain_ticks(ax: Axes, axis: str) -> None:
-    """1, 2, 5, 10 ... instead of powers on a short log axis."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    """0.01, 0.1, 1, 10 ... instead of powers on a log axis."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     side = ax.xaxis if axis == "x" else ax.yaxis
-    side.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
     side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     side.set_minor_formatter(NullFormatter())
+
+
+@styled
+def ruler_gains(
+    weights: Any,
+    gains: Mapping[str, Any],
+    *,
+    errors: Mapping[str, Any] | None = None,
+    used: float | None = None,
+    title: str = "P2 in three rulers: is the mixed label nearer to the truth?",
+) -> Figure:
+    """How much nearer to the truth GKD's mixed label is than the label without a teacher,
+    by the weight of the teacher, a panel a ruler.
+
+    weights: (n,) lambda_g > 0. gains: {teacher: (n, 3)}, columns as `losses.rulers.Rulers`:
+    l1, Brier, log loss; above 0 the label is nearer. errors: {teacher: (n, 3)}, drawn as a
+    band of two of them. used: the weight that training takes. method: P2.
+    """
+    weights = np.asarray(weights, float)
+    figure = new_figure(10.5, 4.2, title=title)
+    axes = figure.subplots(1, 3)
+    for k, (ax, (name, beside)) in enumerate(zip(axes, _RULERS.items())):
+        for j, (teacher, values) in enumerate(gains.items()):
+            values = np.asarray(values, float)
+            same_length(weights=weights, gains=values)
+            look = {"color": CYCLE[j % len(CYCLE)], "marker": MARKERS[j % len(MARKERS)]}
+            ax.plot(weights, values[:, k], label=teacher, **look)
+            if errors is not None:
+                half = 2 * np.asarray(errors[teacher], float)[:, k]
+                low, high = values[:, k] - half, values[:, k] + half
+                ax.fill_between(
+                    weights, low, high, color=look["color"], alpha=0.15, linewidth=0
+                )
+        low, high = ax.get_ylim()
+        low, high = min(low, -0.1 * high, -1e-6), max(high, -0.1 * low, 1e-6)
+        ax.axhspan(0, high, color=PALETTE["right"], alpha=0.08, linewidth=0)
+        ax.axhspan(low, 0, color=PALETTE["wrong"], alpha=0.08, linewidth=0)
+        ax.axhline(0, color=PALETTE["black"], linewidth=1)
+        if used is not None:
+            ax.axvline(used, color=PALETTE["grey"], linestyle=":", label="λ_g in use")
+        ax.set(
+            xscale="log",
+            ylim=(low, high),
+            title=f"{name}\nagainst {beside}",
+            xlabel="weight λ_g (log scale)",
+        )
+        _plain_ticks(ax, "x")
+    axes[0].set_ylabel("gain: above 0, nearer to the truth")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=4)
+    return figure
+
+
+_RULERS = {
+    "ℓ1 distance": "the hard label",
+    "Brier score": "the hard label",
+    "log loss": "label smoothing",
+}
 
 
 @styled
@@ -264,14 +304,15 @@ def limit_curves(
     limit: float,
     errors: Mapping[str, tuple[Any, Any]],
     *,
-    title: str = "T² keeps the gradient alive; its limit is far away",
+    used: float | None = None,
+    title: str = "T² keeps the gradient alive; how far away is its limit?",
 ) -> Figure:
     """P5: the gradient's size with and without T² (left), and its distance from the
     limit beside the bound (right).
 
     temperatures (T,) > 0; norms (T,) mean gradient norm with T²; limit: norm of the
     limit; errors: {name: (distance (T,), bound (T,))}, each relative to the size of the
-    limit. method: P5.
+    limit. used: the T that training takes. method: P5.
     """
     taus = np.asarray(temperatures, float)
     norms = np.asarray(norms, float)
@@ -293,6 +334,9 @@ def limit_curves(
         xlabel="distillation temperature T (log scale)",
         ylabel="gradient norm, mean of the rows",
     )
+    if used is not None:
+        for ax in (left, right):
+            ax.axvline(used, color=PALETTE["purple"], linewidth=1.2, label="T in use")
     left.legend()
     for j, (name, (distance, bound)) in enumerate(errors.items()):
         same_length(temperatures=taus, distance=distance, bound=bound)

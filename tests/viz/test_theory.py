@@ -63,23 +63,46 @@ def test_without_right_or_without_wrong_labels_there_is_no_line(eta):
     assert not figure.axes[0].get_lines()
 
 
-def test_the_slack_counts_every_cluster_with_a_variance_and_splits_it_into_two_factors():
+def test_the_slack_shows_each_cluster_with_a_variance_as_its_bound_and_its_loss():
     chain = {"loss": 6.0, "pinsker": 3.0, "sharp": 2.0, "stated": 1.0}
     calm = {"loss": 0.0, "pinsker": 0.0, "sharp": 0.0, "stated": 0.0}
-    figure = viz.bound_slack({"real": [chain, chain, calm]})
-    left, right = figure.axes
-    assert sum(bar.get_height() for bar in left.patches) == pytest.approx(100)
-    assert "real (2)" in texts(figure)
-    np.testing.assert_allclose(lines_named(right, "real").get_xydata(), [[2, 3], [2, 3]])
+    figure = viz.bound_slack({"real": [chain, chain, calm], "random": [calm]})
+    (ax,) = figure.axes
+    np.testing.assert_allclose(
+        lines_named(ax, "real labels (2 clusters)").get_xydata(), [[2, 6], [2, 6]]
+    )
+    line = lines_named(ax, "loss = bound").get_xydata()
+    np.testing.assert_allclose(line[:, 0], line[:, 1])
+    assert "random" not in texts(figure)
     assert "labels agree" in texts(viz.bound_slack({"real": [calm]}))
+
+
+def test_the_gains_stand_a_panel_a_ruler_with_zero_and_the_weight_in_sight():
+    gains = {"sure": np.array([[0.1, 0.2, 0.3], [0.2, 0.1, 0.4]])}
+    figure = viz.ruler_gains(
+        [0.1, 1.0], gains, errors={"sure": np.full((2, 3), 0.05)}, used=0.3
+    )
+    assert len(figure.axes) == 3
+    for k, ax in enumerate(figure.axes):
+        np.testing.assert_allclose(lines_named(ax, "sure").get_ydata(), gains["sure"][:, k])
+        assert lines_named(ax, "λ_g in use").get_xdata()[0] == 0.3
+        low, high = ax.get_ylim()
+        assert low < 0 < high
+        band = next(c for c in ax.collections if len(c.get_paths()[0].vertices) > 4)
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert heights.min() == pytest.approx(gains["sure"][:, k].min() - 0.1)
+    assert "label smoothing" in figure.axes[2].get_title(loc="left")
+    with pytest.raises(KitError):
+        viz.ruler_gains([0.1, 1.0, 2.0], gains)
 
 
 def test_without_its_square_the_gradient_falls_by_that_square():
     figure = viz.limit_curves(
-        [1.0, 10.0], [2.0, 4.0], 4.0, {"real": ([1.0, 0.1], [2.0, 0.2])}
+        [1.0, 10.0], [2.0, 4.0], 4.0, {"real": ([1.0, 0.1], [2.0, 0.2])}, used=2.0
     )
     left, right = figure.axes
     np.testing.assert_allclose(lines_named(left, "without T²").get_ydata(), [2.0, 0.04])
     np.testing.assert_allclose(lines_named(right, "real: bound").get_ydata(), [2.0, 0.2])
+    assert {lines_named(ax, "T in use").get_xdata()[0] for ax in (left, right)} == {2.0}
     with pytest.raises(KitError):
         viz.limit_curves([1.0, 10.0], [2.0], 4.0, {})
