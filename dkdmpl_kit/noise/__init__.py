@@ -24,11 +24,13 @@ from dkdmpl_kit.noise.causes import (
     NO_CAUSE,
     NoiseCauses,
     PairCauses,
+    attributable_fraction,
     noise_causes,
     pair_causes,
     pair_factors,
+    risk_ratio,
 )
-from dkdmpl_kit.noise.change import LabelChange, change_table, label_change
+from dkdmpl_kit.noise.change import LabelChange, change_table, label_change, label_repairs
 from dkdmpl_kit.noise.clusters import (
     ClusteringSummary,
     ClusterView,
@@ -37,7 +39,7 @@ from dkdmpl_kit.noise.clusters import (
     kept_names,
     last_change,
 )
-from dkdmpl_kit.noise.gallery import GalleryRow, gallery_rows
+from dkdmpl_kit.noise.gallery import GalleryRow, doubt_rows, gallery_rows
 from dkdmpl_kit.noise.injection import NOISE_KINDS, NoisyLabels, inject_noise, noise_response
 from dkdmpl_kit.noise.labelled import LabelTable, label_table, most_suspect
 from dkdmpl_kit.noise.quality import (
@@ -51,7 +53,12 @@ from dkdmpl_kit.noise.quality import (
     suspicion_curve,
     view_disagreement,
 )
-from dkdmpl_kit.noise.soft_labels import SoftLabelMass, soft_label_mass
+from dkdmpl_kit.noise.soft_labels import (
+    MassBalance,
+    SoftLabelMass,
+    mass_balance,
+    soft_label_mass,
+)
 from dkdmpl_kit.noise.tables import (
     OUTLIERS,
     Contingency,
@@ -75,10 +82,12 @@ __all__ = [
     "LabelQuality",
     "LabelReport",
     "LabelTable",
+    "MassBalance",
     "NoiseCauses",
     "NoisyLabels",
     "PairCauses",
     "SoftLabelMass",
+    "attributable_fraction",
     "auroc",
     "best_matching",
     "camera_pair_errors",
@@ -89,15 +98,18 @@ __all__ = [
     "cluster_view",
     "clustering_summary",
     "contingency",
+    "doubt_rows",
     "error_kinds",
     "gallery_rows",
     "inject_noise",
     "kept_names",
     "label_change",
     "label_quality",
+    "label_repairs",
     "label_report",
     "label_table",
     "last_change",
+    "mass_balance",
     "matched_labels",
     "most_suspect",
     "neighbour_entropy",
@@ -105,6 +117,7 @@ __all__ = [
     "noise_response",
     "pair_causes",
     "pair_factors",
+    "risk_ratio",
     "self_confidence",
     "soft_label_mass",
     "softmax_entropy",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.noise.tables import best_matching, checked, contingency, count_table, pairs
 
 ERROR_KINDS = ("right", "merged", "split", "outlier", "unknown")
@@ -274,6 +274,17 @@ class CameraPairErrors:
     together: np.ndarray
     split: np.ndarray
     same: np.ndarray
+
+    def rates(self, kind: str) -> tuple[float, float]:
+        """(within, between): the share of wrong pairs of a kind, "merged" or "split", among
+        the pairs within one camera and among those between two; NaN without such pairs.
+        """
+        check_option("kind", kind, ("merged", "split"))
+        merged = kind == "merged"
+        wrong, pairs = (self.merged, self.together) if merged else (self.split, self.same)
+        above = np.triu_indices(len(self.cameras), 1)
+        sums = [(x.trace(), x[above].sum()) for x in (wrong, pairs)]
+        return tuple(float(w / p) if p else np.nan for w, p in zip(*sums))
 
 
 def camera_pair_errors(

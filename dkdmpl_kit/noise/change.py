@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.noise.agreement import true_clusters
 from dkdmpl_kit.noise.tables import best_matching, checked, count_table
 
 LEAST_IOU = 0.2  # of two clusters that are the same one at two epochs
@@ -138,3 +139,19 @@ def change_table(
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
     return {name: np.array(values) for name, values in columns.items()}
+
+
+def label_repairs(epoch_labels: Sequence[np.ndarray], pids: np.ndarray) -> tuple[int, int]:
+    """(repaired, spoilt): labels that changed sides between two epochs and became right, or
+    stopped being right, added up over a run's epochs.
+
+    epoch_labels: E arrays (N,), -1 for outliers; pids (N,), negative where unknown. Right is
+    a label that is the picture's true cluster (`true_clusters`).
+    """
+    right = [(y >= 0) & (y == true_clusters(y, pids)) for y in map(np.asarray, epoch_labels)]
+    repaired = spoilt = 0
+    for step, (before, after) in enumerate(zip(epoch_labels[:-1], epoch_labels[1:])):
+        moved = label_change(before, after).flipped
+        repaired += int((moved & ~right[step] & right[step + 1]).sum())
+        spoilt += int((moved & right[step] & ~right[step + 1]).sum())
+    return repaired, spoilt

@@ -91,6 +91,34 @@ def gallery_rows(
     return rows
 
 
+def doubt_rows(
+    images: np.ndarray,
+    labels: np.ndarray,
+    score: np.ndarray,
+    *,
+    first: int | None = None,
+    rows: int = 5,
+    mates: int = 6,
+) -> list[np.ndarray]:
+    """The most doubtful images, each followed by the least doubtful of its cluster.
+
+    images (M,) indices; labels (M,) their clusters; score (M,), high where a label looks
+    good. first: an image to show above them, whatever its score. Returns `rows` arrays of at
+    most 1 + `mates` indices, and one more with `first`. KitError: lists of different lengths.
+    """
+    labels, _ = checked(labels, images, "labels and images")
+    checked(labels, np.zeros(len(score)), "labels and score")
+    images = np.asarray(images)
+    order = np.argsort(score, kind="stable")
+    chosen = [place for place in order if images[place] != first][:rows]
+    found = [place for place in np.flatnonzero(images == first)] + chosen
+    result = []
+    for place in found:
+        same = [p for p in order[::-1] if labels[p] == labels[place] and p != place]
+        result.append(images[[place, *same[:mates]]])
+    return result
+
+
 def _purity(pids: np.ndarray) -> float:
     """Share of the most frequent identity among those known; 0 where none is."""
     seen = pids[pids >= 0]

@@ -89,6 +89,120 @@ def camera_error_maps(
 
 
 @styled
+def camera_error_rates(
+    cameras: Any,
+    merged: Any,
+    together: Any,
+    split: Any,
+    same: Any,
+    *,
+    title: str = "Errors within one camera and between two",
+) -> Figure:
+    """How often pairs are wrongly merged (left) and wrongly split (right): bars of all pairs
+    within one camera and between two, and a dot for each camera or pair of cameras.
+
+    Arguments as in `camera_error_maps`; a larger dot stands for more pairs.
+    """
+    figure = new_figure(9.5, 4.2, title=title)
+    panels = (
+        ("merged", "of the pairs in one cluster", merged, together),
+        ("split", "of the pairs of one identity", split, same),
+    )
+    n = len(cameras)
+    apart = np.triu_indices(n, 1)
+    groups = (("one camera", np.diag_indices(n)), ("two cameras", apart))
+    for ax, (name, unit, wrong, pairs) in zip(figure.subplots(1, 2), panels):
+        wrong = np.asarray(wrong)
+        pairs = np.asarray(pairs)
+        if wrong.shape != (n, n) or wrong.shape != pairs.shape:
+            raise KitError(
+                f"camera_error_rates: counts {wrong.shape} do not fit {n} cameras; give (C, C)."
+            )
+        if not pairs.any():
+            say(ax, "No such pairs.")
+            continue
+        for x, (_, cells) in enumerate(groups):
+            total = int(pairs[cells].sum())
+            rate = 100 * wrong[cells].sum() / max(total, 1)
+            ax.bar(x, rate, 0.6, color=PALETTE[name], alpha=0.45)
+            there = pairs[cells] > 0
+            rates = 100 * wrong[cells][there] / pairs[cells][there]
+            beside = np.linspace(-0.2, 0.2, len(rates)) if len(rates) > 1 else 0
+            size = 8 + 90 * pairs[cells][there] / pairs.max()
+            ax.scatter(x + beside, rates, s=size, color=PALETTE["black"], alpha=0.6, zorder=3)
+            text = f"{rate:.0f} %\nof {total:,}" if total else "no pair"
+            ax.text(x - 0.36, rate, text, ha="right", va="center", fontsize=9)
+        ax.set_xticks(
+            range(len(groups)), [f"within {groups[0][0]}", f"between {groups[1][0]}"]
+        )
+        ax.set(
+            title=f"wrongly {name}",
+            ylabel=f"wrong {unit} (%)",
+            xlim=(-0.8, 1.5),
+        )
+        ax.set_ylim(bottom=0)
+        ax.grid(axis="x", visible=False)
+    return figure
+
+
+@styled
+def mass_balance_bars(
+    balances: Mapping[str, Any],
+    *,
+    title: str = "What a view brings to the true cluster, and what it takes from it",
+    note: str = "",
+) -> Figure:
+    """Of each view: mass brought to the true cluster where the label is wrong (right, green),
+    mass taken from it where the label is right (left), and the difference with its interval.
+
+    balances: {view's name: `noise.MassBalance`}; right of 0 mixing the view in brings the
+    label nearer to the truth (method: P2).
+    """
+    figure = new_figure(9.5, 1.9 + 0.5 * max(len(balances), 2), title=title, note=note)
+    ax = figure.subplots()
+    if not balances:
+        say(ax, "No view to judge.")
+        return figure
+    for y, found in enumerate(balances.values()):
+        first = y == 0
+        ax.barh(
+            y,
+            -found.lost,
+            0.6,
+            color=PALETTE["wrong"],
+            alpha=0.6,
+            label="taken where the label is right" if first else None,
+        )
+        ax.barh(
+            y,
+            found.gained,
+            0.6,
+            color=PALETTE["right"],
+            alpha=0.6,
+            hatch="//",
+            edgecolor="white",
+            label="brought where the label is wrong" if first else None,
+        )
+        ax.plot(
+            [found.margin],
+            [y],
+            "D",
+            color=PALETTE["black"],
+            label="difference, 95 % interval" if first else None,
+        )
+        ax.hlines(y, found.low, found.high, color=PALETTE["black"])
+    ax.axvline(0, color=PALETTE["black"], linewidth=1)
+    ax.set_yticks(range(len(balances)), list(balances))
+    ax.set(
+        ylim=(len(balances) - 0.5, -0.5),
+        xlabel="probability of the true cluster, mean per picture",
+    )
+    ax.grid(axis="y", visible=False)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=3)
+    return figure
+
+
+@styled
 def change_curves(
     table: Mapping[str, Any], *, title: str = "How labels move from epoch to epoch"
 ) -> Figure:
@@ -490,7 +604,7 @@ def reliability_diagrams(
         say(axes[0], "No views to show.")
     for ax, (name, (confidence, accuracy, pictures)) in zip(axes, views.items()):
         same_length(confidence=confidence, accuracy=accuracy, count=pictures)
-        colour = VIEW_COLOURS.get(name, PALETTE["purple"])
+        colour = VIEW_COLOURS.get(name, PALETTE["sky"])
         pictures = np.asarray(pictures, float)
         ax.plot((0, 1), (0, 1), color=PALETTE["grey"], linestyle=":")
         ax.vlines(confidence, confidence, accuracy, color=PALETTE["wrong"], linewidth=1.2)

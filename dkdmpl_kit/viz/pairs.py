@@ -15,7 +15,6 @@ from matplotlib.ticker import (
     FixedLocator,
     FuncFormatter,
     LogLocator,
-    MaxNLocator,
     NullFormatter,
 )
 
@@ -33,49 +32,62 @@ _KIND_NAMES = {
 def pair_cause_bars(
     table: Mapping[str, Sequence], *, kind: str, title: str | None = None, note: str = ""
 ) -> Figure:
-    """How many wrong pairs each cause explains best, with how often it holds and its
-    odds ratio written beside the bar.
+    """Which share of the wrong pairs each cause explains (dark, with its interval), and in
+    which share it is true (light); the last row is what no clear cause explains.
 
     table: columns of `noise.PairCauses.table`; kind "merged" or "split".
     """
     same_length(**table)
     names = list(table["cause"])
-    counts = np.asarray(table["pairs"], float)
-    title = (
-        f"Wrongly {kind}: {_KIND_NAMES[kind]}, by their likeliest cause"
-        if title is None
-        else title
-    )
-    figure = new_figure(9.5, 1.7 + 0.42 * max(len(names), 2), title=title, note=note)
+    title = f"What explains {_KIND_NAMES[kind]}" if title is None else title
+    figure = new_figure(9.5, 2.0 + 0.42 * max(len(names), 2), title=title, note=note)
     ax = figure.subplots()
-    if not counts.sum():
+    if not table["pairs"] or not any(table["pairs"]):
         say(ax, f"No pair is wrongly {kind}.")
         return figure
-    y = np.arange(len(names))
-    bars = ax.barh(y, counts, 0.62, color=PALETTE[kind])
-    bars[-1].set_facecolor(PALETTE["light"])  # no cause
-    for place in range(len(names)):
-        row = {column: values[place] for column, values in table.items()}
-        text = f"{row['pairs']:,} ({row['share']:.0%})"
-        if not np.isnan(row["odds_ratio"]):
-            text += f" · true of {row['holds']:.0%} · odds ×{_short(row['odds_ratio'])}"
-            text += f" ({_short(row['low'])} to {_short(row['high'])})"
-        ax.text(row["pairs"], place, "  " + text, va="center", ha="left", fontsize=9)
+    rows = [dict(zip(table, values)) for values in zip(*table.values())]
+    y = np.arange(len(rows))
+    true = [100 * row["holds"] for row in rows[:-1]]
+    drawn = [row["clear"] for row in rows[:-1]]
+    explains = [100 * row["explains"] * clear for row, clear in zip(rows, drawn)]
+    if len(rows) > 1:
+        ax.barh(y[:-1], true, 0.7, color=PALETTE["light"], alpha=0.5, label="has the cause")
+        ax.barh(y[:-1], explains, 0.4, color=PALETTE[kind], label="explained by it")
+    rest = 100 * rows[-1]["explains"]
+    ax.barh(y[-1], rest, 0.4, color=PALETTE["grey"], label="explained by none")
+    for place, row in enumerate(rows):
+        ends = [100 * row[end] for end in ("from", "to")]
+        if not np.isnan(ends).any():
+            ax.plot(ends, [place, place], color=PALETTE["black"], linewidth=1.4)
+        ax.text(102, place, _explained(row), va="center", ha="left", fontsize=9)
     ax.set_yticks(y, names)
-    ax.set_xticks(MaxNLocator(4, integer=True).tick_values(0, counts.max()))
-    ax.set(
-        ylim=(len(names) - 0.5, -0.5),
-        xlim=(0, 1.9 * counts.max()),
-        xlabel=f"wrong pairs (count, of {counts.sum():,.0f})",
-    )
+    ax.set_xticks(range(0, 101, 20))
+    ax.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 165))
+    ax.set_xlabel(f"share of the wrongly {kind} pairs (%; line: 95 % interval)", loc="left")
     ax.grid(axis="y", visible=False)
+    ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0))
     return figure
+
+
+def _explained(row: Mapping[str, Any]) -> str:
+    """What stands beside the bar of a cause."""
+    if np.isnan(row["odds_ratio"]):
+        return f"{row['explains']:.0%} left"
+    odds = f"odds ×{_short(row['odds_ratio'])}"
+    if np.isnan(row["to"]):
+        return odds
+    span = f"{row['from']:.0%} to {row['to']:.0%}".replace("% to", " to")
+    if not row["clear"]:
+        return f"undecided ({span}), {odds}"
+    return f"explains {row['explains']:.0%} ({span}), {odds}"
 
 
 def _short(value: float) -> str:
     """An odds ratio as text; near 1 with a digit more, as the side of 1 decides."""
     if np.isnan(value):
         return "?"
+    if value > 100:
+        return "100 or more"
     if value >= 10:
         return f"{value:.0f}"
     return f"{value:.2f}" if 0.9 < value < 1.1 else f"{value:.1f}"

@@ -11,6 +11,7 @@ from sklearn import metrics
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.noise import (
+    CameraPairErrors,
     best_matching,
     camera_pair_errors,
     cluster_agreement,
@@ -348,3 +349,13 @@ def test_the_true_cluster_is_of_those_owned_the_one_with_most_pictures(
     labels, pids, expected
 ):
     np.testing.assert_array_equal(true_clusters(np.array(labels), np.array(pids)), expected)
+
+
+def test_rates_within_and_between_cameras_add_up_the_counts():
+    none = np.zeros((2, 2), int)
+    merged, together = np.array([[1, 2], [2, 0]]), np.array([[2, 8], [8, 2]])
+    found = CameraPairErrors(np.arange(2), merged, together, none, none)
+    assert found.rates("merged") == (1 / 4, 2 / 8)
+    assert np.isnan(found.rates("split")).all()
+    with pytest.raises(KitError, match="merged, split"):
+        found.rates("both")

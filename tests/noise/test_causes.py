@@ -11,7 +11,15 @@ import pytest
 from reference import noise as naive
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.noise import NO_CAUSE, label_report, noise_causes, pair_causes, pair_factors
+from dkdmpl_kit.noise import (
+    NO_CAUSE,
+    attributable_fraction,
+    label_report,
+    noise_causes,
+    pair_causes,
+    pair_factors,
+    risk_ratio,
+)
 
 
 def world(n=60, seed=0):
@@ -263,7 +271,7 @@ def test_every_wrong_pair_is_there_with_the_planted_cause(kind, cause):
     assert found.n_wrong == len(wrong)
     assert found.names == (cause,)
     assert found.low[0] > 1
-    assert (found.cause == 0).all()
+    assert found.clear.all()
     assert found.note == ""
     together = camids[found.pairs[:, 0]] == camids[found.pairs[:, 1]]
     assert (found.holds[:, 0] == (together if kind == "merged" else ~together)).all()
@@ -276,7 +284,7 @@ def test_every_wrong_pair_is_there_with_the_planted_cause(kind, cause):
     np.testing.assert_allclose((found.odds_ratio, found.low, found.high), turned)
 
 
-def test_the_table_counts_each_pair_once_and_orders_causes_by_their_pairs():
+def test_the_table_orders_clear_causes_by_what_they_explain():
     people = [
         person(k // 6, k % 3, view=("front", "back")[k % 2], rgb=(k // 6 * 60, 0, 0))
         for k in range(36)
@@ -288,24 +296,56 @@ def test_the_table_counts_each_pair_once_and_orders_causes_by_their_pairs():
     labels = np.where(camids == 1, pids // 2, pids + 10)
     found = pair_causes(labels, pids, camids=camids, factors=people, resamples=50)
     table = found.table()
-    assert sum(table["pairs"]) == len(found.pairs) == found.n_wrong
-    assert sum(table["share"]) == pytest.approx(1)
     assert table["cause"][-1] == NO_CAUSE
     assert np.isnan(table["odds_ratio"][-1])
-    assert table["pairs"][:-1] == sorted(table["pairs"][:-1], reverse=True)
-    for name, held, ratio in zip(table["cause"][:-1], table["holds"], table["odds_ratio"]):
+    n_clear = sum(table["clear"])
+    assert table["clear"] == [True] * n_clear + [False] * (len(table["clear"]) - n_clear)
+    assert table["explains"][:n_clear] == sorted(table["explains"][:n_clear], reverse=True)
+    rows = zip(table["cause"][:-1], table["pairs"], table["holds"], table["odds_ratio"])
+    for name, count, held, ratio in rows:
         place = found.names.index(name)
         assert held == found.holds[:, place].mean()
+        assert count == found.holds[:, place].sum()
         assert ratio == found.odds_ratio[place] >= 1
-    strongest = [
-        max(
-            (f for f in range(len(found.names)) if row[f] and found.low[f] > 1),
-            key=lambda f: found.odds_ratio[f],
-            default=-1,
-        )
-        for row in found.holds
+    bare = [
+        not any(row[f] and found.low[f] > 1 for f in range(len(row))) for row in found.holds
     ]
-    assert found.cause.tolist() == strongest
+    assert table["pairs"][-1] == sum(bare)
+
+
+def test_a_cause_that_holds_in_all_wrong_pairs_explains_only_what_its_odds_ratio_says():
+    # errors are rare: the risk ratio is the odds ratio, and 1 - 1 / 1.7 = 0.41
+    rare = attributable_fraction([1.7, 56, 0.6], [1, 0.5, 1], [0.9, 0.1, 1], 1, 10_000_000)
+    assert rare == pytest.approx([1 - 1 / 1.7, 0.5 * (1 - 1 / 56), 0], abs=1e-4)
+
+
+@pytest.mark.parametrize("a, b, c, d", [(30, 70, 10, 90), (300, 20, 40, 90), (5, 0, 10, 40)])
+def test_the_fraction_is_the_textbooks_of_a_counted_table(a, b, c, d):
+    """a wrong and b right pairs have the factor, c wrong and d right ones have it not."""
+    odds = a * d / (b * c) if b else 99.0
+    counts = (a / (a + c), b / (b + d), a + c, b + d)
+    risk, without = a / (a + b), c / (c + d)
+    assert risk_ratio([odds], *counts) == pytest.approx([risk / without])
+    overall = (a + c) / (a + b + c + d)
+    expected = (overall - without) / overall  # Levin's: wrong pairs fewer if all lacked it
+    assert attributable_fraction([odds], *counts) == pytest.approx([expected])
+
+
+@pytest.mark.parametrize("kind", ["merged", "split"])
+def test_causes_of_pairs_explain_what_counted_risks_say_and_leave_the_rest(kind):
+    labels, pids, camids, _ = planted(240)
+    found = pair_causes(labels, pids, camids=camids, kind=kind, resamples=40)
+    i, j = np.array(list(combinations(range(240), 2))).T
+    i, j = np.stack([i, j])[:, (pids[i] == pids[j]) == (kind == "split")]
+    wrong, side = (labels[i] == labels[j]) == (kind == "merged"), camids[i] == camids[j]
+    side = side if kind == "merged" else ~side
+    assert (found.n_wrong, found.n_right) == (wrong.sum(), (~wrong).sum())
+    expected = 1 - wrong[~side].mean() / wrong.mean()
+    assert found.clear.all()
+    assert found.attributable(found.odds_ratio) == pytest.approx([expected], abs=0.01)
+    table = found.table()
+    assert table["from"][0] < table["explains"][0] < table["to"][0] <= 1
+    assert table["explains"][1] == found.unexplained == pytest.approx(1 - expected, abs=0.01)
 
 
 def test_a_factor_whose_interval_holds_1_is_no_cause():
@@ -313,8 +353,11 @@ def test_a_factor_whose_interval_holds_1_is_no_cause():
     pids, camids = np.repeat(np.arange(30), 8), rng.integers(0, 4, 240)
     found = pair_causes(rng.permutation(pids), pids, camids=camids, resamples=100)
     assert found.low[0] < 1
-    assert (found.cause == -1).all()
-    assert found.table()["share"] == [0, 1]
+    table = found.table()
+    assert table["clear"] == [False, False]
+    assert table["from"][0] == 0
+    assert table["explains"][1] == 1
+    assert table["pairs"][1] == len(found.pairs)
 
 
 def test_what_cannot_be_known_of_pairs_is_a_note():
@@ -341,7 +384,7 @@ def test_what_cannot_be_known_of_pairs_is_a_note():
             **nothing.table(),
             "cause": [NO_CAUSE],
             "pairs": [0],
-            "share": [0.0],
+            "explains": [1.0],
         }
     with pytest.raises(KitError, match="kind"):
         pair_causes(labels, pids, kind="both")

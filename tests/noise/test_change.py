@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.noise import change_table, label_change
+from dkdmpl_kit.noise import change_table, label_change, label_repairs
 from dkdmpl_kit.noise.flows import label_tracks, track_changes
 
 BEFORE = [0, 0, 0, 0, 1, 1, 2, 2, -1, 3, 3]
@@ -149,3 +149,15 @@ def test_what_cannot_be_compared_is_refused():
     for part in (0, 1.2):
         with pytest.raises(KitError, match="part="):
             label_change([0], [0], part=part)
+
+
+def test_repairs_and_losses_of_a_run_worked_by_hand():
+    pids = np.array([1, 1, 1, 2, 2, 2, 2])
+    bad = np.array([0, 0, 1, 1, 1, 1, 0])  # the third and the last picture are wrong
+    good = np.array([0, 0, 0, 1, 1, 1, 1])
+    assert label_repairs([bad, good], pids) == (2, 0)
+    assert label_repairs([good, bad], pids) == (0, 2)
+    assert label_repairs([bad, good, bad], pids) == (2, 2)
+    assert label_repairs([good, 1 - good], pids) == (0, 0)  # other numbers, same clusters
+    outlier = np.where(np.arange(7) == 2, -1, bad)
+    assert label_repairs([outlier, good], pids) == (1, 0)  # it was clustered once only

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.noise import gallery_rows
+from dkdmpl_kit.noise import doubt_rows, gallery_rows
 
 PIDS = np.array([7, 7, 7, 7, 5, 5, 5, 5, 9, 9, 9, 9])
 
@@ -46,3 +46,16 @@ def test_a_sample_is_spread_over_a_clusters_identities():
 def test_lists_of_two_lengths_are_refused():
     with pytest.raises(KitError, match="labels and features"):
         gallery_rows([0, 0], None, np.eye(3))
+
+
+def test_doubtful_images_come_first_each_with_the_least_doubtful_of_its_cluster():
+    images = np.array([10, 11, 12, 13, 14, 15])
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    score = np.array([0.1, 0.9, 0.5, 0.2, 0.3, 0.8])
+    found = doubt_rows(images, labels, score, rows=2, mates=1)
+    assert [row.tolist() for row in found] == [[10, 11], [13, 15]]
+    found = doubt_rows(images, labels, score, first=13, rows=2, mates=9)
+    assert [row.tolist() for row in found] == [[13, 15, 14], [10, 11, 12], [14, 15, 13]]
+    assert len(doubt_rows(images, labels, score, first=99, rows=9)) == 6
+    with pytest.raises(KitError, match="labels and score"):
+        doubt_rows(images, labels, score[:2])

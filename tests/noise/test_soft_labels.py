@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.losses.theory import break_even, teacher_quality
 from dkdmpl_kit.noise.agreement import cluster_owners
-from dkdmpl_kit.noise.soft_labels import soft_label_mass
+from dkdmpl_kit.noise.soft_labels import mass_balance, soft_label_mass
 
 # clusters 0 and 1 belong to person 7, cluster 2 to person 8; person 9 owns none
 LABELS = np.array([0, 0, 1, 1, 2, 2, 2, -1])
@@ -51,3 +53,51 @@ def test_a_teacher_that_is_sure_has_no_lift_and_the_unknown_are_not_counted():
 def test_shapes_that_do_not_fit_are_one_sentence():
     with pytest.raises(KitError, match="must be"):
         soft_label_mass(np.eye(2), np.array([0, 1]), LABELS, PIDS)
+
+
+def test_a_balance_worked_by_hand():
+    view = [[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [1.0, 0.0]]
+    labels, truth = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 0])
+    found = mass_balance(view, labels, truth, np.arange(4))
+    assert found.gained == pytest.approx((0.7 + 1.0) / 4)
+    assert found.lost == pytest.approx((0.1 + 0.4) / 4)
+    assert found.margin == pytest.approx(1.2 / 4)
+    assert found.low < found.margin < found.high
+
+
+def test_the_margin_is_that_of_p2_and_its_interval_draws_whole_people():
+    rng = np.random.default_rng(0)
+    view = torch.from_numpy(rng.dirichlet(np.ones(5), 300))
+    labels, truth = (torch.from_numpy(rng.integers(0, 5, 300)) for _ in range(2))
+    found = mass_balance(view, labels, truth, np.arange(300) // 10)
+    expected = break_even(*teacher_quality(view, labels, truth))
+    assert found.margin == pytest.approx(expected)
+    assert found.margin == pytest.approx(found.gained - found.lost)
+    copies = [np.concatenate([x] * 3) for x in (view, labels, truth, np.arange(300) // 10)]
+    again = mass_balance(*copies)
+    assert (again.low, again.high) == pytest.approx((found.low, found.high)), (
+        "copies of the same people say nothing new"
+    )
+
+
+@pytest.mark.parametrize(
+    "view, word", [([1.0, 0.0], "undecided"), ([0.0, 1.0], "nearer"), ([0.5, 0.5], "nearer")]
+)
+def test_the_verdict_of_views_of_wrong_labels(view, word):
+    labels, truth = np.zeros(20, int), np.ones(20, int)
+    assert mass_balance([view] * 20, labels, truth, np.arange(20)).verdict == word
+    right = mass_balance([view] * 20, labels, labels, np.arange(20)).verdict
+    assert right == ("undecided" if view == [1.0, 0.0] else "further")
+
+
+@pytest.mark.parametrize(
+    "view, labels, words",
+    [
+        ([[1.0, 0.0]], [0, 1], "view must be"),
+        (np.zeros((0, 2)), [], "."),
+        ([[1.0]], [-1], "true"),
+    ],
+)
+def test_a_balance_of_nothing_or_of_outliers_is_refused(view, labels, words):
+    with pytest.raises(KitError, match=words):
+        mass_balance(view, np.array(labels, int), np.array(labels, int), labels)

@@ -10,6 +10,7 @@ import pytest
 
 from dkdmpl_kit import viz
 from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.noise import MassBalance
 
 
 def texts(figure) -> str:
@@ -33,6 +34,36 @@ def test_the_map_of_cameras_shows_rates_and_the_pairs_behind_them():
     assert "No such pairs." in words
     with pytest.raises(KitError, match="cameras"):
         viz.camera_error_maps([0], *[np.ones((2, 2))] * 4)
+
+
+def test_rates_within_and_between_cameras_are_bars_with_a_dot_a_pair_of_cameras():
+    merged = np.array([[1, 2, 0], [2, 3, 0], [0, 0, 0]])
+    together = np.array([[2, 8, 0], [8, 8, 0], [0, 0, 0]])
+    none = np.zeros((3, 3), int)
+    figure = viz.camera_error_rates([1, 2, 3], merged, together, none, none)
+    ax = figure.axes[0]
+    assert [bar.get_height() for bar in ax.patches] == [40, 25]
+    assert [dots.get_offsets()[:, 1].tolist() for dots in ax.collections] == [
+        [50, 37.5],
+        [25],
+    ]
+    words = texts(figure)
+    assert "40 % of 10" in words
+    assert "25 % of 8" in words
+    assert "No such pairs." in words
+    with pytest.raises(KitError, match="fit 1 cameras"):
+        viz.camera_error_rates([0], *[np.ones((2, 2))] * 4)
+
+
+def test_what_views_bring_and_take_is_drawn_from_zero_with_the_difference():
+    found = MassBalance(gained=0.3, lost=0.1, margin=0.2, low=0.1, high=0.25)
+    figure = viz.mass_balance_bars({"e": found, "q": found})
+    ax = figure.axes[0]
+    assert [bar.get_width() for bar in ax.patches] == [-0.1, 0.3, -0.1, 0.3]
+    assert [line.get_xdata().tolist() for line in ax.lines[:2]] == [[0.2], [0.2]]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["e", "q"]
+    assert "taken where the label is right" in texts(figure)
+    assert "No view" in texts(viz.mass_balance_bars({}))
 
 
 def test_changes_are_drawn_per_epoch():

@@ -12,13 +12,16 @@ from dkdmpl_kit.errors import KitError
 
 NAN = float("nan")
 TABLE = {
-    "cause": ["same camera", "none of these"],
-    "pairs": [30, 10],
-    "share": [0.75, 0.25],
-    "holds": [0.8, NAN],
-    "odds_ratio": [3.14, NAN],
-    "low": [2.0, NAN],
-    "high": [28.4, NAN],
+    "cause": ["same camera", "same view", "none of these"],
+    "pairs": [30, 20, 10],
+    "holds": [0.75, 0.5, 0.25],
+    "clear": [True, False, False],
+    "explains": [0.51, 0.2, 0.49],
+    "from": [0.3, 0.0, NAN],
+    "to": [0.7, 0.45, NAN],
+    "odds_ratio": [3.14, 17983.0, NAN],
+    "low": [2.0, 0.9, NAN],
+    "high": [28.4, NAN, NAN],
 }
 
 
@@ -26,16 +29,27 @@ def words(figure):
     return [text.get_text().replace("\n", " ") for ax in figure.axes for text in ax.texts]
 
 
-def test_a_bar_a_cause_with_its_count_share_and_odds():
+def test_a_cause_has_a_bar_for_where_it_is_true_and_one_for_what_it_explains():
     figure = viz.pair_cause_bars(TABLE, kind="split", note="few")
-    assert [bar.get_width() for bar in figure.axes[0].patches] == [30, 10]
-    assert words(figure) == ["  30 (75%) · true of 80% · odds ×3.1 (2.0 to 28)", "  10 (25%)"]
+    ax = figure.axes[0]
+    assert [bar.get_width() for bar in ax.patches] == [75, 50, 51, 0, 49]
+    assert [list(line.get_xdata()) for line in ax.lines] == [[30, 70], [0, 45]]
+    assert words(figure) == [
+        "explains 51% (30 to 70%), odds ×3.1",
+        "undecided (0 to 45%), odds ×100 or more",
+        "49% left",
+    ]
     assert figure.get_supxlabel() == "few"
     assert "one identity in two clusters" in figure.get_suptitle()
-    nothing = viz.pair_cause_bars(
-        {name: [0] if name == "pairs" else [NAN] for name in TABLE}, kind="merged"
-    )
-    assert words(nothing) == ["No pair is wrongly merged."]
+
+
+def test_without_wrong_pairs_or_known_causes_the_bars_say_so():
+    nothing = {name: [0] if name == "pairs" else [NAN] for name in TABLE}
+    assert words(viz.pair_cause_bars(nothing, kind="merged")) == [
+        "No pair is wrongly merged."
+    ]
+    last = {name: column[-1:] for name, column in TABLE.items()} | {"explains": [1.0]}
+    assert words(viz.pair_cause_bars(last, kind="merged")) == ["100% left"]
 
 
 def test_the_map_of_factors_has_a_cell_a_factor_and_kind_and_says_where_one_is_missing():

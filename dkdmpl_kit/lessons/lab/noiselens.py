@@ -1,5 +1,5 @@
-"""NoiseLens: every wrong pair of a clustering, its likeliest cause, its pictures; and
-the same for noise put in on purpose.
+"""NoiseLens: every wrong pair of a clustering, what explains it, its pictures; and the
+same for noise put in on purpose.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.lessons.lab.panel import FigureView, Panel
+from dkdmpl_kit.lessons.lab.panel import FigureView, Panel, buttons, one_row, task_line
 from dkdmpl_kit.noise import (
     NO_CAUSE,
     NOISE_KINDS,
@@ -35,6 +35,10 @@ from dkdmpl_kit.viz.pairs import (
 )
 from dkdmpl_kit.viz.style import UNKNOWN, known, sentence_figure
 
+TASK = (
+    "Task: find what explains the wrong pairs. Then choose a cause below and look at its "
+    "pairs: would you name the same cause?"
+)
 _OWN = "the clustering's own"
 _ALL = "all wrong pairs"
 _RATES = tuple(np.round(np.arange(0, 0.91, 0.1), 2))
@@ -50,9 +54,10 @@ class NoiseLens(Panel):
     look-alike noise. per_page: examples shown. options: max_pairs (4000), resamples
     (40) and seed (0) of `noise.pair_causes`; smaller than there, so that it is quick.
     Injected noise is put into the true labels of all images of known identity; kinds
-    that need what is not known are not offered. Where no identity is known the panel is
-    one sentence. KitError where lengths differ. `.controls` {name: control}; `.causes`
-    the `PairCauses` shown, or None; `.labels_shown` (N,); `.example_pairs` (n, 2).
+    that need what is not known are not offered. It opens with the kind of error that has
+    more pairs; where no identity is known the panel is one sentence. KitError where
+    lengths differ. `.controls` {name: control}; `.causes` the `PairCauses` shown, or None;
+    `.labels_shown` (N,); `.example_pairs` (n, 2).
     """
 
     def __init__(
@@ -112,9 +117,16 @@ class NoiseLens(Panel):
         self.on(controls["cause"], lambda: None if self._filling else self._draw_examples(0))
         self.on_click(controls["more"], lambda: self._draw_examples(self.page + 1))
         rows = (("kind", "show"), ("noise", "rate"), ("cause", "more"))
-        boxes = [ipywidgets.HBox([controls[name] for name in row]) for row in rows]
-        controls["kind"].layout.margin = "0 2rem 0 0"
-        self.children = [*boxes[:2], self.status, self.chart, boxes[2], self.examples]
+        boxes = [one_row([controls[name] for name in row]) for row in rows]
+        upper, lower = boxes[:2], boxes[2]
+        self.children = [
+            task_line(TASK),
+            *upper,
+            self.status,
+            self.chart,
+            lower,
+            self.examples,
+        ]
         self.redraw()  # raises: a broken cell fails
 
     @property
@@ -137,11 +149,10 @@ class NoiseLens(Panel):
         if has_cameras or self.factors is not None:
             charts.append("factors")
         charts.append("agreement")
+        most = max(("merged", "split"), key=lambda kind: self._causes(kind).n_wrong)
         return {
-            "kind": ipywidgets.ToggleButtons(
-                options=["merged", "split"], description="pairs"
-            ),
-            "show": ipywidgets.ToggleButtons(options=charts, description="chart"),
+            "kind": buttons(["merged", "split"], "pairs", value=most),
+            "show": buttons(charts, "chart"),
             "noise": ipywidgets.Dropdown(options=noises, description="noise"),
             "rate": ipywidgets.FloatSlider(
                 value=0.2, min=0.0, max=0.9, step=0.05, description="rate", disabled=True
@@ -168,14 +179,16 @@ class NoiseLens(Panel):
             for view in self.views:
                 view.show(sentence_figure(str(error)))
             return self.say(str(error))
-        self.causes = self._once(("causes", noise, rate, kind), lambda: self._causes(kind))
+        self.causes = self._causes(kind, noise, rate)
         self._offer_causes()
         self._draw_examples(0)
         self._draw_chart()
         self.say(self._sentence())
 
-    def _causes(self, kind: str) -> PairCauses:
-        return pair_causes(
+    def _causes(self, kind: str, noise: str | None = None, rate: float = 0.0) -> PairCauses:
+        """Those of the labels shown."""
+        found = partial(
+            pair_causes,
             self.labels_shown,
             self.pids,
             camids=self.camids,
@@ -183,6 +196,7 @@ class NoiseLens(Panel):
             kind=kind,
             **self.options,
         )
+        return self._once(("causes", noise, rate if noise else 0.0, kind), found)
 
     def _offer_causes(self) -> None:
         """The causes that some pair has; the chosen one stays, if it is still among
@@ -295,9 +309,9 @@ class NoiseLens(Panel):
         chosen = self.controls["cause"].value
         causes = self.causes
         if chosen == NO_CAUSE:
-            members = np.flatnonzero(causes.cause == -1)
+            members = np.flatnonzero(~(causes.holds & causes.clear).any(axis=1))
         elif chosen in causes.names:
-            members = np.flatnonzero(causes.cause == causes.names.index(chosen))
+            members = np.flatnonzero(causes.holds[:, causes.names.index(chosen)])
         else:
             members = np.arange(len(causes.pairs))
         members = np.random.default_rng(self.options["seed"]).permutation(members)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import html
 import threading
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets
@@ -19,6 +19,30 @@ from matplotlib.figure import Figure
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.viz.style import PALETTE, figure_png
+
+
+def task_line(sentence: str) -> ipywidgets.HTML:
+    """What to do with a panel, in one line above its controls."""
+    return ipywidgets.HTML(f"<b>{html.escape(sentence)}</b>")
+
+
+def buttons(options: Sequence, description: str, value: Any = None) -> Any:
+    """Toggle buttons that stay in one line, as wide as their words need."""
+    widget = ipywidgets.ToggleButtons(
+        options=options,
+        description=description,
+        style={"button_width": "auto", "description_width": "initial"},
+        # as wide as all of them: a narrow page moves the whole group to a line of its own
+        layout=ipywidgets.Layout(width="max-content", flex="0 0 auto", margin="0 1rem 0 0"),
+    )
+    if value is not None:
+        widget.value = value
+    return widget
+
+
+def one_row(controls: Sequence) -> ipywidgets.HBox:
+    """Controls side by side; those for which there is no room begin a line of their own."""
+    return ipywidgets.HBox(list(controls), layout=ipywidgets.Layout(flex_flow="row wrap"))
 
 
 class FigureView(ipywidgets.Image):
