@@ -45,13 +45,14 @@ def held_out(labels: np.ndarray, *, seed: int = 0) -> np.ndarray:
 @dataclass(frozen=True)
 class StateJudged:
     """One state against the start. changes: {criterion: (mean, low, high)}, its change
-    and 95 % interval. better: stability surely rose by `MARGIN`, and mixing did not fall
-    by more than `MOST_LOST`. worse: stability surely fell.
+    and 95 % interval. mixed: mixing did not fall by more than `MOST_LOST`. better: that,
+    and stability surely rose by `MARGIN`. worse: stability surely fell.
     """
 
     epoch: int
     means: dict[str, float | None]
     changes: dict[str, tuple[float, float, float]]
+    mixed: bool
     better: bool
     worse: bool
 
@@ -82,7 +83,7 @@ def judged(found: Sequence[Evidence]) -> tuple[StateJudged, ...]:
 def _judged(epoch: int, now: Evidence, start: Evidence) -> StateJudged:
     means = now.means()
     if epoch == 0:
-        return StateJudged(0, means, {}, better=False, worse=False)
+        return StateJudged(0, means, {}, mixed=True, better=False, worse=False)
     changes = {
         name: compare(getattr(now, name), getattr(start, name))
         for name, value in means.items()
@@ -90,10 +91,10 @@ def _judged(epoch: int, now: Evidence, start: Evidence) -> StateJudged:
     }
     _, low, high = changes["stability"]
     before = start.means()
-    better = low > MARGIN * before["stability"]
-    if "mixing" in changes:
-        better &= changes["mixing"][0] >= -MOST_LOST * before["mixing"]
-    return StateJudged(epoch, means, changes, better, worse=high < 0)
+    lost = -changes["mixing"][0] if "mixing" in changes else 0.0
+    mixed = not lost or lost <= MOST_LOST * before["mixing"]
+    better = mixed and low > MARGIN * before["stability"]
+    return StateJudged(epoch, means, changes, mixed, better, worse=high < 0)
 
 
 def hopeless(states: Sequence[StateJudged]) -> bool:
@@ -103,8 +104,8 @@ def hopeless(states: Sequence[StateJudged]) -> bool:
 
 
 def verdict(states: Sequence[StateJudged]) -> Verdict:
-    """The state to keep: of those that are surely better than the start the last one whose
-    stability lies within the interval of the most stable one, else the start.
+    """The state to keep: where one is surely better than the start, the last one whose
+    stability lies within the interval of the most stable of these, else the start.
     """
     if len(states) == 1:
         return Verdict(0, "Kept the start: nothing was trained.", tuple(states))
@@ -114,8 +115,8 @@ def verdict(states: Sequence[StateJudged]) -> Verdict:
     before = states[0].means["stability"]
     # of states that cannot be told apart the last one: the rate has fallen the furthest
     level = before + best.changes["stability"][1]
-    for state in better:
-        if state.means["stability"] >= level:
+    for state in states[1:] if better else ():
+        if state.mixed and state.means["stability"] >= level:
             best = state
     mean, low, high = best.changes["stability"]
     rise = (

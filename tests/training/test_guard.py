@@ -33,6 +33,19 @@ def test_of_states_that_cannot_be_told_apart_the_last_one_is_kept():
     assert found.epoch == 2
 
 
+def test_a_later_state_within_the_interval_needs_no_margin_of_its_own_but_its_mixing():
+    rng = np.random.default_rng(0)
+    start, best, late = (np.clip(rng.normal(m, 0.3, 60), 0, 1) for m in (0.4, 0.62, 0.56))
+    mixing = np.full(60, 0.4)
+    states = [Evidence(mixing, stability, None, mixing) for stability in (start, best, late)]
+    found = verdict(judged(states))
+    assert [state.better for state in found.judged] == [False, True, False]
+    assert found.epoch == 2
+    states[2] = Evidence(mixing - 0.1, late, None, mixing)
+    assert verdict(judged(states)).epoch == 1
+    assert verdict(judged([states[0], Evidence(mixing, late, None, mixing)])).epoch == 0
+
+
 def test_a_state_that_is_less_stable_is_never_kept():
     found = verdict(judged([seen(0.4, 0.3), seen(0.9, 0.25)]))
     assert found.epoch == 0 and found.sentence.startswith("Kept the start: no epoch of 1")
