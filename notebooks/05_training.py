@@ -14,21 +14,17 @@
 # %% [markdown]
 # # 05 · Training: the whole loop
 #
-# **You will learn**
-#
-# - one epoch of DKD-MPL, line by line, and that the kit's trainer does the same;
-# - how the clusters of a run split, merge and die;
-# - how to watch a run while it trains.
+# **You will learn** one epoch of DKD-MPL, line by line, and that the kit's trainer does
+# the same; how the clusters of a run split, merge and die; how to watch a run.
 #
 # **Time** on 2 CPU cores: under a minute with `preset="smoke"`, some minutes with
-# `"demo"`, because three runs are trained. Finished runs are read again; a cut one goes
-# on where it stopped. **Reads** the data set (rendered if missing). **Writes** in
-# `out_dir`: `runs/` (one folder a run), `figures/05_*.png` and
-# `metrics/05_training/metrics.json`. Notebook 05b reads the results of these runs.
+# `"demo"`. Finished runs are read again; a cut one goes on where it stopped. **Reads**
+# the data set (rendered if missing). **Writes** in `out_dir`: `runs/`,
+# `figures/05_*.png` and `metrics/05_training/metrics.json`. Notebook 05b reads the
+# results.
 #
-# Only the abstract of the DKD-MPL paper (Zhu, Peng, Yan, IEEE Trans. Multimedia, 2024)
-# is available to us. This loop is **the kit's reading** of it, built on the recipe of
-# Cluster Contrast. No number here is the paper's.
+# Only the abstract of the DKD-MPL paper (Zhu, Peng, Yan, 2024) is available to us. This
+# loop is **the kit's reading** of it, built on the recipe of Cluster Contrast.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -70,10 +66,9 @@ print(stage.dataset.summary())
 # ## What the trainer may see
 #
 # The training is [unsupervised](course/glossary.md#unsupervised): the trainer receives
-# files and cameras, and no identities. Only the `Monitor` has the true
+# files and cameras. Only the `Monitor` has the true
 # [identities](course/glossary.md#identity). It measures, and nothing that it returns
-# enters labels, [sampler](course/glossary.md#sampler) or loss. (A test of the kit
-# shuffles all identities and gets the identical training.)
+# enters labels, [sampler](course/glossary.md#sampler) or loss.
 
 # %%
 images = stage.dataset.unlabelled()
@@ -87,9 +82,8 @@ stage.require("clusters")
 # %% [markdown]
 # ## One epoch, line by line
 #
-# **Step 1: extract and cluster.** All pictures go through the
-# [encoder](course/glossary.md#encoder) in eval mode, which gives the features $v_i$.
-# The clustering gives the labels $y_i$, with $-1$ for
+# **Step 1: extract and cluster.** The [encoder](course/glossary.md#encoder), in eval
+# mode, gives the features $v_i$. The clustering gives the labels $y_i$, with $-1$ for
 # [outliers](course/glossary.md#outlier).
 
 # %%
@@ -103,9 +97,9 @@ pseudo = stage.cluster(features)  # y
 print(f"{pseudo.n_clusters} clusters, {100 * pseudo.outlier_fraction:.0f} % outliers.")
 
 # %% [markdown]
-# **Step 2: rebuild the [memory](course/glossary.md#memory).** The centroids $C$ are the
-# cluster means, brought back to length 1. They stay as they are for the whole epoch.
-# The memory $M$ starts as a copy of $C$ and moves.
+# **Step 2: rebuild the [memory](course/glossary.md#memory).** The centroids $C$, the
+# cluster means of length 1, are frozen for the epoch. The memory $M$ starts as $C$ and
+# moves.
 
 # %% tags=["code"]
 epoch = 0
@@ -122,16 +116,16 @@ batches = pk_batches(pseudo.labels, images.camids, clusters_per_batch=config.bat
 # %% [markdown]
 # **Step 3: train on batches.** For every batch the loss is
 #
-# $$L = L_{\mathrm{CC}} + \lambda_g\,L_{\mathrm{GKD}} + \lambda_s\,L_{\mathrm{SKD}}.$$
+# $$L = L_{\mathrm{CC}} + \lambda_g\,L_{\mathrm{GKD}} + \lambda_s\,L_{\mathrm{SKD}},$$
 #
-# It takes three inputs: the student's logits $M z_i/\tau$, the teacher's $C v_i/\tau_t$,
-# and the anchor's $M z_{p(i)}/\tau$. After the optimiser's step the memory moves in a
-# separate call: $M_k \leftarrow \mathrm{normalise}(m\,M_k + (1-m)\,z)$. For example, with
-# $m = 0.1$, $M_k = (1, 0)$ and $z = (0.6, 0.8)$: the sum is $(0.64, 0.72)$ of length
-# 0.96, so the new row is $(0.66, 0.75)$.
+# of the student's logits $M z_i/\tau$, the teacher's $C v_i/\tau_t$ and the anchor's
+# $M z_{p(i)}/\tau$. Then the memory moves:
+# $M_k \leftarrow \mathrm{normalise}(m\,M_k + (1-m)\,z)$. With $m = 0.1$, $M_k = (1, 0)$
+# and $z = (0.6, 0.8)$ the sum is $(0.64, 0.72)$, of length 0.96; the new row is
+# $(0.66, 0.75)$.
 #
-# **Predict:** guessing evenly among $K$ clusters costs $L_{\mathrm{CC}} = \log K$. Is
-# the first batch cheaper or dearer than that? And the last one?
+# **Predict:** guessing evenly among $K$ clusters costs $L_{\mathrm{CC}} = \log K$. Does
+# the first batch cost less? Does the loss fall within the epoch?
 
 # %% tags=["code"]
 def batch_loss(batch):
@@ -173,15 +167,12 @@ stage.say("first_epoch", f"Guessing evenly among {pseudo.n_clusters} clusters co
 #
 # ## The runs
 #
-# Now the kit's trainer, with the same start and the same
-# [seed](course/glossary.md#seed):
+# Now the kit's trainer, with the same start and [seed](course/glossary.md#seed):
 #
-# - `cluster_contrast`: the [baseline](course/glossary.md#baseline),
+# - `cluster_contrast`: the [baseline](course/glossary.md#baseline), with
 #   [hard labels](course/glossary.md#hard-label) only;
 # - `dkdmpl`: the same with both [distillations](course/glossary.md#distillation);
-# - `supervised`, where identities are known: trained *on* them, to compare with, for
-#   **half the epochs**. It is not an unsupervised method, and it has not the same
-#   budget.
+# - `supervised`, where identities are known: trained *on* them, for **half the epochs**.
 
 # %%
 epochs = {"cluster_contrast": stage.config.epochs, "dkdmpl": stage.config.epochs}
@@ -195,8 +186,7 @@ for method, count in epochs.items():
     print(f"{method}: {len(runs[method].history)} epochs in {seconds:.0f} s.")
 
 # %% [markdown]
-# Does our loop do what the kit does? With the same seed and start, the mean loss of the
-# first epoch must be the same number.
+# Does our loop do what the kit does? The mean loss of the first epoch must be the same.
 
 # %%
 ours, kit = float(np.mean(totals)), float(runs["dkdmpl"].history[0]["loss"])
@@ -213,18 +203,15 @@ stage.say("same_loss", f"Mean loss of the first epoch: {ours:.5f} by our loop, {
 # ## How clusters split, merge and die
 #
 # Every epoch clusters again, so cluster 5 of one epoch is not cluster 5 of the next. To
-# *follow* a cluster, the kit matches the clusters of two epochs one to one, so that they
-# overlap most in total (`noise.label_change`). A pair that shares less than a fifth of
-# its pictures does not count. A cluster without a partner *dies*; one that continues no
-# other is *born*.
+# *follow* clusters, the kit matches those of two epochs one to one by their overlap. A
+# pair that shares less than a fifth does not count. A cluster without a partner *dies*;
+# one that continues no other is *born*.
 #
-# In the picture a column is an epoch, a band is a cluster, and a ribbon shows where its
-# pictures go. Two ribbons out of one band are a **split**, two into one a **merge**, if
-# each is at least a fifth of it. (Here these are *events* between two epochs. In
-# notebook 02 the same words name *kinds of error*, judged by the identities.)
+# A column is an epoch, a band is a cluster, a ribbon shows where its pictures go. Two
+# ribbons out of a band, each at least a fifth of it, are a **split**; two into one are a
+# **merge**. (These are *events*. The kinds of error of notebook 02 have the same names.)
 #
-# **Predict:** which is more frequent, a split or a merge? Do later epochs move fewer
-# pictures?
+# **Predict:** are splits or merges more frequent? Do later epochs move fewer pictures?
 
 # %%
 replay = RunReplay(runs["dkdmpl"].run_dir, pids=stage.pids, camids=stage.camids)
@@ -247,9 +234,9 @@ if len(moved) > 1:
 stage.say("events", text, moved=moved, **{k: events[k] for k in ("born", "died", "split", "merged")})
 
 # %% [markdown]
-# Next the same clusters, in the same colours, on [maps](course/glossary.md#umap) of the
-# features. Each map starts from the one before. **A map is only a picture:** the
-# clusters were found in feature space.
+# Now the same clusters on [maps](course/glossary.md#umap) of the features, each started
+# from the one before. **A map is only a picture:** the clusters were found in feature
+# space.
 
 # %%
 shares = [100 * float((found < 0).mean()) for found in replay.labels]
@@ -260,12 +247,9 @@ else:
                f"{shares[0]:.0f} to {shares[-1]:.0f} %: pictures without a label do not train.")
 
 # %% [markdown]
-# In JupyterLab the run plays like a film: press play, or move `epoch`. `clusters` says
-# how many have a letter and a colour, `which` chooses them, and `colour by` paints the
-# map.
-#
-# **Predict:** where do the pictures of a cluster go when it dies: into other clusters,
-# or among the outliers? Find a × in the flows and follow its ribbons.
+# In JupyterLab the run plays like a film. **Predict:** where do the pictures of a cluster
+# go when it dies: into other clusters, or among the outliers? Find a × in the flows and
+# follow its ribbons.
 
 # %%
 if interactive:
@@ -276,15 +260,13 @@ if interactive:
 # %% [markdown]
 # ## Watching it live
 #
-# Two pictures can be drawn while a run trains. The last panel of the first is the
-# [break-even](course/glossary.md#break-even) of P2 (notebook 03): the teacher's mass on
-# the true cluster, less the accuracy of the hard label. P2 measures with one ruler; the
-# Brier score, a [proper score](course/glossary.md#proper-score), can disagree.
+# The last panel is the [break-even](course/glossary.md#break-even) of P2 (notebook 03):
+# the teacher's mass on the true cluster, less the accuracy of the hard label. P2 measures
+# with one ruler; the Brier score, a [proper score](course/glossary.md#proper-score), can
+# disagree. The second picture shows the *hardest* pictures: the centre of another cluster
+# is nearly as close as their own. This needs no truth.
 #
-# The second picture shows the twelve *hardest* pictures: those for which the centre of
-# another cluster is nearly as close as their own. This needs no truth.
-#
-# **Predict:** does the margin rise or fall? How many of the twelve are labelled wrongly?
+# **Predict:** does the margin rise? How many of the twelve are labelled wrongly?
 
 # %%
 records = replay.records(config.teacher_temperature)
@@ -316,10 +298,9 @@ if latest is not None:
                   wrong=wrong, shown=len(worst), share=all_wrong)
 
 # %% [markdown]
-# In JupyterLab the panel below trains a short run of its own when you press **Start**.
-# **Pause** waits before the next batch. **Stop** ends the run; **Resume** then goes on
-# from the last whole epoch, with the same result as a run without a stop. The player
-# under it shows each epoch as soon as it is done.
+# In JupyterLab **Start** trains a short run here. **Pause** waits before the next batch;
+# **Stop** ends the run, and **Resume** goes on from the last whole epoch, with the same
+# result as a run without a stop.
 
 # %%
 if interactive:
@@ -339,16 +320,14 @@ if interactive:
 # ## Take home
 #
 # 1. An epoch is: extract, cluster, rebuild the memory, train on batches.
-# 2. The teacher comes from frozen features and centroids; the student and the anchor
-#    come from the memory, which moves.
+# 2. The teacher comes from frozen features and centroids, the student from the memory.
 # 3. The trainer receives no identity. Only the monitor does, and it only measures.
 # 4. Labels are made anew in each epoch: whoever follows a cluster has matched it.
 # 5. The pictures nearest to another cluster are worth a look; no truth is needed.
 #
 # ## Exercises
 #
-# Put each answer into the named variable; the cell below it says whether it is right,
-# or why not.
+# The cell below each answer says whether it is right, or why not.
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.checks import training as training_checks
@@ -357,11 +336,10 @@ check = training_checks.checks(stage.camids if stage.has_cameras else None, conf
 
 # %% [markdown]
 # **1. What does the camera sampler do?** A batch is an array of picture indices, one
-# cluster after the other, `config.batch_images` of each. Write a function of one batch.
-# It takes the first picture of each cluster, and its batch mates: the *other* pictures
-# of that cluster in the batch. It returns the share of all batch mates that come from
-# another camera than their first picture (`stage.camids`). Then compare 50 batches of
-# `pk_batches` with `sampler="camera"` and 50 with `"random"`.
+# cluster after the other, `config.batch_images` of each. Write a function of one batch:
+# of all batch mates (the pictures of a cluster but the first), which share comes from
+# another camera (`stage.camids`) than the first? Then compare batches of `pk_batches`
+# with `sampler="camera"` and `"random"`.
 
 # %% tags=["solution"]
 # answer_1: a function (batch) -> share from 0 to 1
@@ -381,8 +359,8 @@ check(1, answer_1)
 
 # %% [markdown]
 # **2. Move a memory row.** Write a function of a row $M_k$ (d,), the features $z$ (n, d)
-# of its cluster in one batch, and $m$. It returns the row after the update with *each*
-# feature in turn, in the order of the batch.
+# of its cluster in one batch, and $m$: the row after the update with *each* feature in
+# turn.
 
 # %% tags=["solution"]
 # answer_2: a function (row, z, m) -> the new row (d,)

@@ -28,6 +28,7 @@ from dkdmpl_kit.experiment import (
 from dkdmpl_kit.studies.files import portable
 from dkdmpl_kit.training import (
     FitResult,
+    Monitor,
     cluster_epoch,
     constraints_of,
     extract,
@@ -44,8 +45,8 @@ NEEDS = {
     "nothing can be trained: raise eps or lower min_samples in `settings`",
     "truth": "these pictures have no identities, and the rest compares with identities",
     "cameras": "the camera of some pictures is unknown, and the rest compares cameras",
-    "test": "there is no query and gallery with identities, and the rest ranks one with "
-    "the other",
+    "test": "no query has a gallery picture of its identity from another camera, and the "
+    "rest ranks galleries",
 }
 
 
@@ -115,10 +116,10 @@ class Stage:
 
     @property
     def has_test(self) -> bool:
-        """Whether a ranking can be measured: there are queries and a gallery with
-        identities.
+        """Whether a ranking can be measured: some query has a gallery picture of its
+        identity from another camera.
         """
-        return bool(self.dataset.query and self.dataset.gallery)
+        return Monitor(self.config, self.dataset).blind is None
 
     def pictures(self, split: str = "train") -> ImageStore:
         """The decoded pictures of a split, in memory, or many of them in a mapped file."""

@@ -76,6 +76,7 @@ TRUTH = (
     "teacher_sibling_lift",
     "brier_gain",
 )
+LABELS = ("ari", "right_labels")  # where both are drawn they have one scale
 BAND = "Line: mean over the seeds; band: from the least to the most"
 
 
@@ -168,7 +169,8 @@ def training_curves(
                 references[metric], color=PALETTE["grey"], linestyle=":"
             )
         ax.set(xlabel="epoch", ylabel=name, title=hint)
-        if metric in DISTILLATION:  # the whole scale, so that a small change looks small
+        compared = metric in LABELS and set(LABELS) <= set(metrics)
+        if metric in DISTILLATION or compared:  # so that a small change looks small
             ax.set_ylim(min(0.0, ax.get_ylim()[0]), 1.05)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles = {**lines, **handles}

@@ -397,7 +397,7 @@ def test_glossary_terms_are_sorted_in_lower_case_and_linked_from_notebooks():
     assert all(re.fullmatch(r"[a-z-]+( [a-z-]+)*", term) for term in terms), (
         "one anchor in JupyterLab and elsewhere"
     )
-    for path in NOTEBOOKS[:7]:
+    for path in NOTEBOOKS[:8]:
         links = LINK.findall(
             "\n".join(c.source for c in cells_of(path) if c.cell_type == "markdown")
         )

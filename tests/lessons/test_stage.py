@@ -4,6 +4,8 @@ that the report reads.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -99,6 +101,17 @@ def test_what_a_notebook_requires_and_lacks_ends_it_without_an_error_and_leaves_
     assert found["metrics"] == {"ends_without": "truth"}
     with pytest.raises(KitError, match="need 'peace' is unknown; there are: clusters, truth"):
         stage(out_dir).require("peace")
+
+
+def test_a_ranking_needs_a_gallery_picture_from_another_camera(out_dir):
+    one = stage(out_dir)
+    assert one.has_test
+    seen_by_one = {
+        name: tuple(dataclasses.replace(i, camid=0) for i in getattr(one.dataset, name))
+        for name in ("query", "gallery")
+    }
+    one.dataset = dataclasses.replace(one.dataset, **seen_by_one)
+    assert not one.has_test
 
 
 def test_a_figure_that_is_shown_and_a_sentence_that_is_said_stand_in_the_metrics(
