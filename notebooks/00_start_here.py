@@ -15,16 +15,16 @@
 #
 # **You will learn**
 #
-# - what person re-identification (re-ID) is, and what *unsupervised* means in it;
-# - the whole method on one page: the loop, the loss, and the views of one label;
-# - how far features reach that were never trained for it.
+# - what person re-identification (re-ID) is, and what *unsupervised* means;
+# - the method on one page: the loop, the loss, the views of one label;
+# - how far untrained features reach.
 #
-# **Time** on 2 CPU cores: a minute, and half a minute more where the pictures must be
-# rendered first. **Reads** the data set. **Writes** to `out_dir`: features, figures, and
-# numbers in `metrics/00_start_here`.
+# **Time** on 2 CPU cores: a minute, and half a minute more to render the pictures.
+# **Reads** the data set. **Writes** to `out_dir`: features, figures, and numbers in
+# `metrics/00_start_here`.
 #
-# Run the cells from top to bottom (Shift + Enter). Before each result stands a
-# **Predict:** question. Answer it first.
+# Run the cells from top to bottom (Shift + Enter). Answer each **Predict:** question
+# before you look.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -66,10 +66,8 @@ print(stage.dataset.summary())
 # An **[encoder](course/glossary.md#encoder)** turns a picture into a
 # **[feature](course/glossary.md#feature)**, a vector of length 1. Similarity is the inner
 # product: (0.6, 0.8) and (0.8, 0.6) have 0.96. The encoder at the start knows *kinds of
-# things* (ImageNet: dogs, cups, cars), and never learnt to tell persons apart.
-#
-# By default the kit draws the people: nobody real is shown, and we know what made each
-# picture.
+# things* (ImageNet: dogs, cups, cars), not persons. By default the people are drawn: nobody
+# real is shown.
 #
 # **Predict:** how many of the ten most similar pictures show the query's person? What do
 # the others share with the query?
@@ -139,15 +137,15 @@ if agreement.ari is not None:
               clusters=pseudo.n_clusters, people=people, ari=agreement.ari, purity=agreement.purity)
 
 # %% [markdown]
-# Equal letters in a row are one person. What do the most mixed rows share besides people:
-# light, wall, direction, something in front?
-#
+# Equal letters in a row are one person. What do the most mixed rows share: light, wall,
+# direction, something in front?
+
+# %% [markdown]
 # ## 3. The method on one page
 #
 # Wrong labels are learnt like right ones. **DKD-MPL** (dual knowledge
 # [distillation](course/glossary.md#distillation) on multiview pseudo labels, Zhu, Peng
-# and Yan 2024) therefore sees each label in several views. The symbols
-# ([all of them](course/symbols.md)):
+# and Yan 2024) sees each label in several views. Symbols ([all](course/symbols.md)):
 #
 # - $v_i$: feature of picture $i$ before the clustering; $z_i$: in a batch,
 #   [augmented](course/glossary.md#augmentation);
@@ -158,7 +156,8 @@ if agreement.ari is not None:
 # - $p(i)$: the [anchor](course/glossary.md#anchor), another picture of $i$'s cluster;
 # - $\tau, \tau_t$: [temperatures](course/glossary.md#temperature); small ones make a
 #   softmax sharp.
-#
+
+# %% [markdown]
 # Three views, each $K$ probabilities:
 #
 # - $e_i$, the **[teacher](course/glossary.md#teacher)**: the whole epoch's clustering. By
@@ -175,10 +174,10 @@ if agreement.ari is not None:
 # [GKD](course/glossary.md#global-knowledge-distillation) and
 # [SKD](course/glossary.md#self-knowledge-distillation) follow in notebooks 03 and 04; the
 # $\lambda$ are weights.
-#
-# **What is the paper's, what is ours.** Only the abstract of the paper is available to us.
-# It names the ideas. All formulas and weights are *our reading*; no number here is the
-# paper's.
+
+# %% [markdown]
+# **What is the paper's, what is ours.** Only its abstract is available to us, and it names
+# the ideas. All formulas and weights are *our reading*; no number is the paper's.
 #
 # **Predict:** do teacher and student of a wrongly labelled picture repeat its label?
 
@@ -218,10 +217,9 @@ if views is not None:
 # %% [markdown]
 # ## 4. The notebooks
 #
-# **01** data · **02** clustering · **03** GKD · **04** SKD · **05** training · **06**
-# evaluation · **07** label noise · **08** theory · **09** rivals · **10** your own
-# pictures. Each runs alone: it makes what an earlier one would have left. Words stand in
-# the [glossary](course/glossary.md).
+# **01** data, **02** clustering, **03** GKD, **04** SKD, **05** training, **06** evaluation,
+# **07** label noise, **08** theory, **09** rivals, **10** your own pictures. Each runs alone
+# and makes what is missing. Words stand in the [glossary](course/glossary.md).
 #
 # ## 5. Responsible use
 #
