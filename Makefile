@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 SIZE ?= small
 PRESET ?= smoke
 
-.PHONY: help demo test check test-browser lab bench cameras soak reproduce market1501 ablation rivals robustness course figures notebooks lint clean
+.PHONY: help demo test check test-browser lab bench cameras soak reproduce market1501 ablation rivals robustness course site dist figures notebooks lint clean
 
 help:
 	@echo "make demo       run all notebooks on the embedded pictures, write runs/demo/report.html"
@@ -23,6 +23,9 @@ help:
 	@echo "make rivals    train eight objectives with equal budgets, several seeds (resumable)"
 	@echo "make robustness injected label noise against each loss, on a head over frozen features (resumable)"
 	@echo "make course     learner's copies of the notebooks, and slides"
+	@echo "make site       the course as static pages in runs/site, which open without a network; after make demo,"
+	@echo "                or with DEMO=the folder of another run of the notebooks"
+	@echo "make dist       a wheel and an sdist in dist/, both checked"
 	@echo "make figures    copy the README's pictures from the last demo to figures/"
 	@echo "make notebooks  rebuild notebooks/*.ipynb from their .py sources"
 
@@ -89,6 +92,19 @@ course: $(STAMP)
 	$(BIN)/dkdmpl notebooks learner --out learner
 	$(BIN)/dkdmpl notebooks slides --out runs/slides
 
+# executed notebooks, guides, the library's and the commands' reference; a dead link is an error
+DEMO ?= runs/demo
+site: $(STAMP)
+	@test -d "$(DEMO)/notebooks" || { echo "make site shows what make demo has run, and $(DEMO) holds none: run make demo first"; exit 1; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[site]"
+	$(BIN)/python docs/site/build.py --demo "$(DEMO)" --out runs/site
+
+dist: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dist]"
+	rm -rf build dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+
 # the pictures that the README shows, from the last `make demo`
 figures: $(STAMP)
 	mkdir -p figures/demo
@@ -100,7 +116,7 @@ notebooks: $(STAMP)
 	$(BIN)/dkdmpl notebooks build
 
 lint: $(STAMP)
-	$(BIN)/ruff check dkdmpl_kit tests benchmarks notebooks
+	$(BIN)/ruff check dkdmpl_kit tests benchmarks notebooks docs
 
 clean:
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv runs build dist *.egg-info

@@ -96,7 +96,7 @@ def export_html(notebook: Any, source: Path, *, blocks: str = "") -> str:
         "latex_html", lambda text: mathml(text.strip().strip("$"), display=True)
     )
     resources = {"metadata": {"name": source.stem, "path": str(source.parent)}}
-    html = exporter.from_notebook_node(_without_widgets(notebook), resources)[0]
+    html = exporter.from_notebook_node(without_widgets(notebook), resources)[0]
     return re.sub(r'href="((?:course/)?(?:glossary|symbols))\.md', r'href="\1.html', html)
 
 
@@ -113,7 +113,7 @@ def export_course(notebooks_dir: Path, out_dir: Path) -> None:
             write_atomic(out_dir / "course" / f"{name}.html", export_html(page, source))
 
 
-def _without_widgets(notebook: Any) -> Any:
+def without_widgets(notebook: Any) -> Any:
     """A copy in which live controls, which need a kernel, are the picture beside them
     or a note.
     """
