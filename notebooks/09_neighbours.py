@@ -154,8 +154,8 @@ found = lesson.labels_table(targets, y, y_star)
 hard, truth = ({n: row[k] for n, row in found.items()} for k in ("on the hard label", "on the truth, label wrong"))
 near, far = max(list(found)[1:], key=hard.get), min(hard, key=hard.get)
 best = None if None in truth.values() else max(truth, key=truth.get)      # None: no label is known to be wrong
-on_wrong = f"On wrong labels *{best}* gives the truth the most ({truth[best]:.2f})." if best else "No wrong label is known."
-stage.say("labels", f"Nearest to the hard label is *{near}*, furthest *{far}*. {on_wrong}",
+told = f"On wrong labels *{best}* gives the truth the most ({truth[best]:.2f})" if best else "No wrong label is known"
+stage.say("labels", f"Nearest to the hard label is *{near}*, furthest *{far}*. {told}.",
           near=near, far=far, best=best, hard=hard, truth=truth)
 pd.DataFrame(found).T.round(2)
 
