@@ -68,8 +68,8 @@ stage = Stage("08_theory", preset_name=preset, seed=seed, device=device, data=da
 # %% [markdown]
 # ## What we test on
 #
-# **Real logits**: an encoder after a few epochs, and batches drawn as in training.
-# **Random logits**, because real ones may be special. In 64 bits a difference of
+# **Real logits** come from a short training's encoder, on batches drawn as in training;
+# **random logits** because real ones may be special. In 64 bits a difference of
 # $10^{-6}$ means a wrong formula, not rounding.
 #
 # Letters: $K$ clusters; $l$, $t$ logits of student and
@@ -112,7 +112,7 @@ cases = {"random": random, "real": real}
 #
 # $$\frac{\partial L}{\partial l}=(1+\lambda_g+\lambda_s)(q-r_3),\quad L=(1+\lambda_g+\lambda_s)H(r_3,q)-\lambda_gH(e)-\lambda_sH(a).$$
 #
-# P1 is the case $\lambda_s=0$; its label is called $r$.
+# P1 is the case $\lambda_s=0$, with the label $r$.
 #
 # **Assumptions.** $T=1$; `kl`; a [stop-gradient](course/glossary.md#stop-gradient) on
 # $e$ and $a$.
@@ -188,8 +188,7 @@ stage.show(fig, "08_one_label", f"With the hard label alone $q[y]$ is {alone[-1,
 # *By hand:* $(.6,.4)$ and $(.5,.5)$: $\mathrm{Var}=.005$, bound $4\cdot.005=.02$, loss
 # $.0203$.
 #
-# **Predict:** how many times larger than its bound is the loss, for random labels and
-# for ours?
+# **Predict:** how many times its bound is the loss?
 
 # %%
 def chain_by_hand(logits):
@@ -217,8 +216,8 @@ stage.show(viz.bound_slack(chains), "08_p3", f"Every cluster lies above the line
            f"{times['random']:.1f} times its bound for random labels and {times['real']:.1f} times for ours.")
 
 # %% [markdown]
-# In the upper right, labels are sure and contradict one another. KL grows without
-# limit, while no variance exceeds 1.
+# In the upper right sure labels contradict one another: KL has no limit, the variance
+# has.
 
 # %% [markdown]
 # ## P5: what the factor $T^2$ is for
@@ -244,8 +243,7 @@ stage.show(viz.bound_slack(chains), "08_p3", f"Every cluster lies above the line
 # *By hand:* $l=(2,0)$, $t=(0,0)$: $G_1=(.38,-.38)$, $G_4=(.49,-.49)$,
 # $G_\infty=(.5,-.5)$.
 #
-# **Predict:** our logits are similarities divided by a small $\tau$. From which $T$ on
-# is the gradient within 10 % of its limit?
+# **Predict:** from which $T$ on is our gradient within 10 % of its limit?
 
 # %%
 for l, t in ((case["l"], case["t"]) for case in cases.values()):
@@ -287,8 +285,8 @@ stage.say("p5_far", f"The kit distils at $T={T_used:g}$. There the limit {descri
 #
 # $$\mathbb{E}\mathrm{Brier}(\mathbb{1}_y)-\mathbb{E}\mathrm{Brier}(r)=\gamma[2\eta(1-(1-\gamma)w)-\gamma\,\mathbb{E}\mathrm{Brier}(e)]$$
 #
-# A wrong hard label's log loss is infinite, so there we compare with
-# [label smoothing](course/glossary.md#label-smoothing)
+# A wrong hard label's log loss is infinite, so by log loss we compare with
+# [label smoothing](course/glossary.md#label-smoothing),
 # $u=(1-\gamma)\mathbb{1}_y+\gamma/K$.
 #
 # **Proof.** $r[y^*]$ is $1-\gamma+\gamma e[y^*]$ on right labels, $\gamma e[y^*]$ on
@@ -334,9 +332,8 @@ e = torch.tensor([[0.9, 0.1]] * 8 + [[0.3, 0.7]] * 2, dtype=torch.float64)
 worst((1000 * gains_of(e, y, truth, 0.5).mean(0)).round(), [-13, 74, 17])  # as by hand
 
 # %% [markdown]
-# Two invented worlds. In one, 30 % of the labels are wrong. In the other the teacher is
-# *calibrated* (where it says 70 %, it is right in 70 %), and its favourite is the hard
-# label.
+# Two invented worlds: in one, 30 % of the labels are wrong. In the other the teacher is
+# *calibrated* (where it says 70 %, it is right in 70 %) and the label is its favourite.
 
 # %%
 worlds, weights = lesson.invented_worlds(dice), np.unique(np.append(np.geomspace(0.05, 20, 12), lam_g))
@@ -453,8 +450,8 @@ stage.say("p2_verdicts", f"At $\\lambda_g={lam_g:g}$, by ℓ1, Brier and log los
           found={name: x[at].tolist() for name, x in found.items()})
 
 # %% [markdown]
-# A soft label that gives the truth no mass at all has a huge log loss; smoothing always
-# gives a little.
+# A soft label without any mass on the truth has a huge log loss; smoothing always gives
+# a little.
 
 # %% [markdown]
 # ## Take home
