@@ -210,8 +210,7 @@ stage.show(viz.picture_rows(pages, title="Who is this? Only what is believed is 
 mAP = {}
 if stage.has_test:
     encoders = {"the start": stage.encoder(), "what was kept": found.encoder}
-    if len(states) > 1:
-        encoders["the last epoch"] = load_encoder(folder / "runs" / "training")[1]
+    encoders |= {"the last epoch": load_encoder(folder / "runs" / "training")[1]} if len(states) > 1 else {}
     (_, pids, camids), (_, other_pids, other_camids) = arrays_of(stage.dataset.query), arrays_of(stage.dataset.gallery)
     for name, encoder in encoders.items():
         query, gallery = (extract(stage.config, encoder, stage.pictures(split)) for split in ("query", "gallery"))
