@@ -16,26 +16,18 @@
 #
 # **What you will learn**
 #
-# - A clustering gives each picture one hard label, and also a *soft* one: how close the
-#   picture is to **every** cluster. The soft label is the teacher.
-# - What the distillation loss does to the gradient, line by line: it trains on a
-#   *mixed* label.
-# - When a soft teacher helps and when it harms: there is a break-even, and you will
-#   compute it.
+# - What the teacher is: a *soft* label beside each hard one.
+# - What the distillation loss does: it trains on a *mixed* label.
+# - When a teacher brings labels nearer to the truth, and when it only repeats them.
 #
-# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, about two with `"demo"`
-# (most of it a short training run that notebook 04 uses again).
+# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, about two with `"demo"`.
 #
-# **Reads and writes** in `out_dir`: reads the data set (rendered if missing) and the
-# run `warm-seed…` (trained if missing); writes `figures/03_*.png` and
-# `metrics/03_gkd/metrics.json`.
+# **Reads and writes** in `out_dir`: reads the data set and the run `warm-seed…` (both
+# made if missing); writes `figures/03_*.png` and `metrics/03_gkd/metrics.json`.
 #
-# **Whose method is this?** The idea is from W. Zhu, B. Peng and W. Q. Yan, *Dual
-# Knowledge Distillation on Multiview Pseudo Labels for Unsupervised Person
-# Re-Identification* (IEEE Trans. Multimedia, 2024). Only its abstract is available to
-# us: the pseudo labels of the epoch's clustering are the teacher, those of the
-# mini-batch's query pictures the student. Formulas, temperatures and weights below are
-# **this kit's reading**, not the paper's.
+# **Whose method is this?** Zhu, Peng and Yan, *Dual Knowledge Distillation on Multiview
+# Pseudo Labels for Unsupervised Person Re-Identification* (IEEE Trans. Multimedia, 2024).
+# Only the abstract is available to us: the formulas are **this kit's reading**.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -57,131 +49,137 @@ from IPython.display import Markdown, display
 
 from dkdmpl_kit import viz
 from dkdmpl_kit.clustering import rows_of
-from dkdmpl_kit.data import augment, pk_batches
 from dkdmpl_kit.lessons.stage import Stage
-from dkdmpl_kit.losses import carry_posterior, cluster_contrast_loss, gkd_loss, mixed_target, teacher_logits
-from dkdmpl_kit.losses.theory import label_case
+from dkdmpl_kit.lessons.views import batch_with, follow, followed_sheet, more_teachers, student_views
+from dkdmpl_kit.losses import cluster_contrast_loss, gkd_loss, mixed_target, teacher_logits, theory
 from dkdmpl_kit.memory import ClusterMemory
-from dkdmpl_kit.noise import softmax_entropy, true_clusters
+from dkdmpl_kit.noise import softmax_entropy
 from dkdmpl_kit.training.seeds import generator_for
 
-stage = Stage("03_gkd", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, table=table, pattern=pattern,
-              out_dir=out_dir, settings=settings)
+# %%
+stage = Stage("03_gkd", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, table=table,
+              pattern=pattern, out_dir=out_dir, settings=settings)
 print(stage.dataset.summary())
 
 # %% [markdown]
 # ## Where we start
 #
-# We need clusters that are neither poor nor clean. So we train an
-# [encoder](course/glossary.md#encoder) for a few epochs with *cluster contrast*, the
-# [baseline](course/glossary.md#baseline) (cross entropy with the hard labels), and
-# cluster its features once more.
+# We train an [encoder](course/glossary.md#encoder) for a few epochs with *cluster
+# contrast*, the [baseline](course/glossary.md#baseline), and cluster its features once
+# more: clusters that are neither poor nor clean.
 
 # %%
 encoder, features, pseudo = stage.warm_start()
 encoder = encoder.cpu()                         # the lesson's batches are small: the CPU will do
-v = torch.from_numpy(features)                  # (N, d), rows of norm 1, eval mode
-labels = torch.from_numpy(pseudo.labels)        # (N,), -1 for an outlier
-clustered = labels >= 0
 config, pixels = stage.config, stage.pictures("train").pixels
 tau, tau_t = config.temperature, config.teacher_temperature
 lam = config.gkd_weight or 0.5                  # lambda_g; this lesson takes 0.5 where the setting is 0
-print(f"{len(v)} pictures, features of {v.shape[1]} numbers, {pseudo.n_clusters} clusters, "
-      f"{100 * pseudo.outlier_fraction:.0f} % outliers. tau = {tau}, tau_t = {tau_t}, lambda_g = {lam}.")
+v = torch.from_numpy(features)                  # (N, d), rows of norm 1, eval mode
+labels = torch.from_numpy(pseudo.labels)        # (N,), -1 for an outlier
+index = (labels >= 0).nonzero()[:, 0]           # (n,), the clustered pictures
+yc, row_of = labels[index], torch.arange(len(index))
+print(f"{len(v)} pictures, {pseudo.n_clusters} clusters, {100 * pseudo.outlier_fraction:.0f} % outliers. "
+      f"tau = {tau}, tau_t = {tau_t}, lambda_g = {lam}.")
 
 # %% [markdown]
-# ## Two views of one label
+# ## One picture to follow
 #
-# **The epoch view: the [teacher](course/glossary.md#teacher).** Let $v_i$ be the
-# feature of picture $i$, extracted once before the epoch. $C$ holds one row a cluster,
-# the normalised mean of its members:
+# The course follows one picture, whose neighbours know most that its
+# [hard label](course/glossary.md#hard-label) does not say: many of them lie in a second
+# cluster. **Predict:** to which of the two clusters does it belong?
+
+# %%
+one = follow(stage, features, pseudo.labels)
+i, hard, other, true, votes = one.index, one.hard, one.other, one.true, one.votes   # votes: (N, K), sparse
+sheet, caption = followed_sheet(stage, one, pseudo.labels)
+stage.show(sheet, "03_followed", caption)
+stage.say("followed", one.sentence, hard=hard, other=other, true=true)
+
+# %% [markdown]
+# ## The epoch view: two teachers
 #
-# $$C_k = \frac{\sum_{i:\,y_i=k} v_i}{\lVert \sum_{i:\,y_i=k} v_i \rVert}, \qquad e_i = \mathrm{softmax}(C\,v_i / \tau_t).$$
+# A [teacher](course/glossary.md#teacher) gives picture $i$ a
+# [soft label](course/glossary.md#soft-label) $e_i$: a probability for each of $K$
+# clusters. Two readings:
 #
-# $C$ is frozen for the epoch. $e_i$ is *global*: it compares the picture with every
-# cluster.
+# **`sample`, the default**, compares the feature $v_i$ with the
+# [centroids](course/glossary.md#centroid), the rows of $C$:
+#
+# $$C_k = \mathrm{normalise}\Big(\sum_{j:\,y_j=k} v_j\Big), \qquad e_i = \mathrm{softmax}(C\,v_i / \tau_t).$$
+#
+# **`vote`** asks the neighbours: $j$ gives $1 - d_{ij}$ to its own cluster, with the
+# Jaccard distance $d_{ij}$ of notebook 02, and all votes are divided by their sum.
+# *Example:* two neighbours of cluster 0 at distances 0.2 and 0.5, one of cluster 1 at
+# 0.7. The votes are 1.3 and 0.3, so $e = (0.81, 0.19)$.
+#
+# **Predict:** which of the two doubts the label of our picture?
 
 # %%
 memory = ClusterMemory(v, labels, momentum=config.memory_momentum, update=config.memory_update)
-C = memory.centroids                                                      # (K, d), frozen
+C = memory.centroids                                                      # (K, d), frozen for the epoch
 torch.testing.assert_close(C[0], F.normalize(v[labels == 0].sum(0), dim=0))  # C_k, by hand for k = 0
-e_all = torch.softmax(v @ C.T / tau_t, dim=1)                             # e_i = softmax(C v_i / tau_t)
+e_all = torch.softmax(v @ C.T / tau_t, dim=1)                             # (N, K), e_i = softmax(C v_i / tau_t)
+teachers = {"sample": e_all[index], "vote": torch.from_numpy(rows_of(votes, index.numpy(), pseudo.labels))}
 
-own = e_all[clustered, labels[clustered]]
-favourite = e_all[clustered].argmax(dim=1) == labels[clustered]
-print(f"C is {C.shape[0]} clusters x {C.shape[1]} numbers; e is {len(e_all)} pictures x {len(C)} clusters.")
-print(f"The teacher's favourite is the picture's own cluster for {100 * favourite.float().mean():.0f} % of the "
-      f"clustered pictures, with a mean probability of {own.mean():.2f}.")
+# %%
+at = int((index == i).nonzero()[0, 0])                                    # our picture's row in a teacher's (n, K)
+panels = {"hard label": np.eye(len(C))[hard]} | {f"e: {name} teacher": e[at] for name, e in teachers.items()}
+colours = {name: viz.VIEW_COLOURS["e" if name[:2] == "e:" else "hard"] for name in panels}
+caption = " ".join(f"The {name} teacher gives {e[at, hard]:.2f} to cluster {hard} and {e[at, other]:.2f} to {other}."
+                   for name, e in teachers.items())
+stage.show(viz.label_targets(panels, hard, truth=None if true < 0 else true, picture=pixels[i], colours=colours,
+                             title="One picture, one hard label, two teachers"), "03_teachers", caption)
+
+# %%
+repeats = {name: int((e.argmax(dim=1) == yc).sum()) for name, e in teachers.items()}
+more = {True: "sample", False: "vote"}[repeats["sample"] > repeats["vote"]]
+stage.say("favourites", f"For all {len(yc)} clustered pictures: the sample teacher's favourite is the hard label for "
+          f"{repeats['sample']}, the vote teacher's for {repeats['vote']}. "
+          + ("Both repeat it equally often." if len(set(repeats.values())) == 1
+             else f"The {more} teacher repeats it more often."), n=len(yc), **repeats)
 
 # %% [markdown]
-# **The query view: the [student](course/glossary.md#student).** In training the picture
-# is *augmented* (shifted, mirrored, partly erased) and goes through the encoder in
-# *train mode*. Call its feature $z_i$. The [memory](course/glossary.md#memory) $M$
-# starts as $C$ and moves with every batch:
+# ## The query view: the student
 #
-# $$q_i = \mathrm{softmax}(M\,z_i / \tau).$$
+# In training the encoder sees the picture [augmented](course/glossary.md#augmentation),
+# in train mode, which gives $z_i$. The [memory](course/glossary.md#memory) $M$ starts as
+# $C$ and moves with every batch. The [student](course/glossary.md#student) is
+# $q_i = \mathrm{softmax}(M\,z_i / \tau)$. We take a batch that holds our picture.
 #
-# $q_i$ is *local*: one [augmented](course/glossary.md#augmentation) picture, compared
-# with a memory that changes. We draw one batch as training does.
+# **Predict:** is $q$ surer of the label than the vote teacher?
 
 # %%
 draws = generator_for(seed, 0, "lesson")
-sampler = config.sampler if stage.has_cameras else "random"
-batch = next(pk_batches(pseudo.labels, stage.camids, clusters_per_batch=config.batch_clusters,
-                        images_per_cluster=config.batch_images, iterations=1, sampler=sampler, generator=draws))
-view = augment(stage.pictures("train").batch(batch), draws, flip=config.flip, padding=config.padding,
-               erasing=config.erasing)
+batch = batch_with(i, stage, pseudo.labels, draws)                        # (B,), drawn as in training
+view = student_views(stage, batch, draws)                                 # (B, 3, H, W), augmented
 encoder.train()
 with torch.no_grad():
-    z = encoder(view).float()                   # (B, d): train mode, augmented
+    z = encoder(view).float()                                             # (B, d)
 y = labels[batch]
-student = memory.logits(z, tau)                 # M z / tau   (M is still C: no batch has been learnt yet)
-teacher = v[batch] @ C.T / tau_t                # C v / tau_t
+student = memory.logits(z, tau)                                           # l = M z / tau (M is still C)
+teacher = teacher_logits("vote", posterior=torch.from_numpy(rows_of(votes, batch, pseudo.labels)))   # t
 q, e = torch.softmax(student, dim=1), torch.softmax(teacher, dim=1)
 
-fig = viz.contact_sheet((255 * view).to(torch.uint8), rows=y.numpy(), row_name="cluster", max_rows=4, max_columns=8,
-                        title="What the student sees: augmented pictures, a row a cluster")
-stage.save_figure(fig, "03_batch")
-fig
-
-# %% [markdown]
-# **Predict:** for a picture well inside its cluster, will $e$ and $q$ look alike? And
-# for a picture between two clusters?
-#
-# Below are the calmest picture of the batch (the teacher is surest) and the most
-# contested one (the teacher is least sure). The black outline is the
-# [hard label](course/glossary.md#hard-label).
-
 # %%
-disagreement = (e * (e.clamp_min(1e-12).log() - q.clamp_min(1e-12).log())).sum(dim=1)   # KL(e || q), (B,)
-doubt = -(e * e.clamp_min(1e-12).log()).sum(dim=1)                                      # entropy of e, nats
-calm, contested = int(doubt.argmin()), int(doubt.argmax())
-for name, i in (("calm", calm), ("contested", contested)):
-    fig = viz.label_views(int(y[i]), e[i], q[i], None, picture=pixels[batch[i]],
-                          title=f"The {name} picture: what teacher and student say")
-    stage.save_figure(fig, f"03_views_{name}")
-    display(fig)
-    print(f"The {name} picture: entropy of e {doubt[i]:.2f} nats, KL(e || q) {disagreement[i]:.2f} nats. "
-          f"Own cluster {int(y[i])}: teacher {e[i, y[i]]:.2f}, student {q[i, y[i]]:.2f}.")
+b = int((torch.from_numpy(batch) == i).nonzero()[0, 0])                   # our picture's row in the batch
+stage.show(viz.label_views(hard, e[b], q[b], None, picture=(255 * view[b]).to(torch.uint8),
+                           title="What the vote teacher and the student say"), "03_views",
+           f"On cluster {hard}, the label, the teacher puts {e[b, hard]:.2f} and the student {q[b, hard]:.2f}; "
+           f"on cluster {other} they put {e[b, other]:.2f} and {q[b, other]:.2f}.")
 
 # %% [markdown]
-# Orange bars outside the black outline show what the hard label leaves out: likeness to
-# other clusters. Teacher and student can differ even on the calm picture. The teacher
-# saw the whole picture in eval mode; the student saw an augmented one in train mode,
-# where batch norm takes its statistics from this batch. Which of the two would you
-# trust?
-#
 # ## The loss
 #
-# The student should follow the teacher. The distillation
-# [temperature](course/glossary.md#temperature) $T$ softens both labels alike,
+# The student is trained towards the teacher. The
+# [temperature](course/glossary.md#temperature) $T$ softens both,
 # $e^{(T)} = \mathrm{softmax}(t/T)$ and $q^{(T)} = \mathrm{softmax}(l/T)$, for the
-# logits $t = C v/\tau_t$ and $l = M z/\tau$:
+# teacher's logits $t$ and the student's $l$:
 #
 # $$L_{\mathrm{GKD}} = T^2\;\frac1B\sum_i \mathrm{KL}\!\left(e_i^{(T)} \,\Vert\, q_i^{(T)}\right), \qquad \mathrm{KL}(e\Vert q)=\sum_k e_k \log\frac{e_k}{q_k}.$$
 #
-# The teacher carries no gradient (`detach`). Otherwise it could lower the loss by
-# following the student.
+# *Example:* $e=(0.8, 0.2)$ and $q=(0.5, 0.5)$ give
+# $0.8\log 1.6 + 0.2\log 0.4 = 0.193$ nats. The teacher carries no gradient. (Why $T^2$?
+# Notebook 08, P5.)
 
 
 # %% tags=["code"]
@@ -194,32 +192,31 @@ def global_distillation(student_logits, teacher_logits, temperature=1.0):
 
 
 # %% [markdown]
-# Does this equal the function that the kit trains with, in value **and** in gradient?
+# Does it equal the function that the kit trains with, in value **and** in gradient?
 
 # %%
+assert abs(global_distillation(torch.zeros(1, 2), torch.tensor([[0.8, 0.2]]).log()) - 0.193) < 5e-4   # the example
 for T in (1.0, 2.0, 5.0):
     mine, kits = (student.double().requires_grad_() for _ in range(2))
     loss_mine = global_distillation(mine, teacher.double(), T)
     loss_kit = gkd_loss(kits, teacher.double(), temperature=T)
-    (grad_mine,), (grad_kit,) = torch.autograd.grad(loss_mine, mine), torch.autograd.grad(loss_kit, kits)
     torch.testing.assert_close(loss_mine, loss_kit)
-    torch.testing.assert_close(grad_mine, grad_kit)
+    torch.testing.assert_close(torch.autograd.grad(loss_mine, mine), torch.autograd.grad(loss_kit, kits))
     print(f"T = {T:g}: L_GKD = {loss_kit:.4f} nats; lesson and kit agree in value and gradient.")
 
 # %% [markdown]
 # ## P1: distillation is training on a mixed label
 #
-# [Cluster contrast](course/glossary.md#cluster-contrast) is the cross
-# [entropy](course/glossary.md#entropy) with the hard label,
-# $L_{\mathrm{CC}} = -\log q_i[y_i]$. Its gradient by the logits is $q - \mathbb{1}_y$,
-# where $\mathbb{1}_y$ is 1 at $y$ and 0 elsewhere. $\mathrm{KL}(e\Vert q)$ is the cross
-# entropy with $e$ less the entropy of $e$, which does not depend on the logits: its
-# gradient is $q - e$. The sum:
+# The gradient of [cluster contrast](course/glossary.md#cluster-contrast),
+# $L_{\mathrm{CC}} = -\log q_i[y_i]$, by the logits is $q - \mathbb{1}_y$
+# ($\mathbb{1}_y$: 1 at $y$, 0 elsewhere); that of $\mathrm{KL}(e\Vert q)$ is $q - e$. So
+# at $T=1$
 #
-# $$\frac{\partial}{\partial l}\left(L_{\mathrm{CC}} + \lambda_g L_{\mathrm{GKD}}\right) = (1+\lambda_g)\,(q - r), \qquad r = \frac{\mathbb{1}_y + \lambda_g\, e}{1+\lambda_g}.$$
+# $$\frac{\partial}{\partial l}\left(L_{\mathrm{CC}} + \lambda_g L_{\mathrm{GKD}}\right) = (1+\lambda_g)\,(q - r), \qquad r = \frac{\mathbb{1}_y + \lambda_g\, e}{1+\lambda_g}:$$
 #
-# Adding [GKD](course/glossary.md#global-knowledge-distillation) (at $T=1$) is *exactly*
-# training on the softened label $r$:
+# [GKD](course/glossary.md#global-knowledge-distillation) trains on the
+# [mixed label](course/glossary.md#mixed-target) $r$. *Example:* $y=0$, $e=(0.2, 0.8)$,
+# $\lambda_g=0.5$ give $r = (1.1, 0.4)/1.5 = (0.73, 0.27)$.
 
 # %%
 leaf = student.double().requires_grad_()                                  # the logits l
@@ -231,462 +228,222 @@ torch.testing.assert_close(gradient, by_hand)
 print(f"Largest difference between autograd and (1 + lambda_g)(q - r): {(gradient - by_hand).abs().max():.1e}")
 
 # %% [markdown]
-# **Predict:** for the contested picture, which bar changes most when the mixed label
-# replaces the hard one? A negative gradient *raises* the logit of a cluster, a positive
-# one lowers it.
+# **Predict:** a negative gradient *raises* a logit. What does each label do with the
+# second cluster?
 
 # %%
-fig = viz.gradient_bars(q[contested], r[contested], hard=int(y[contested]))
-stage.save_figure(fig, "03_gradient")
-fig
-
-# %%
-plain, mixed = q[contested] - F.one_hot(y[contested], len(C)), q[contested] - r[contested]
-spared = int(((plain > 0) & (mixed < 0)).sum())
-print(f"The pull towards the hard label goes from {plain[y[contested]]:+.2f} to {mixed[y[contested]]:+.2f}.")
-print(f"{spared} cluster(s) that the hard label pushes away are pulled closer by the mixed label.")
+r_sample = mixed_target(y, e_all[batch].double(), torch.zeros_like(r), lam, 0.0)
+pulls = {"q − r, sample teacher": r_sample[b], "q − r, vote teacher": r[b]}
+second = {"hard": float(q[b, other]), "sample": float(q[b, other] - r_sample[b, other]),
+          "vote": float(q[b, other] - r[b, other])}
+stage.show(viz.gradient_bars(q[b], pulls, hard=hard, views={"q − r, sample teacher": viz.PALETTE["light"]}, top=6,
+                             title="Where the three labels pull our picture"), "03_gradient")
+does = {name: "raises" if value < 0 else "lowers" for name, value in second.items()}
+stage.say("second_cluster", f"The hard label {does['hard']} the logit of cluster {other} ({second['hard']:+.2f}); "
+          f"mixed with the sample teacher it {does['sample']} it ({second['sample']:+.2f}), "
+          f"with the vote teacher it {does['vote']} it ({second['vote']:+.2f}).", **second)
 
 # %% [markdown]
-# The hard label pushes *every* other cluster away, even one that holds the same person.
-# The [mixed label](course/glossary.md#mixed-target) pushes less where the teacher sees
-# a likeness, and may even pull. This is what GKD can repair. It is also its danger: if
-# the likeness is only the same jacket on somebody else, the mixed label keeps two
-# people together.
+# The hard label pushes *every* other cluster away, also one of the same person. The mixed
+# label can repair this, or harm: it may keep two people with the same jacket together.
 #
-# ## How soft should the teacher be?
+# ## How soft should the sample teacher be?
 #
-# The temperature $\tau_t$ decides. We measure softness by the entropy of $e$: 0 nats
-# for a one-hot label, $\log K$ for an even one.
-#
-# **Predict:** at which temperature does the teacher no longer tell clusters apart?
+# The [entropy](course/glossary.md#entropy) of $e$ is 0 nats for a one-hot label and
+# $\log K$ for an even one. **Predict:** if $\tau_t$ grows, can the favourite change?
 
 # %%
-taus = np.geomspace(0.01, 1.0, 25)
-similarities = (v[clustered] @ C.T).numpy()                              # (n, K): C v
-marks = {"tau_t": tau_t, "too soft": 5 * tau_t}
-first = torch.from_numpy(similarities[0])                                # (K,) of one picture
-fig = viz.temperature_curves(taus, softmax_entropy(similarities, taus),
-                             {t: torch.softmax(first / t, dim=0).numpy() for t in marks.values()}, marks=marks)
-stage.save_figure(fig, "03_temperature")
-fig
-
-# %%
-for t in (tau_t / 2, tau_t, 2 * tau_t, 5 * tau_t):
-    soft = torch.softmax(torch.from_numpy(similarities) / t, dim=1)
-    entropy = softmax_entropy(similarities, [t])[0].mean() / np.log(len(C))
-    target = (1 + lam * soft[torch.arange(len(soft)), labels[clustered]]) / (1 + lam)   # r[y]
-    print(f"tau_t = {t:.3f}: entropy is {100 * entropy:.0f} % of the largest possible; the mixed label still puts "
-          f"{target.mean():.2f} on the hard label (the least possible is {1 / (1 + lam):.2f}).")
+taus, similarities = np.geomspace(0.01, 1.0, 25), (v[index] @ C.T).numpy()   # (n, K): C v
+marks = {"tau_t": tau_t, "five times": 5 * tau_t}
+ours = {t: torch.softmax(torch.from_numpy(similarities[at]) / t, dim=0).numpy() for t in marks.values()}
+softness = [100 * float(np.median(softmax_entropy(similarities, [t]))) / np.log(len(C)) for t in ours]
+stage.show(viz.temperature_curves(taus, softmax_entropy(similarities, taus), ours, marks=marks), "03_temperature",
+           f"The median entropy is {softness[0]:.0f} % of the largest possible at tau_t = {tau_t:g} "
+           f"and {softness[1]:.0f} % at {5 * tau_t:g}. Right: our picture.")
 
 # %% [markdown]
-# A target that is too soft is nearly even: like *label smoothing*, it only weakens the
-# hard label. A target that is too sharp repeats it. The useful temperature lies in
-# between, and depends on the features.
+# (No: a temperature never changes the order.) A target that is too soft only weakens the
+# hard label; one that is too sharp repeats it.
 #
-# ## P5: why the factor $T^2$?
+# ## What does each teacher add?
 #
-# The gradient of $\mathrm{KL}(e^{(T)}\Vert q^{(T)})$ by the logits is
-# $\tfrac1T(q^{(T)} - e^{(T)})$. For large $T$ both softmaxes become nearly even, with
-# differences of order $1/T$. So the gradient shrinks as $1/T^2$, and $T^2$ compensates
-# (a bar is the mean over the clusters):
+# There are three more. `cluster`: one soft label for all members of a cluster.
+# `consensus`: that of an earlier clustering, here the untrained encoder's, carried over
+# ([RLCC](course/glossary.md#clustering-consensus)). `neighbourhood`: votes with the
+# weights $V_{ij}$ of notebook 02.
 #
-# $$T^2\,\nabla_l \mathrm{KL} \;\longrightarrow\; \frac{1}{K}\Big[(l - \bar l) - (t - \bar t)\Big] \qquad (T\to\infty).$$
-#
-# **Predict:** without $T^2$, how much smaller is the gradient at $T = 10$ than at
-# $T = 1$?
+# The last column compares the gradient of $L_{\mathrm{GKD}}$ with that of
+# $L_{\mathrm{CC}}$: at 1 they point the same way. **Predict:** which is nearest to 1?
 
 # %%
-rows = ["| T | gradient norm without T² | gradient norm with T² |", "|---|---|---|"]
-l64, t64 = student.double(), teacher.double()
-for T in (1.0, 2.0, 5.0, 10.0, 100.0):
-    leaf = l64.clone().requires_grad_()
-    (g,) = torch.autograd.grad(gkd_loss(leaf, t64, temperature=T), leaf)
-    rows.append(f"| {T:g} | {g.norm() / T**2:.2e} | {g.norm():.2e} |")
-
-leaf = l64.clone().requires_grad_()
-(g,) = torch.autograd.grad(gkd_loss(leaf, t64, temperature=1e5), leaf)
-limit = ((l64 - l64.mean(1, keepdim=True)) - (t64 - t64.mean(1, keepdim=True))) / l64.shape[1] / len(l64)
-torch.testing.assert_close(g, limit, rtol=1e-3, atol=1e-6)               # GKD matches centred logits for large T
-print("For a very large T the gradient equals that of matching centred logits.")
-display(Markdown("\n".join(rows)))
-
-# %% [markdown]
-# ## Five teachers
-#
-# The abstract leaves open *whose* similarity the teacher reports. The kit offers five
-# readings (`gkd_teacher`):
-#
-# - `sample`: each picture has its own [soft label](course/glossary.md#soft-label),
-#   $e_i = \mathrm{softmax}(C v_i/\tau_t)$;
-# - `cluster`: one soft label for all members of a cluster,
-#   $\mathrm{softmax}(C c_{y_i}/\tau_t)$;
-# - `consensus`: the soft label of an *earlier* epoch, carried over by the overlap of
-#   old and new clusters (as [RLCC](course/glossary.md#clustering-consensus) does).
-#   Training uses the previous epoch; here we use the untrained encoder, so that the
-#   difference is easy to see;
-# - `vote`: what the clustering saw before it decided. Each neighbour $j$ votes for its
-#   cluster with $1 - d_J(i, j)$, and the votes are divided by their sum;
-# - `neighbourhood`: the same with the weights $V_{ij}$ of notebook 02.
-
-# %%
-features_before = torch.from_numpy(stage.features())
-before = stage.cluster(features_before.numpy())
-if before.n_clusters < 2:                                                 # nothing to carry over: fall back to now
-    features_before, before = v, pseudo
-C_before = ClusterMemory(features_before, torch.from_numpy(before.labels)).centroids
-posterior = carry_posterior(torch.softmax(features_before @ C_before.T / tau_t, dim=1), before.labels, pseudo.labels)
-index = clustered.nonzero()[:, 0]                                         # the clustered pictures
-yc = labels[index]
-teachers = {
-    "sample": teacher_logits("sample", features=v[index], centroids=C, temperature=tau_t),
-    "cluster": teacher_logits("cluster", labels=yc, centroids=C, temperature=tau_t),
-    "consensus": teacher_logits("consensus", posterior=posterior[index]),
-}
-for name in ("vote", "neighbourhood"):
-    found = stage.cluster(v.numpy(), method="gkd", gkd_teacher=name, gkd_weight=lam)
-    if np.array_equal(found.labels, pseudo.labels):                       # not where k-means stands in
-        votes = rows_of(found.soft, index.numpy(), found.labels)
-        teachers[name] = teacher_logits(name, posterior=torch.from_numpy(votes))
-teachers = {name: torch.softmax(logits, dim=1) for name, logits in teachers.items()}
-
-one = int((index == int(batch[contested])).nonzero()[0, 0])               # the contested picture again
-for name, e_of in teachers.items():
-    fig = viz.label_views(int(yc[one]), e_of[one], None, None, picture=pixels[index[one]],
-                          title=f"The {name} teacher on the contested picture")
-    stage.save_figure(fig, f"03_teacher_{name}")
-    display(fig)
-
-# %%
-rows = ["| teacher | entropy (nats) | mass on the hard label | favourite is the hard label | different soft labels | "
-        "cosine with cluster contrast |", "|---" * 6 + "|"]
+teachers |= more_teachers(stage, features, pseudo, tau_t)
 in_index = torch.searchsorted(index, torch.from_numpy(batch))             # the batch among the clustered pictures
 by_label = ((q - F.one_hot(y, len(C))) @ C).flatten()                     # gradient of L_CC by z, times tau
-for name, e_of in teachers.items():
-    by_teacher = ((q - e_of[in_index]) @ C).flatten()                     # of L_GKD
-    entropy = -(e_of * e_of.clamp_min(1e-12).log()).sum(dim=1).mean()
-    rows.append(f"| {name} | {entropy:.2f} | {e_of[torch.arange(len(yc)), yc].mean():.2f} | "
-                f"{100 * (e_of.argmax(1) == yc).float().mean():.0f} % | "
-                f"{len(torch.unique(e_of.round(decimals=5), dim=0))} | "
-                f"{torch.cosine_similarity(by_label, by_teacher, dim=0):.3f} |")
-Markdown("\n".join(rows))
+cosines = {name: float(F.cosine_similarity(by_label, ((q - e_of[in_index]) @ C).flatten(), dim=0))
+           for name, e_of in teachers.items()}
+rows = [f"| {name} | {torch.special.entr(e_of).sum(1).mean():.2f} | {e_of[row_of, yc].mean():.2f} | "
+        f"{cosines[name]:.3f} |" for name, e_of in teachers.items()]
+head = "| teacher | entropy (nats) | probability of the hard label | cosine |\n" + "|---" * 4 + "|\n"
+display(Markdown(head + "\n".join(rows)))
+near, far = max(cosines, key=cosines.get), min(cosines, key=cosines.get)
+stage.say("cosines", f"Nearest to cluster contrast is the {near} teacher (cosine {cosines[near]:.3f}), "
+          f"furthest the {far} teacher ({cosines[far]:.3f}).", **cosines)
 
 # %% [markdown]
-# The favourite of the `cluster` teacher is always the hard label, as nothing is closer
-# to a [centroid](course/glossary.md#centroid) than itself. The `sample` teacher can
-# disagree with the clustering. But each picture helped to build its own centroid, a
-# bias towards the hard label (exercise 2). The `consensus` teacher does not depend on
-# this epoch's clustering, but it is out of date. `vote` and `neighbourhood` doubt where
-# a picture's neighbours lie in several clusters.
+# A cosine near 1 means that GKD mostly makes the loss *louder*. That alone changes a
+# run, so the control is cluster contrast with the setting `loss_scale` $= 1+\lambda_g$.
+# **No measurement of this kit has yet shown a gain of a distillation beyond that of a
+# louder loss** (`docs/results.md`).
 #
-# The last column compares two gradients on the batch: that of $L_{GKD}$ and that of
-# $L_{CC}$. At 1 they point the same way: GKD then only makes the loss louder. Which
-# teacher adds most here? Training measures this in every epoch (`gkd_cosine`).
-#
-# ## Does the teacher know better? P2, the break-even
-#
-# Where identities are known we can measure this (training never sees them). The true
-# cluster $y^*$ of a picture is, of the clusters in which its identity is the majority,
-# the one with most of its pictures. Pictures whose identity is nowhere the majority are
-# left out here: for them no label can be right.
-#
-# The [supervision deviation](course/glossary.md#supervision-deviation) of a target $t$
-# is $D(t) = \lVert t - \mathbb{1}_{y^*}\rVert_1$. Let $\eta$ be the share of wrong
-# labels, and $e_c$, $e_w$ the mean teacher probability of $y^*$ where the label is
-# correct and where it is wrong. A target sums to 1, so $D(t) = 2\,(1 - t[y^*])$. Put in
-# $\mathbb{1}_y$ and $r$, and average over right and wrong labels:
-#
-# $$\mathbb{E}\,D(\mathbb{1}_y) = 2\eta, \qquad \mathbb{E}\,D(r) = 2\eta + \frac{2\lambda_g}{1+\lambda_g}\Big[(1-\eta)(1-e_c) - \eta\,e_w\Big].$$
-#
-# The [break-even](course/glossary.md#break-even): GKD lowers the expected deviation
-# exactly when $\eta\,e_w > (1-\eta)(1-e_c)$, that is, when it repairs more on wrong
-# labels than it spoils on right ones.
-#
-# **Predict:** if 30 % of the labels are wrong and the teacher puts no mass on the truth
-# there ($e_w = 0$), can it still help?
-
-# %%
-y_star = None
-if stage.has_truth:
-    y_star = torch.from_numpy(true_clusters(pseudo.labels, stage.pids)[index])   # (n,), -1: its identity owns none
-    judged = y_star >= 0
-    wrong = judged & (y_star != yc)
-    print(f"{int(judged.sum())} of {len(yc)} clustered pictures have a cluster of their own identity; "
-          f"{int((~judged).sum())} have none. Of the {int(judged.sum())}, {int(wrong.sum())} carry a wrong label.")
-else:
-    print("True identities are not known for these pictures: the break-even cannot be measured.")
-
-# %%
-break_even = {}
-if y_star is not None and judged.any():
-    eta = float(wrong.float().sum() / judged.sum())
-    rows = ["| teacher | tau_t | η | e_c | e_w | repaired: η e_w | spoilt: (1−η)(1−e_c) | repaired − spoilt |",
-            "|---" * 8 + "|"]
-    cells = [(name, tau_t, e_of) for name, e_of in teachers.items()]
-    cells += [("sample", t, torch.softmax(v[index] @ C.T / t, dim=1)) for t in (tau_t / 4, tau_t / 2, 2 * tau_t)]
-    for name, t, e_of in cells:
-        mass = e_of[torch.arange(len(yc)), y_star.clamp_min(0)]           # e[y*]
-        e_c = float(mass[judged & ~wrong].mean()) if (judged & ~wrong).any() else 0.0
-        e_w = float(mass[wrong].mean()) if wrong.any() else 0.0
-        repaired, spoilt = eta * e_w, (1 - eta) * (1 - e_c)
-        break_even[name, t] = repaired - spoilt
-        rows.append(f"| {name} | {t:.4g} | {eta:.2f} | {e_c:.2f} | {e_w:.2f} | "
-                    f"{repaired:.3f} | {spoilt:.3f} | {repaired - spoilt:+.3f} |")
-
-        truth = F.one_hot(y_star[judged], len(C)).double()                # check P2 against the definition
-        target = mixed_target(yc[judged], e_of[judged].double(), torch.zeros_like(truth), lam, 0.0)
-        measured = float((target - truth).abs().sum(dim=1).mean())        # E D(r)
-        np.testing.assert_allclose(measured, 2 * eta + 2 * lam / (1 + lam) * (spoilt - repaired), atol=1e-5)
-    print("P2 holds to five digits for every row: the formula equals the measured distance.")
-    display(Markdown("\n".join(rows)))
-
-# %%
-if break_even:
-    gain = break_even["sample", tau_t]
-    side = "above the break-even: here the mixed label is closer to the truth than the hard one" if gain > 0 else \
-        "below the break-even: here the mixed label is further from the truth than the hard one"
-    best = max(break_even, key=break_even.get)
-    print(f"The sample teacher at tau_t = {tau_t} stands {side} (repaired − spoilt = {gain:+.3f}).")
-    print(f"The best row of the table is the {best[0]} teacher at tau_t = {best[1]:.4g} ({break_even[best]:+.3f}).")
-else:
-    print("Nothing to print: the break-even needs true identities and a cluster that belongs to somebody.")
-
-# %% [markdown]
-# (The prediction: no. With $e_w = 0$ nothing is repaired.)
-#
-# This number does not decide whether GKD helps training. It compares *targets* at one
-# moment, with an $\ell_1$ distance; in training, a softer target may also make
-# overconfident mistakes cheaper, and clusters change. To decide, train to the
-# [plateau](course/glossary.md#plateau), with several seeds (notebook 05).
-#
-# ## Look at the wrong labels
-#
-# Of the pictures with a wrong hard label: the one where the teacher gives the true
-# cluster most, and the one where it gives least.
-#
-# **Predict:** what do the pictures have in common with the cluster that they were put
-# into by mistake?
-
-# %%
-figures = ["03_batch", "03_views_calm", "03_views_contested", "03_gradient", "03_temperature",
-           *(f"03_teacher_{name}" for name in teachers)]
-if y_star is not None and wrong.any():
-    e_of = teachers["sample"]
-    mass = e_of[torch.arange(len(yc)), y_star.clamp_min(0)]
-    cases = {"best": int(mass.masked_fill(~wrong, -1).argmax()), "worst": int(mass.masked_fill(~wrong, 2).argmin())}
-    for name, i in cases.items():
-        fig = viz.label_views(int(yc[i]), e_of[i], None, None, picture=pixels[index[i]],
-                              title=f"Labelled {int(yc[i])}, truly {int(y_star[i])}: the teacher's {name} wrong label")
-        stage.save_figure(fig, f"03_wrong_{name}")
-        display(fig)
-        print(f"Probability of the true cluster {int(y_star[i])}: {mass[i]:.2f}; "
-              f"of the wrong one {int(yc[i])}: {e_of[i, yc[i]]:.2f}.")
-    figures += ["03_wrong_best", "03_wrong_worst"]
-else:
-    print("There is no label known to be wrong here: nothing to show.")
-
-# %%
-if y_star is not None and wrong.any():
-    i = cases["best"]
-    others = [index[(yc == k) & (torch.arange(len(yc)) != i)][:8] for k in (yc[i], y_star[i])]
-    shown = torch.cat([index[i:i + 1], *others])
-    row = ["1: the picture"] + ["2: labelled"] * len(others[0]) + ["3: true"] * len(others[1])
-    colour = [viz.PALETTE["right" if same else "wrong"] for same in stage.pids[shown] == stage.pids[index[i]]]
-    fig = viz.contact_sheet(pixels[shown], rows=np.array(row), row_name="", frames=[None, *colour[1:]], max_columns=8,
-                            title="The picture, the cluster it was put into, and its true cluster")
-    stage.save_figure(fig, "03_wrong_neighbours")
-    figures.append("03_wrong_neighbours")
-    display(fig)
-    print("Green frames: the same identity as the picture. Vermillion frames: somebody else. "
-          "The true cluster is the one in which the identity is the largest group: strangers may sit there too.")
-
-# %% [markdown]
 # ## Turn the knobs yourself
 #
-# The whole lesson in one figure. The bars are the teacher $e$, the student $q$ and the
-# mixed label $r$. An arrow starts at the top of a blue bar and shows where the gradient
-# pushes it: minus the gradient from autograd, divided by $1+\lambda_g$. The number
-# beside it is the gradient itself, so *plus* means *down*. On the right are the losses,
-# from the functions that train.
-#
-# **Predict:** where do the arrows end, by P1? And where if $T$ is not 1?
+# Bars: $e$ (vote), $q$ and $r$. An arrow is minus the gradient, divided by
+# $1+\lambda_g$; the number is the gradient. **Predict:** where do the arrows end, by P1?
 
 # %%
-suspect = int(index[cases["best"]]) if y_star is not None and wrong.any() else int(batch[contested])
-bench = np.concatenate([[suspect], batch[batch != suspect], (~clustered).nonzero()[:3, 0].numpy()])  # outliers last
-glance = augment(stage.pictures("train").batch(bench), draws, flip=config.flip, padding=config.padding,
-                 erasing=config.erasing)
-encoder.train()
-with torch.no_grad():
-    likeness = encoder(glance).float() @ memory.features.T               # M z: the student's logits times tau
-knows = v[bench] @ C.T                                                    # C v: the teacher's, times tau_t
-case = label_case(likeness[0] / tau, int(labels[suspect]), knows[0] / tau_t, gkd_weight=lam)
-fig = viz.loss_lab(case.hard, case.views, case.losses, case.total, case.gradient, picture=pixels[suspect], note=case.verdict)
-stage.save_figure(fig, "03_losslab")
-figures.append("03_losslab")
-fig
+case = theory.label_case(student[b], hard, teacher[b], gkd_weight=lam)
+stage.show(viz.loss_lab(case.hard, case.views, case.losses, case.total, case.gradient, picture=pixels[i]),
+           "03_losslab", case.verdict)
 
 # %% [markdown]
-# In JupyterLab the figure has controls. `picture` moves through the batch; 0 is the
-# picture above, and those marked *out*, at the end, are outliers (if there are any).
-# `tau` is $\tau$, `tau_t` is $\tau_t$, `T` is $T$, `lambda_g` is $\lambda_g$. *by hand*
-# replaces the picture by four clusters whose probabilities you drag: they are brought
-# back to the sum 1, and hold at the temperatures at the start.
-#
-# Five things to try:
-#
-# 1. Raise `tau_t` until the orange bars are even. Which arrows turn round?
-# 2. Raise `lambda_g`. How far down does the purple bar come inside the black outline?
-# 3. Turn `T` away from 1. Do the arrows still reach the purple bars? The line below the
-#    picture says by how much the true gradient differs from P1's.
-# 4. Move `picture` to an [outlier](course/glossary.md#outlier). It has soft labels, but
-#    no hard label to train on.
-# 5. *By hand*: find probabilities for which the mixed label pulls a cluster up that the
-#    hard label pushes away.
+# In JupyterLab there are controls. (`tau_t` starts with the votes as they are.) Turn `T`
+# away from 1: do the arrows still reach the purple bars? Move `picture` to an
+# [outlier](course/glossary.md#outlier) (*out*): what is missing?
 
 # %%
+bench = np.concatenate([[i], batch[batch != i], (labels < 0).nonzero()[:3, 0].numpy()])   # outliers last
+with torch.no_grad():
+    likeness = encoder(student_views(stage, bench, draws)).float() @ memory.features.T    # M z: logits times tau
+knows = tau_t * teacher_logits("vote", posterior=torch.from_numpy(rows_of(votes, bench, pseudo.labels)))
 if interactive:
     from dkdmpl_kit.lessons.lab import LossLab
 
     display(LossLab(likeness, knows, None, labels[bench], pictures=pixels[bench], tau=tau, tau_t=tau_t, lambda_g=lam))
 
 # %% [markdown]
-# ## Exercises
+# ## Does the teacher know better? P2, the break-even
 #
-# Put each answer into the named variable; the cell below it says whether it is right,
-# or why not. (The folded cells prepare the checks: they contain the answers.)
+# With identities we can measure it. The true cluster $y^*$ of an identity is, of the
+# clusters in which it is the most frequent one, the one with most of its pictures. The
+# [supervision deviation](course/glossary.md#supervision-deviation) of a target $t$ is
+# $D(t) = \lVert t - \mathbb{1}_{y^*}\rVert_1 = 2\,(1-t[y^*])$. With $\eta$ the share of
+# wrong labels, and $e_c$, $e_w$ the mean of $e[y^*]$ on correct and wrong ones:
+#
+# $$\mathbb{E}\,D(r) = 2\eta + \frac{2\lambda_g}{1+\lambda_g}\Big[\underbrace{(1-\eta)(1-e_c)}_{\text{spoilt}} - \underbrace{\eta\,e_w}_{\text{repaired}}\Big].$$
+#
+# The [break-even](course/glossary.md#break-even): $r$ is nearer to the truth than the
+# hard label exactly when more is repaired than spoilt. *Example:* $\eta=0.3$, $e_c=0.9$,
+# $e_w=0.2$: 0.06 repaired, 0.07 spoilt.
+#
+# **Predict:** can a teacher with $e_w = 0$ bring labels nearer to the truth?
 
-# %% jupyter={"source_hidden": true} tags=["check"]
-from dkdmpl_kit.lessons.exercises import exercises, value
+# %%
+stage.require("truth")
 
-leaf = student.double().requires_grad_()
-log_q, log_e = torch.log_softmax(leaf, dim=1), torch.log_softmax(teacher.double(), dim=1)
-(reverse,) = torch.autograd.grad((log_q.exp() * (log_q - log_e)).sum(dim=1).mean(), leaf)
-with torch.no_grad():
-    q64, g64 = log_q.exp(), log_q - log_e
-reverse_test = value(reverse, batch=len(y), mistakes={
-    "that is the gradient of KL(e || q), the direction that the kit uses.": (q64 - log_e.exp()) / len(y),
-    "the second term is missing: each row of g must lose its mean under q.": q64 * g64 / len(y),
-    "sum over the clusters of each picture by itself, not over the whole batch.": q64 * (g64 - (q64 * g64).sum()) / len(y),
-    "g is log q - log e, not log e - log q; and mind the second term.": -q64 * g64 / len(y)})
+# %%
+judged = torch.from_numpy(one.star)[index] >= 0
+y_star, y_hard = torch.from_numpy(one.star)[index][judged], yc[judged]
+wrong, sides, margins = y_star != y_hard, {}, {}
+for name, e_of in teachers.items():
+    eta, e_c, e_w = theory.teacher_quality(e_of[judged], y_hard, y_star)
+    none = torch.zeros(len(y_star), len(C), dtype=torch.double)           # no anchor
+    target = mixed_target(y_hard, e_of[judged].double(), none, lam, 0.0)
+    measured = float(theory.deviation(target, y_star).mean())             # E D(r), by its definition
+    np.testing.assert_allclose(measured, theory.expected_deviation(eta, e_c, e_w, lam), atol=1e-5)   # P2
+    sides[name], margins[name] = (eta * e_w, (1 - eta) * (1 - e_c)), theory.break_even(eta, e_c, e_w)
 
-# %% jupyter={"source_hidden": true} tags=["check"]
-def left_out_test(answer):
-    answer = torch.as_tensor(answer).detach().double()
-    if answer.shape != (len(index), len(C)):
-        return f"its shape is {tuple(answer.shape)}; a row for each clustered picture, {(len(index), len(C))}, is asked for."
-    if not torch.allclose(answer.sum(dim=1), torch.ones(len(index), dtype=torch.double), atol=1e-3):
-        return "its rows do not sum to 1: they should be probabilities."
-    if torch.allclose(answer, teachers["sample"].double(), atol=1e-6):
-        return "that is the teacher with the picture itself; nothing was left out."
-    size = torch.bincount(yc)[yc]
-    for j in (size > 1).nonzero()[:: max(1, len(yc) // 8), 0].tolist():  # the kit's centroids without picture j
-        others = labels.clone()
-        others[index[j]] = -1
-        apart = ClusterMemory(v, others).centroids
-        own = C.clone()
-        own[yc[j]] = apart[yc[j]]
-        hints = {"": torch.softmax(own @ v[index[j]] / tau_t, dim=0),
-                 "the temperature is tau_t, not tau.": torch.softmax(own @ v[index[j]] / tau, dim=0)}
-        total, n = v[labels == yc[j]].sum(dim=0), int(size[j])
-        for said, row in (("bring the centroid without the picture back to length 1.", (total - v[index[j]]) / (n - 1)),
-                          ("bring the sum without the picture back to length 1.", total - v[index[j]]),
-                          ("C holds means of length 1; take the picture out of the sum of its cluster's features.",
-                           F.normalize(C[yc[j]] - v[index[j]], dim=0))):
-            own[yc[j]] = row
-            hints[said] = torch.softmax(own @ v[index[j]] / tau_t, dim=0)
-        hint = next((h for h, e_j in hints.items() if torch.allclose(answer[j], e_j.double(), atol=1e-4)),
-                    f"row {j} differs from the label by centroids without that picture; only its own centroid changes.")
-        if hint:
-            return hint
-    return ""
-
-
-sure = e_all.max(dim=1).values
-check = exercises({
-    1: reverse_test, 2: left_out_test,
-    3: value(sure[~clustered].mean(), mistakes={
-        "those are the clustered pictures; take the others.": sure[clustered].mean(),
-        "those are all pictures; take the outliers.": sure.mean(),
-        "that is the mean over all clusters; take the largest probability of each picture.": e_all[~clustered].mean()})
-    if (~clustered).any() else None})
+# %%
+stands = {name: "at" if abs(margin) < 5e-4 else "above" if margin > 0 else "below" for name, margin in margins.items()}
+above = [name for name, place in stands.items() if place == "above"]
+stage.show(viz.repaired_and_spoilt(sides), "03_break_even",
+           f"The green bar is the longer one for {', '.join(above) or 'no teacher'}.")
+knowing = {name: int((e_of[judged][wrong, y_star[wrong]] >= 0.1).sum()) for name, e_of in teachers.items()}
+stage.say("break_even", f"{int(wrong.sum())} of {len(wrong)} labels are wrong. The sample teacher stands "
+          f"{stands['sample']} the break-even ({margins['sample']:+.3f}), the vote teacher {stands['vote']} it "
+          f"({margins['vote']:+.3f}).", **margins)
+stage.say("wrong_labels", "At least 0.1 lies on the true cluster for "
+          + ", ".join(f"{n} ({name})" for name, n in knowing.items()) + f" of the {int(wrong.sum())} wrong labels.",
+          wrong=int(wrong.sum()), **knowing)
 
 # %% [markdown]
-# **1. The other direction.** The kit uses $\mathrm{KL}(e\Vert q)$. Compute, without
-# autograd, the gradient of the batch mean of $\mathrm{KL}(q\Vert e)$ by the logits $l$,
-# for `student` and `teacher` above. Hint: with $g_k = \log q_k - \log e_k$ it is
-# $q_k\,(g_k - \sum_j q_j g_j)$ for one picture. Which direction pulls harder on a
-# cluster to which the student gives almost nothing ($q_k \approx 0$)?
+# (The prediction: no, as nothing is repaired.) This compares *targets* at one moment.
+# Whether training gains, only runs to the [plateau](course/glossary.md#plateau) can say,
+# with several seeds and the louder control.
+#
+# ## Take home
+#
+# 1. A teacher gives each picture a soft label; at $T=1$, GKD trains on the mixed label.
+# 2. The mixed label never gives the hard label less than $1/(1+\lambda_g)$.
+# 3. A temperature changes how sharp a teacher is, and never its order of clusters.
+# 4. A teacher that repeats the label makes the loss louder: compare with `loss_scale`.
+# 5. P2 is about *targets*; whether *training* gains is another question.
+#
+# ## Exercises
+#
+# Set the named variable; the next cell says whether it is right.
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+from dkdmpl_kit.lessons.checks import gkd
+
+check = gkd.checks(student=student, teacher=teacher, v=v, labels=labels, C=C, tau=tau, tau_t=tau_t)
+
+# %% [markdown]
+# **1. The other direction.** Compute, without autograd, the gradient of the batch mean
+# of $\mathrm{KL}(q\Vert e)$ by the logits, for `student` and `teacher`. With
+# $g_k = \log q_k - \log e_k$ it is $q_k\,(g_k - \sum_j q_j g_j)$ for one picture. Which
+# direction pulls harder where $q_k \approx 0$?
 
 # %% tags=["solution"]
 # answer_1: the gradient, an array of the shape of `student`, (B, K)
 log_qd, log_ed = torch.log_softmax(student.double(), dim=1), torch.log_softmax(teacher.double(), dim=1)
 qd, gap = log_qd.exp(), log_qd - log_ed
 answer_1 = qd * (gap - (qd * gap).sum(dim=1, keepdim=True)) / len(y)
-forward = (qd - log_ed.exp()) / len(y)
-lost = (qd < 0.01) & (log_ed.exp() > 0.05)
-print(f"{int(lost.sum())} clusters have q < 0.01 but e > 0.05.")
+# Where q is nearly 0, the gradient q - e of KL(e || q) is about -e; that of KL(q || e) has the factor q.
+lost, forward = (qd < 0.01) & (log_ed.exp() > 0.05), (qd - log_ed.exp()) / len(y)
 if lost.any():
-    print(f"Mean pull there: KL(e||q) {forward[lost].abs().mean():.2e}, KL(q||e) {answer_1[lost].abs().mean():.2e}.")
+    pull, reverse = (float(g[lost].abs().mean()) for g in (forward, answer_1))
+    print(f"Mean pull where q < 0.01 but e > 0.05: KL(e||q) {pull:.1e}, KL(q||e) {reverse:.1e}.")
 
 # %% tags=["check"]
 check(1, answer_1)
 
 # %% [markdown]
-# **2. An unbiased teacher.** Each picture helped to build its own centroid. For picture
-# $i$ use $C_{y_i}$ without $v_i$ (the other centroids stay), and compute the soft
-# labels of all clustered pictures again. How does the teacher's mass on the hard label
-# change? How often is its favourite now another cluster?
-#
-# (`index` (n,) holds the numbers of the clustered pictures, `yc` (n,) their labels, `v`
-# (N, d) the features, `C` (K, d) the centroids. The sum of a cluster's features without
-# $v_i$ has the direction of their mean.)
+# **2. An unbiased teacher.** Each picture helped to build its own centroid. Take each
+# clustered picture out of its own centroid (which gets length 1 again; the others stay)
+# and compute the sample teacher again. How often does its favourite change? (`index` (n,)
+# holds the clustered pictures, `yc` (n,) their labels.)
 
 # %% tags=["solution"]
 # answer_2: the soft labels without oneself, (n, K), rows that sum to 1
 sums = torch.zeros_like(C).index_add_(0, yc, v[index])
-without = F.normalize(sums[yc] - v[index], dim=1)                        # own centroid without the picture itself
 loo = v[index] @ C.T
-loo[torch.arange(len(yc)), yc] = (v[index] * without).sum(dim=1)
+loo[row_of, yc] = (v[index] * F.normalize(sums[yc] - v[index], dim=1)).sum(dim=1)   # own centroid without the picture
 answer_2 = torch.softmax(loo / tau_t, dim=1)
-for name, e_of in (("with itself", teachers["sample"]), ("left out", answer_2)):
-    print(f"{name:12s} mass on the hard label {e_of[torch.arange(len(yc)), yc].mean():.2f}, "
-          f"favourite elsewhere {100 * (e_of.argmax(1) != yc).float().mean():.0f} %")
+print(f"The favourite changes for {int((answer_2.argmax(1) != e_all[index].argmax(1)).sum())} of {len(yc)} pictures.")
 
 # %% tags=["check"]
 check(2, answer_2)
 
 # %% [markdown]
-# **3. What about the outliers?** They are left out of this epoch's training, but the
-# teacher has a soft label for them: `e_all` (N, K). How large is the probability of its
-# favourite cluster, on average over the outliers? Where identities are known: how often
-# does the favourite belong to the outlier's identity?
+# **3. What about the outliers?** The sample teacher has a soft label for them too:
+# `e_all` (N, K). How large is its largest probability, on average over the outliers?
+# And how often is that the outlier's true cluster (`one.star`)?
 
 # %% tags=["solution"]
 # answer_3: one number from 0 to 1
-answer_3 = None
-out = (~clustered).nonzero()[:, 0]
-if len(out):
-    top, guess = e_all[out].max(dim=1)
-    answer_3 = float(top.mean())
-    print(f"{len(out)} outliers; mean probability of the favourite {answer_3:.2f} "
-          f"(clustered pictures: {e_all[index].max(1).values.mean():.2f}).")
-    if stage.has_truth:
-        owner = np.array([np.bincount(stage.pids[pseudo.labels == k]).argmax() for k in range(pseudo.n_clusters)])
-        hit = owner[guess] == stage.pids[out]
-        print(f"The favourite belongs to the outlier's identity for {100 * hit.mean():.0f} % of them; "
-              "of those with a probability above 0.5: "
-              f"{int(hit[(top > 0.5).numpy()].sum())} of {int((top > 0.5).sum())}.")
-else:
-    print("There are no outliers in this clustering.")
+out = (labels < 0).nonzero()[:, 0]
+answer_3 = float(e_all[out].max(dim=1).values.mean()) if len(out) else None
+known = out[torch.from_numpy(one.star)[out] >= 0]
+hits = int((e_all[known].argmax(dim=1) == torch.from_numpy(one.star)[known]).sum())
+print(f"The favourite is the true cluster for {hits} of {len(known)} outliers that have one.")
 
 # %% tags=["check"]
 check(3, answer_3)
 
 # %%
-metrics = {"n_clusters": pseudo.n_clusters, "outlier_fraction": pseudo.outlier_fraction,
-           "L_GKD": float(gkd_loss(student, teacher)), "teacher_mass_on_hard_label": float(own.mean()),
-           "teacher_favourite_is_hard_label": float(favourite.float().mean())}
-if break_even:
-    metrics |= {"wrong_label_share": eta} | {f"break_even_{name}": break_even[name, tau_t] for name in teachers}
-stage.write_metrics(metrics, figures=figures)
+own = float(e_all[index][row_of, yc].mean())
+stage.write_metrics({"n_clusters": pseudo.n_clusters, "outlier_fraction": pseudo.outlier_fraction,
+                     "wrong_label_share": eta, "L_GKD": float(gkd_loss(student, teacher)),
+                     "teacher_mass_on_hard_label": own, "teacher_favourite_is_hard_label": repeats["sample"] / len(yc)}
+                    | {f"break_even_{name}": margin for name, margin in margins.items()})
 print("Done. Next: 04_skd.ipynb.")

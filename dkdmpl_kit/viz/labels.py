@@ -249,8 +249,8 @@ def gradient_bars(
     most; negative raises a logit.
 
     q, r (K,): the student and the (mixed) target, or {legend: target (K,)}, whose colours
-    are those of `views` {legend: "e", "q", "a" or "r3"}; `hard`: with it, q - 1_y of plain
-    cluster contrast stands beside. method: P1 and P4 (without the factor 1 + lambda_g +
+    are those of `views` {legend: "e", "q", "a", "r3" or a colour}; `hard`: with it, q - 1_y
+    of plain cluster contrast stands beside. method: P1 and P4 (without the factor 1 + lambda_g +
     lambda_s).
     """
     q = np.asarray(q, float)
@@ -262,7 +262,8 @@ def gradient_bars(
     for legend, target in targets.items():
         target = np.asarray(target, float)
         same_length(q=q, r=target)
-        sets[legend] = (q - target, VIEW_COLOURS[(views or {}).get(legend, "r3")])
+        view = (views or {}).get(legend, "r3")
+        sets[legend] = (q - target, VIEW_COLOURS.get(view, view))
     figure = new_figure(9, 3.6, title=title)
     ax = figure.subplots()
     if not len(q):
