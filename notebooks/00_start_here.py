@@ -105,11 +105,11 @@ if search.result is not None:
 # %% [markdown]
 # ## 2. Unsupervised: the labels are guessed
 #
-# **[Unsupervised](course/glossary.md#unsupervised)** re-ID has pictures, but no
+# **[Unsupervised](course/glossary.md#unsupervised)** re-ID has pictures without
 # [identities](course/glossary.md#identity). It puts similar pictures into
-# [clusters](course/glossary.md#cluster), and trains as if each cluster were a person. The
-# cluster's number is the **[pseudo label](course/glossary.md#pseudo-label)**. Pictures
-# that fit nowhere are **[outliers](course/glossary.md#outlier)**, left out this time.
+# [clusters](course/glossary.md#cluster) and trains as if each were a person. The cluster's
+# number is the **[pseudo label](course/glossary.md#pseudo-label)**. Pictures that fit
+# nowhere are **[outliers](course/glossary.md#outlier)**, left out this time.
 #
 # The [ARI](course/glossary.md#adjusted-rand-index) compares clusters with identities: 1
 # is equal, 0 is chance. Identities only measure; training never sees them.
@@ -143,7 +143,7 @@ if agreement.ari is not None:
 # %% [markdown]
 # ## 3. The method on one page
 #
-# Wrong labels are learnt like right ones. **DKD-MPL** (dual knowledge
+# An encoder learns wrong labels too. **DKD-MPL** (dual knowledge
 # [distillation](course/glossary.md#distillation) on multiview pseudo labels, Zhu, Peng
 # and Yan 2024) sees each label in several views. Symbols ([all](course/symbols.md)):
 #

@@ -118,7 +118,7 @@ fig = viz.contact_sheet(both, rows=np.zeros(9, int), row_name="picture", frames=
 stage.show(fig, "01_augmentation", f"One picture and eight of its augmentations; the chance of a box is {config.erasing:.0%}.")
 
 # %% [markdown]
-# It may: the box is drawn blindly, so the encoder cannot rely on the shirt alone.
+# It may. So the encoder cannot rely on the shirt alone.
 #
 # ## 4. Your own folder
 #
@@ -151,10 +151,9 @@ for root, regex in ((own, r"person(?P<pid>\d+)"), (own / "not-there", None), (ow
 # ## 5. Batches: P clusters x K images
 #
 # The losses compare a picture with its own cluster and with others. So a batch holds
-# **P** clusters with **K** images each. The
-# [sampler](course/glossary.md#sampler) `random` takes any K images of the cluster;
-# `camera` takes one image, and the others from *other* cameras where there are any. It
-# reads camera ids, so a result should name the sampler.
+# **P** clusters with **K** images each. The [sampler](course/glossary.md#sampler) `random`
+# takes any images of the cluster; `camera` takes one, and the others from *other* cameras
+# where it can. It reads camera ids, so a result should name the sampler.
 #
 # **Predict:** from how many cameras come the K images of a cluster, with each sampler?
 
@@ -190,8 +189,7 @@ if stage.has_cameras:
 # %% [markdown]
 # ## 6. Why do pictures of one person differ?
 #
-# For rendered pictures the kit knows every factor. Some belong to the person, some to the
-# camera, some to this picture alone:
+# Of rendered pictures the kit knows what made them:
 
 # %%
 stage.require("truth", "cameras")
@@ -291,8 +289,8 @@ check(1, answer_1)
 # %% [markdown]
 # **2.** Subtract each camera's mean colour from the small versions of its pictures. What
 # is then the mean pixel distance of *same person, other camera*? (`small` (n, 3·32·16)
-# holds values 0 to 1: all red ones, then green, then blue; `camids` (n,); `colours`, 0 to
-# 255; `kinds` the masks.) Is it less than before, and what happens to strangers?
+# holds values 0 to 1: all red ones, then green, then blue; `colours` goes to 255.) What
+# happens to strangers?
 
 # %% tags=["solution"]
 # answer_2: one number, the mean distance after balancing

@@ -15,18 +15,15 @@
 #
 # **You will learn**
 #
-# - how the k-reciprocal Jaccard distance is computed from neighbour lists, by hand for
-#   one picture;
+# - how the k-reciprocal Jaccard distance comes from neighbour lists;
 # - what DBSCAN does with it, and what its radius `eps` changes;
-# - in which ways pseudo labels are wrong, and how much of that the cameras cause.
+# - in which ways pseudo labels are wrong, and what part the cameras have.
 #
-# **Time** on 2 CPU cores: about a minute, most of it for the map. **Reads** the data
-# set and the untrained features in `out_dir/artefacts` (made if missing). **Writes**
-# pictures to `out_dir/figures`, numbers to `out_dir/metrics/02_clustering`.
+# **Time** on 2 CPU cores: about a minute. **Reads** the data set and the untrained features.
+# **Writes** to `out_dir`: figures, and numbers in `metrics/02_clustering`.
 #
-# This is the field's usual clustering (distance: Zhong et al. 2017; DBSCAN: Ester et
-# al. 1996; recipe: Cluster Contrast 2021). The paper's abstract says only that one
-# clustering an epoch gives the pseudo labels; choosing this one is our reading.
+# This is the field's usual clustering (Zhong et al. 2017; Ester et al. 1996; Cluster
+# Contrast 2021). The paper's abstract names no method: this choice is our reading.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -42,37 +39,34 @@ interactive = True
 
 # %%
 import numpy as np
-from IPython.display import Markdown, display
+from IPython.display import display
+from sklearn.cluster import DBSCAN
 
 from dkdmpl_kit import viz
-from dkdmpl_kit.clustering import centre_by_camera, jaccard_distances, percolation_warning, pseudo_labels, sweep_eps
+from dkdmpl_kit.clustering import jaccard_distances, pseudo_labels, sweep_eps
 from dkdmpl_kit.errors import KitError
+from dkdmpl_kit.lessons.clusters import eps_lab, eps_table, error_marks, explorer
 from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.neighbors import knn_graph, umap_layout
-from dkdmpl_kit.noise import ERROR_KINDS, cluster_agreement, clustering_summary, error_kinds, gallery_rows
-from dkdmpl_kit.viz.style import count
+from dkdmpl_kit.noise import ERROR_KINDS, cluster_agreement, error_kinds
 
 stage = Stage("02_clustering", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
               table=table, pattern=pattern, out_dir=out_dir, settings=settings)
-print(stage.dataset.summary())
-pids, camids = stage.pids, stage.camids
+config, pids, camids = stage.config, stage.pids, stage.camids
 truth = pids if stage.has_truth else None  # for measuring and for pictures, never for clustering
-if truth is None:
-    print("The identities of these pictures are unknown: whatever compares labels with the truth says so below.")
-if not stage.has_cameras:
-    print("The cameras are unknown: section 5 has nothing to show.")
+print(stage.dataset.summary())
 
 # %% [markdown]
 # ## 1. Neighbours
 #
-# Let $R_i$ be the $k_1$ nearest images of image $i$ by similarity
-# $s_{ij} = v_i^\top v_j$, with $i$ itself first. All lists together are the **k-NN
-# graph**, computed once an epoch.
+# $v_i$ is the [feature](course/glossary.md#feature) of picture $i$, and
+# $s_{ij} = v_i^\top v_j$ is a similarity. Let $R_i$ be the list of the $k_1$ pictures most
+# similar to $i$, itself first. All lists together are the k-NN graph, made once an
+# [epoch](course/glossary.md#epoch).
 #
-# **Predict:** do the nearest neighbours show the same person? The same camera?
+# **Predict:** do the nearest neighbours show the same person?
 
 # %%
-config = stage.config
 if config.distance != "jaccard":
     raise KitError("This notebook computes the plain distance by hand: leave distance=jaccard.")
 features = stage.features()
@@ -80,33 +74,37 @@ k1 = min(config.k1, len(features))
 graph = knn_graph(features, k1)  # R_i is graph.indices[i], s_ij is graph.similarities[i]
 i = len(features) // 3  # the picture that this notebook follows; try others
 near = graph.indices[i, 1:11]
-same_person = None if truth is None else [pids[near] == pids[i]]
-fig = viz.ranking_grid(stage.pictures().batch([i]), [stage.pictures().batch(near)], same_person,
-                       titles=[f"picture {i}"], title=f"The {len(near)} nearest training pictures of picture {i}")
-stage.save_figure(fig, "02_neighbours", caption="The nearest neighbours of one picture, untrained features.")
-fig
+fig = viz.ranking_grid(stage.pictures().batch([i]), [stage.pictures().batch(near)],
+                       None if truth is None else [pids[near] == pids[i]], titles=[f"picture {i}"],
+                       title=f"The {len(near)} nearest training pictures of picture {i}")
+known = "who they show is not known" if truth is None else f"{(pids[near] == pids[i]).sum()} show the same person"
+stage.show(fig, "02_neighbours", f"Of the {len(near)} nearest pictures of picture {i}, {known}.")
 
 # %% [markdown]
 # ## 2. Reciprocal neighbours
 #
-# Being near is not mutual: a picture in a crowd has near neighbours that all have
-# *nearer* ones. Keep a neighbour only if $i$ is also among *its* nearest:
+# To be near is not mutual: a picture in a crowd has near neighbours that all have *nearer*
+# ones. Keep a [neighbour](course/glossary.md#k-reciprocal-neighbours) only if $i$ is among
+# *its* nearest:
 #
 # $$P_i = \{\, j \in R_i : i \in R_j \,\}$$
 #
-# This also removes some pictures of the same person. To get them back, take each $j$ in
-# $P_i$, its half-sized list $H_j$ (the first $\mathrm{round}(k_1/2)+1$ of $R_j$) and
-# the [reciprocal](course/glossary.md#k-reciprocal-neighbours) set of that,
-# $Q_j = \{\, l \in H_j : j \in H_l \,\}$. If more than two thirds of $Q_j$ lie in
-# $P_i$, all of $Q_j$ joins $P_i$.
+# To get back pictures that this loses, take each $j$ in $P_i$ and the reciprocal set $Q_j$
+# of its half-sized list (the first $\mathrm{round}(k_1/2)+1$ of $R_j$). If more than two
+# thirds of $Q_j$ lie in $P_i$, all of $Q_j$ joins.
 #
-# Each set becomes a row of weights: $V_i$ is the softmax of $-(2 - 2 s_{ij})$ over the
-# expanded set. **Query expansion** averages $V$ over the first $k_2$ of $R_i$. Two
-# pictures are near when their rows overlap:
+# The set becomes a row $V_i$ of weights: the softmax of $-(2 - 2 s_{ij})$ over its members.
+# *Query expansion* averages $V$ over the first $k_2$ of $R_i$. Near are rows that overlap:
 #
 # $$m_{ij} = \sum_l \min(V_{il}, V_{jl}), \qquad d_{ij} = 1 - \frac{m_{ij}}{2 - m_{ij}}.$$
 #
-# So $d_{ij}$ is 0 for equal rows, and 1 for rows without a common neighbour:
+# **By hand.** Five points with lists of 3: $R_a=(a,b,c)$, $R_b=(b,a,c)$, $R_c=(c,d,b)$,
+# $R_d=(d,c,e)$, $R_e=(e,d,c)$. $a$ lists $c$, but $c$ does not list $a$. So $P_a=\{a,b\}$
+# and $P_b=\{a,b,c\}$. With equal weights and no expansion:
+#
+# - $V_a = (\tfrac12, \tfrac12, 0, 0, 0)$ and $V_b = (\tfrac13, \tfrac13, \tfrac13, 0, 0)$;
+# - $m_{ab} = \tfrac13 + \tfrac13 = \tfrac23$, so $d_{ab} = 1 - \tfrac23 / \tfrac43 = 0.5$;
+# - $P_e = \{d, e\}$ shares nothing with $P_a$, so $d_{ae} = 1$.
 
 # %% tags=["code"]
 k2, half = min(config.k2, k1), min(k1, round(config.k1 / 2) + 1)
@@ -118,12 +116,13 @@ def reciprocal(j: int, k: int) -> set[int]:
 
 
 def expanded(j: int) -> set[int]:
-    """P_j, and the close circle Q_n of each member n if more than two thirds of it lie in P_j."""
+    """P_j, and Q_n of each member n if more than two thirds of it lie in P_j."""
     circle = reciprocal(j, k1)
     close = [reciprocal(n, half) for n in circle]
     return circle.union(*(q for q in close if len(q & circle) > 2 / 3 * len(q)))
 
 
+# %% tags=["code"]
 def encode(j: int) -> np.ndarray:
     """V_j: softmax of -(2 - 2 s) over the expanded set, zero elsewhere; (N,)"""
     row, members = np.zeros(len(features)), sorted(expanded(j))
@@ -139,351 +138,245 @@ def jaccard(a: int, b: int) -> float:
 
 
 # %% [markdown]
-# These sets and loops are slow. The kit's version is sparse and parallel, and keeps
-# only pairs with a distance of at most `max_distance`. It must give the same numbers.
+# The kit's version is sparse and keeps pairs up to `max_distance`. The numbers must agree:
 
 # %%
 distances = jaccard_distances(graph, k1=config.k1, k2=config.k2, max_distance=config.max_distance)
 stored = distances[[i], :].tocoo()  # the pairs of picture i that the kit kept
 by_kit = dict(zip(stored.coords[1].tolist(), stored.data.tolist()))
-some = [*sorted(by_kit, key=by_kit.get)[:6], *graph.indices[i, -3:].tolist(), (i + len(features) // 2) % len(features)]
-for j in some:
-    by_hand = jaccard(i, j)
-    if j in by_kit:
-        np.testing.assert_allclose(by_hand, by_kit[j], atol=1e-5)
-    else:
-        assert by_hand > config.max_distance - 1e-5
-    print(f"d({i}, {j}) by hand {by_hand:.5f}, by the kit {f'{by_kit[j]:.5f}' if j in by_kit else f'above {config.max_distance}'}")
+for j in [*sorted(by_kit, key=by_kit.get)[:6], (i + len(features) // 2) % len(features)]:
+    by_hand, kept = jaccard(i, j), by_kit.get(j)
+    assert by_hand > config.max_distance - 1e-5 if kept is None else abs(by_hand - kept) < 1e-5
+    print(f"d({i}, {j}) by hand {by_hand:.5f}, by the kit {f'above {config.max_distance}' if kept is None else f'{kept:.5f}'}")
+
+# %% [markdown]
+# **Predict:** which set holds the largest share of the right person: the nearest, the
+# reciprocal, or the expanded one?
 
 # %%
-closeness = features @ features[i]
-sets = {"1 nearest": graph.indices[i].tolist(), "2 reciprocal": sorted(reciprocal(i, k1), key=lambda j: -closeness[j]),
-        "3 expanded": sorted(expanded(i), key=lambda j: -closeness[j])}
-members = np.array([j for group in sets.values() for j in group])
-names = np.array([name for name, group in sets.items() for _ in group])
+closest = (features @ features[i]).argsort()[::-1]
+groups = {"nearest": graph.indices[i], "reciprocal": closest[np.isin(closest, list(reciprocal(i, k1)))],
+          "expanded": closest[np.isin(closest, list(expanded(i)))]}
+members = np.concatenate(list(groups.values()))
+names = np.repeat([f"{n} {name}" for n, name in enumerate(groups, 1)], [len(group) for group in groups.values()])
 frames = None if truth is None else [viz.PALETTE["right" if pids[j] == pids[i] else "wrong"] for j in members]
 fig = viz.contact_sheet(stage.pictures().batch(members), rows=names, row_name="set", frames=frames, max_columns=14,
                         title=f"The circle of picture {i}" + (": green frames are the same person" if truth is not None else ""))
-stage.save_figure(fig, "02_reciprocal", caption="Nearest, reciprocal and expanded neighbours of one picture.")
-fig
+stage.show(fig, "02_reciprocal", "The sets hold " + ", ".join(f"{len(group)} ({name})" for name, group in groups.items())
+           + " pictures; each row starts with the most similar one.")
 
 # %%
-for name, group in sets.items():
-    right = "" if truth is None else f", {np.mean(pids[group] == pids[i]):.0%} of them the same person"
-    print(f"{name[2:]:>10}: {count(len(group), 'picture')}{right}")
+if truth is not None:
+    share = {name: float(np.mean(pids[group] == pids[i])) for name, group in groups.items()}
+    order = "purer than" if share["reciprocal"] > share["nearest"] else "not purer than"
+    stage.say("purer", f"**Answer.** For picture {i} the reciprocal set is {order} the list of the nearest: {share['nearest']:.0%} "
+              f"of the nearest, {share['reciprocal']:.0%} of the reciprocal and {share['expanded']:.0%} of the expanded set are "
+              "the same person (itself included).", **share)
 
 # %% [markdown]
-# Compare the share of the right person in the three sets: the reciprocal test should
-# make the set [purer](course/glossary.md#purity), the expansion larger. (Each row
-# starts with the most similar pictures.)
+# ## 3. DBSCAN, and its radius
 #
-# ## 3. The distances as a picture
+# [DBSCAN](course/glossary.md#dbscan) reads only these distances. A picture with at least
+# `min_samples` pictures within `eps`, itself included, is a **core**. Cores within `eps` of
+# each other share a [cluster](course/glossary.md#cluster), pictures near a core join it,
+# and the rest are **[outliers](course/glossary.md#outlier)**, label $-1$, left out in this
+# epoch. The number of clusters is *found*.
 #
-# **Predict:** sort the pictures by identity. If the distance were perfect, what would
-# the matrix look like?
+# **Predict:** let `eps` grow. What happens to outliers, clusters,
+# [ARI](course/glossary.md#adjusted-rand-index), and the right labels among *all* pictures?
 
 # %%
-shown = np.flatnonzero(np.isin(pids, np.unique(pids)[:12]))[:240] if truth is not None else np.arange(min(120, len(pids)))
-fig = viz.jaccard_matrix(distances[shown, :][:, shown], labels=None if truth is None else pids[shown])
-stage.save_figure(fig, "02_jaccard", caption="Jaccard distances of some identities, sorted by identity.")
-fig
-
-# %% [markdown]
-# A group on the axes is an identity (where known); white pairs are too far apart to be
-# kept. Dark squares on the diagonal are what we want. Dark spots elsewhere are
-# different people who share neighbours. Inside a square, look for blocks of one camera
-# each.
-#
-# ## 4. DBSCAN, and its radius
-#
-# [DBSCAN](course/glossary.md#dbscan) reads only these distances. A picture with at
-# least `min_samples` pictures within `eps`, itself included, is a **core**. Cores
-# within `eps` of each other share a cluster, pictures near a core join it, and the rest
-# are **[outliers](course/glossary.md#outlier)**, label $-1$, left out in this epoch.
-# The number of clusters is *found*, not given.
-#
-# **Predict:** let `eps` grow. What happens to the outliers, to the number of clusters,
-# to the [ARI](course/glossary.md#adjusted-rand-index)?
-
-# %%
-grid = np.linspace(0.1, config.max_distance, 29)
 sweep = sweep_eps(distances, min_samples=config.min_samples)  # what eps=auto looks at
 eps = sweep.chosen if config.eps == "auto" else config.eps
-curve = [pseudo_labels(distances, eps=float(eps), min_samples=config.min_samples) for eps in grid]
-ari = [cluster_agreement(found.labels, pids).ari for found in curve]  # None where nothing can be compared
-fig = viz.eps_curve(grid, [found.n_clusters for found in curve], [found.outlier_fraction for found in curve],
-                    None if truth is None else [np.nan if a is None else a for a in ari], chosen=eps, auto=sweep.chosen,
-                    n_identities=None if truth is None else len(np.unique(pids)))
-stage.save_figure(fig, "02_eps", caption="Clusters, outliers and ARI against eps.")
-fig
+pseudo = pseudo_labels(distances, eps=eps, min_samples=config.min_samples)
+grid = np.linspace(0.1, config.max_distance, 29)
+curve = eps_table(distances, grid, config.min_samples, pids)
+compared = truth is not None and not np.isnan(curve["ari"]).all()
+fig = viz.eps_curve(grid, curve["clusters"], curve["outliers"], curve["ari"] if compared else None,
+                    curve["right"] if compared else None, chosen=eps, auto=sweep.chosen,
+                    n_identities=None if truth is None else len(np.unique(pids)), title="What the radius eps does")
+stage.show(fig, "02_eps", f"From eps = {grid[0]:g} to {grid[-1]:g} the outliers go from {curve['outliers'][0]:.0%} to "
+           f"{curve['outliers'][-1]:.0%} of the pictures, the clusters from {curve['clusters'][0]} to {curve['clusters'][-1]}.")
 
 # %%
-pseudo = pseudo_labels(distances, eps=eps, min_samples=config.min_samples)
-agreement = cluster_agreement(pseudo.labels, pids)
-print(f"At eps = {eps}: {pseudo.n_clusters} clusters, {pseudo.outlier_fraction:.0%} outliers.")
-if truth is not None and any(a is not None for a in ari):
-    best = int(np.nanargmax([np.nan if a is None else a for a in ari]))
-    chosen_ari = "unknown" if agreement.ari is None else f"{agreement.ari:.3f}"
-    print(f"ARI there {chosen_ari}; the best on this curve is {ari[best]:.3f} at eps = {grid[best]:.2f}, "
-          f"with {curve[best].outlier_fraction:.0%} of the pictures left out.")
-    auto_ari = cluster_agreement(sweep.labels, pids).ari
-    print(f"Without identities, eps=auto takes {sweep.chosen:g}: ARI {'unknown' if auto_ari is None else f'{auto_ari:.3f}'}.")
-if percolation_warning(pseudo.labels, eps):
-    print(percolation_warning(pseudo.labels, eps))
-if pseudo.n_clusters < 2:
-    print("Fewer than two clusters: training could not start. Raise eps or lower min_samples, for example with "
-          "settings='min_samples=2'.")
+size = "more" if pseudo.outlier_fraction > 0.5 else "not more"
+stage.say("eps", f"At the setting eps = {eps:g} there are {pseudo.n_clusters} clusters, and {size} than half of the pictures are left "
+          f"out ({pseudo.outlier_fraction:.0%}).", clusters=pseudo.n_clusters, outliers=pseudo.outlier_fraction)
+if compared:
+    best, most = int(np.nanargmax(curve["ari"])), int(np.argmax(curve["right"]))
+    stage.say("best", f"**Answer.** The ARI is highest at eps = {grid[best]:.2f}, where {curve['outliers'][best]:.0%} are left out and "
+              f"{curve['right'][best]:.0%} of all pictures have a right label. Right labels are most at eps = {grid[most]:.2f}: "
+              f"{curve['right'][most]:.0%}. The curves choose {'the same radius' if best == most else 'different radii'}.",
+              eps=grid.tolist(), ari=np.nan_to_num(curve["ari"], nan=-1).tolist(), right=curve["right"].tolist())
 
 # %% [markdown]
-# Read the three panels together: the ARI counts clustered pictures only, so it can be
-# high while nearly all are outliers. You could *choose* the best `eps` only because you
-# know the identities; an [unsupervised](course/glossary.md#unsupervised) method must
-# not. `settings="eps=auto"` chooses without them, in each epoch: `sweep_eps` takes the
-# `eps` where the number of clusters peaks. Below it pictures are left out; above it
-# clusters grow together. How far from the best ARI is that choice here?
-#
-# In JupyterLab, move the radius yourself. You see the purest cluster, the most mixed
-# one and some outliers (without identities: the most compact cluster and the loosest).
-# How small can `eps` become before half of the pictures are left out? How large before
-# the rows fill with strangers?
+# The ARI counts clustered pictures only: read the black curve beside it. You can choose by
+# either only because you know the identities. An
+# [unsupervised](course/glossary.md#unsupervised) method must not; `settings="eps=auto"`
+# takes the `eps` where the number of clusters peaks.
+
+# %%
+auto = cluster_agreement(sweep.labels, pids).ari
+if compared and auto is not None:
+    top = float(np.nanmax(curve["ari"]))
+    far = "more than" if top - auto > 0.1 else "at most"
+    stage.say("auto", f"`eps=auto` takes {sweep.chosen:g}. Its ARI of {auto:.2f} is {far} 0.1 below the highest of the curve.",
+              ari=auto, highest=top)
+
+# %% [markdown]
+# In JupyterLab, move the radius: where do the rows fill with strangers?
 
 # %%
 if interactive:
-    from dkdmpl_kit.lessons import lab as widgets
-
-    def recluster(eps: float) -> tuple[np.ndarray, dict]:
-        found = pseudo_labels(distances, eps=min(eps, config.max_distance), min_samples=config.min_samples)
-        return found.labels, {"clusters": found.n_clusters, "outliers": found.outlier_fraction,
-                              "ari": cluster_agreement(found.labels, pids).ari}
-
-    def gallery(labels: np.ndarray):
-        return viz.cluster_gallery(stage.pictures().pixels, gallery_rows(labels, truth, features, clusters_each=1), truth)
-
-    display(widgets.eps_slider(recluster, gallery, value=eps, high=config.max_distance))
+    display(eps_lab(stage, features, distances, eps))
 
 # %% [markdown]
-# ## 5. The cameras' share in it
+# ## 4. The distances as a picture
 #
-# **Predict:** how often was the nearest neighbour taken by the same camera? How often
-# would that happen by chance?
+# **Predict:** sort pictures by cluster. What does the matrix of their distances look like?
 
 # %%
-shares = {}
-if stage.has_cameras:
-    sizes = np.bincount(camids)
-    chance = float(np.mean((sizes[camids] - 1) / (len(camids) - 1)))  # of a neighbour drawn at random
-    shares["untrained"] = float(np.mean(camids[graph.indices[:, 1]] == camids))
-    print(f"The nearest neighbour comes from the same camera in {shares['untrained']:.1%} of the cases; by chance it would "
-          f"in {chance:.1%}.")
-    clustered = [np.flatnonzero(pseudo.labels == k) for k in range(pseudo.n_clusters)]
-    if clustered:
-        mean = np.average([np.bincount(camids[c]).max() / len(c) for c in clustered], weights=[len(c) for c in clustered])
-        print(f"A clustered picture finds {mean:.0%} of its cluster under the cluster's main camera.")
-else:
-    print("The cameras of these pictures are unknown.")
-
-# %% [markdown]
-# If the first number is well above chance, the features partly measure the camera. A
-# simple remedy, for the clustering alone: subtract from each feature the **mean of its
-# camera** and bring it back to length 1,
-# $v_i \leftarrow (v_i - \mu_{c(i)}) / \lVert v_i - \mu_{c(i)} \rVert$. This option
-# (`centre_cameras`) is off by default: it is *not* in the paper's abstract, and it uses
-# camera ids.
+stage.require("clusters")
 
 # %%
-rows = [("as they are", pseudo, agreement, shares.get("untrained"))]
-if stage.has_cameras and len(np.unique(camids)) > 1:
-    try:
-        centred = centre_by_camera(features, camids)
-    except KitError as error:
-        print(error)
-    else:
-        centred_graph = knn_graph(centred, k1)
-        found = stage.cluster(features, centre_cameras=True)
-        shares["centred"] = float(np.mean(camids[centred_graph.indices[:, 1]] == camids))
-        rows.append(("centred by camera", found, cluster_agreement(found.labels, pids), shares["centred"]))
-lines = []
-for name, p, a, share in rows:
-    cells = [None if share is None else f"{share:.1%}", p.n_clusters, f"{p.outlier_fraction:.1%}",
-             None if a.ari is None else f"{a.ari:.3f}", None if a.purity is None else f"{a.purity:.1%}"]
-    lines.append(f"| {name} | " + " | ".join("–" if cell is None else str(cell) for cell in cells) + " |")
-Markdown("\n".join(["| features | nearest from the same camera | clusters | outliers | ARI | purity |",
-                    "|---|---|---|---|---|---|", *lines]))
+largest = np.argsort(-np.bincount(pseudo.labels[pseudo.labels >= 0]), kind="stable")[:6]
+shown = np.concatenate([np.flatnonzero(pseudo.labels == k)[:14] for k in sorted(largest)])
+part, of = distances[shown, :][:, shown], pseudo.labels[shown]
+fig = viz.jaccard_matrix(part, labels=of, title=f"Jaccard distances within and between {len(largest)} clusters")
+held = np.zeros(part.shape, bool)
+held[part.tocoo().coords] = True
+within = (of[:, None] == of) & ~np.eye(len(of), dtype=bool)
+inside, between = float(held[within].mean()), float(held[of[:, None] != of].mean())
+stage.show(fig, "02_jaccard", f"The {len(largest)} largest clusters, at most 14 pictures of each. White pairs are farther apart "
+           f"than {config.max_distance:g}.")
+stage.say("blocks", f"**Answer.** A block on the diagonal is one cluster. Distances up to {config.max_distance:g} have {inside:.0%} of "
+          f"the pairs within a cluster, and {between:.0%} of the pairs of two clusters: the clusters are "
+          f"{'mostly' if inside > between else 'hardly'} blocks.", inside=inside, between=between)
 
 # %% [markdown]
-# Centring removes what all pictures of a camera share, but not what concerns *some* of
-# them (a back view, a bin in front). Where each camera saw different people, it also
-# removes part of the people.
+# Spots off the diagonal are pictures of two clusters: a larger `eps` may join them.
+
+# %% [markdown]
+# ## 5. Kinds of error, on a map
 #
-# ## 6. A map
+# A [pseudo label](course/glossary.md#pseudo-label) is:
 #
-# [UMAP](course/glossary.md#umap) draws the neighbour graph in 2 dimensions: the same
-# map three times, coloured by [pseudo label](course/glossary.md#pseudo-label), by true
-# identity, and by camera.
+# - **[merged](course/glossary.md#merged)** if its cluster's main person is somebody else:
+#   training pulls two people together;
+# - **[split](course/glossary.md#split)** if another cluster holds more pictures of its
+#   person: training pushes one person apart;
+# - missing for an **outlier**, and **right** otherwise.
 #
-# **Predict:** in which of the three does each island have one colour?
+# [UMAP](course/glossary.md#umap) draws the neighbour graph in 2 dimensions. It keeps
+# neighbourhoods, not distances: ask questions of a map, answer them with numbers.
+#
+# **Predict:** does each person form one island? Which error is the most frequent?
 
 # %%
 xy = umap_layout(graph, seed=seed)
-panels = [{"xy": xy, "colour_by": pseudo.labels, "kind": "cluster", "title": "pseudo label"},
-          {"xy": xy, "colour_by": truth, "kind": "identity", "title": "true identity"},
-          {"xy": xy, "colour_by": camids if stage.has_cameras else None, "kind": "camera", "title": "camera"}]
-fig = viz.feature_maps(panels, title="One map of the untrained features, three colourings")
-stage.save_figure(fig, "02_maps", caption="UMAP of the untrained features by pseudo label, identity and camera.")
-fig
-
-# %% [markdown]
-# **The map is only a picture; the clusters were found in feature space.** UMAP keeps
-# neighbourhoods, not distances: gaps and sizes of islands mean little, and another seed
-# gives another map. Use it to ask questions ("is this island a person or a camera?"),
-# and answer them with numbers.
-#
-# ## 7. What is in the clusters
-#
-# **Predict:** what do the pictures of a mixed cluster have in common? What do outliers
-# look like?
-
-# %%
-rows = gallery_rows(pseudo.labels, truth, features, clusters_each=3)
-fig = viz.cluster_gallery(stage.pictures().pixels, rows, truth)
-stage.save_figure(fig, "02_gallery", caption="Purest clusters, most mixed clusters, outliers.")
-fig
-
-# %% [markdown]
-# ## 8. Kinds of error
-#
-# A pseudo label can be wrong in different ways, and each needs another remedy:
-#
-# - **[merged](course/glossary.md#merged)**: the main person of the picture's cluster is
-#   somebody else. Training pulls different people together;
-# - [**split**](course/glossary.md#split): the main person is right, but another cluster
-#   holds more of her pictures. Training pushes one person apart;
-# - **outlier**: not clustered, so not learnt from in this epoch;
-# - **right**: the rest.
-#
-# **Predict:** which kind is the most frequent here?
-
-# %%
 kinds = error_kinds(pseudo.labels, pids)
-fig = viz.explorer_maps(xy, pseudo.labels, kinds if truth is not None else None,
-                        summary=str(clustering_summary(pseudo.labels, truth)))
-stage.save_figure(fig, "02_errors", caption="Pseudo labels and kinds of error on the map of the untrained features.")
-fig
+people, times = np.unique(pids[pseudo.labels >= 0], return_counts=True)
+six = people[np.argsort(-times, kind="stable")[:6]]
+panels = [{"colour_by": None if truth is None else np.where(np.isin(pids, six), pids, -1),
+           "kind": "identity" if truth is None else "some", "title": f"{len(six)} people, a colour each"},
+          {"colour_by": camids if stage.has_cameras else None, "kind": "camera", "title": "camera"},
+          {"colour_by": None if truth is None else kinds, "kind": "error", "title": "kind of error"}]
+fig = viz.feature_maps([{"xy": xy, **panel} for panel in panels], title="One map of the untrained features, three colourings")
+stage.show(fig, "02_maps", f"{len(xy)} pictures, a point each; on the left the {len(six)} people with most clustered pictures.")
 
 # %%
-known = [name for name in ERROR_KINDS if (kinds == name).any()] if truth is not None else []
-if known:
-    most = max(known, key=lambda name: (kinds == name).sum())
-    print(", ".join(f"{name} {np.mean(kinds == name):.0%}" for name in known) + f". The most frequent: {most}.")
-else:
-    print("Without identities the kinds of error cannot be told apart.")
+seen = {name: float(np.mean(kinds == name)) for name in ERROR_KINDS if (kinds == name).any()} if truth is not None else {}
+if seen:
+    wrong = {name: value for name, value in seen.items() if name != "right"}
+    worst = max(wrong, key=wrong.get) if wrong else "none"
+    stage.say("kinds", "**Answer.** " + ", ".join(f"{name} {value:.0%}" for name, value in seen.items())
+              + f" of all pictures. The most frequent error: {worst}.", worst=worst, shares=seen)
 
 # %% [markdown]
-# For rendered pictures we can ask *why*: how often is something in front, is the person
-# seen from behind, or does she wear another's clothes (a look-alike)? If a column is
-# larger for one kind than for *right*, that factor occurs with this kind of error. (To
-# show a cause, one would have to change it alone.)
+# For rendered pictures we can ask what goes with an error. (More on causes: notebook 07.)
 
 # %%
-factors = stage.factors()
-if factors is None or truth is None or "pic_view" not in factors[0]:
-    table = "*Only rendered pictures have a manifest of what made them.*"
-else:
-    causes = {"something in front": np.array([f["pic_occluder"] != "none" for f in factors]),
-              "seen from behind": np.array([f["pic_view"] == "back" for f in factors]),
-              "look-alike": np.array([f["id_lookalike_of"] is not None for f in factors])}
-    lines = [f"| {kind} | {(kinds == kind).sum()} | " + " | ".join(f"{has[kinds == kind].mean():.0%}" for has in causes.values())
-             + " |" for kind in known]
-    table = "\n".join([f"| kind | pictures | {' | '.join(causes)} |", "|---" * (2 + len(causes)) + "|", *lines])
-Markdown(table)
+marks = error_marks(stage.factors())
+if marks and {"right", "merged"} <= set(seen):
+    merged, correct = ({name: float(has[kinds == kind].mean()) for name, has in marks.items()} for kind in ("merged", "right"))
+    first = max(marks, key=lambda name: merged[name] - correct[name])
+    listed = ", ".join(f"{name} {merged[name]:.0%} against {correct[name]:.0%}" for name in marks)
+    clear = f"*{first}* is" if merged[first] - correct[first] >= 0.05 else "none is"
+    stage.say("with_errors", f"Among merged against right pictures: {listed}. Of these {clear} more frequent by 5 points and more.",
+              merged=merged, right=correct)
 
 # %% [markdown]
-# ## 9. Look around
+# ## 6. Look around
 #
-# In JupyterLab the map below is interactive.
+# In JupyterLab: drag, scroll, click a picture to open its cluster, or lasso many. The
+# lasso's buttons write `corrections.csv`, which the clustering obeys.
 #
-# - **Look.** Drag to pan, scroll to zoom, point at a picture to see it. Click one: its
-#   cluster opens below, beside the clusters with the most similar centroids. The lasso
-#   button at the left lets you draw around many pictures.
-# - **Cluster again.** `eps` and `min_samples` are DBSCAN's (section 4), `k1` and `k2`
-#   the lengths of the neighbour lists (sections 1 and 2; they act when you let go). A
-#   cluster keeps its number and colour as long as it can be followed.
-# - **Colour and find.** `colour by` offers what is known about the pictures. `cluster`
-#   opens a cluster by its number; -1 closes it.
-# - **Correct.** The buttons say of the lassoed pictures that they are one, that they
-#   leave their cluster, or that they are not the same. They write `corrections.csv` in
-#   `out_dir`, and the clustering keeps to it, here and in a training that is given
-#   `corrections`.
-#
-# **Predict:** raise `eps` a little: which clusters will merge first?
-#
-# Then try three things:
-#
-# 1. Where identities are known, colour by kind of error and raise `eps` step by step.
-#    Do *split* pictures come together before different people are *merged*? The line
-#    under the controls counts both.
-# 2. Look for an island with two labels, or one label on two islands, and click into
-#    them. What do the pictures of a cluster share: the person, the clothes, the camera?
-# 3. Halve `k1`, then bring it back. Which clusters fall apart, and do they return with
-#    their numbers?
+# **Task:** colour by kind of error and raise `eps`. Do *split* pictures come together before
+# different people are *merged*?
 
 # %%
 if interactive:
-    compared = centre_by_camera(features, camids) if config.centre_cameras else features
-    display(widgets.ClusterExplorer(xy, compared, pids=truth, camids=camids if stage.has_cameras else None,
-                                    pictures=stage.pictures(), eps=eps, min_samples=config.min_samples, k1=config.k1,
-                                    k2=config.k2, max_distance=config.max_distance,
-                                    names=[stage.dataset.relative(image.path) for image in stage.dataset.train],
-                                    corrections=f"{out_dir}/corrections.csv"))
+    display(explorer(stage, xy, features, eps))
 
 # %% [markdown]
-# The map does not move while you cluster: it is drawn once. So two points far apart on
-# it can share a label.
+# ## 7. The cameras' share
+#
+# **Predict:** how often is the nearest neighbour from the same camera, and how often by
+# chance?
+
+# %%
+stage.require("truth", "cameras")
+
+# %%
+sizes = np.bincount(camids)
+chance = float(np.mean((sizes[camids] - 1) / (len(camids) - 1)))  # of a neighbour drawn at random
+alike = float(np.mean(camids[graph.indices[:, 1]] == camids))
+order = "more often than" if alike > chance else "not more often than"
+stage.say("cameras", f"**Answer.** The nearest neighbour is from the same camera in {alike:.1%} of the cases, {order} by chance "
+          f"({chance:.1%}).", alike=alike, chance=chance)
+
+# %% [markdown]
+# A simple remedy subtracts from each feature the mean $\mu$ of its camera $c(i)$ and
+# restores length 1: $v_i \leftarrow (v_i - \mu_{c(i)}) / \lVert v_i - \mu_{c(i)} \rVert$.
+# `centre_cameras` is off by default: the paper's abstract does not name it, and it uses
+# camera ids.
+#
+# **Predict:** does it help here?
+
+# %%
+several = np.unique(camids, return_counts=True)[1].min() > 1  # a camera of one picture has no use for its mean
+centred = stage.cluster(features, centre_cameras=True) if several else pseudo
+agreement = cluster_agreement(pseudo.labels, pids)
+after = [float(np.mean(error_kinds(labels, pids) == "right")) for labels in (pseudo.labels, centred.labels)]
+change = "more" if after[1] > after[0] else "not more"
+stage.say("centring", f"**Answer.** With it {change} pictures have a right label: {after[1]:.1%} of all, {after[0]:.1%} without; "
+          f"{centred.n_clusters} clusters against {pseudo.n_clusters}.", before=after[0], after=after[1])
+
+# %% [markdown]
+# Where each camera saw different people, this also removes part of the people.
+
+# %% [markdown]
+# ## Take home
+#
+# - Near are pictures that share their mutual neighbours (Jaccard).
+# - DBSCAN finds the number of clusters, and leaves pictures out.
+# - Read the ARI beside the right labels among all pictures.
+# - Labels are merged, split or missing; each needs another remedy.
+# - A method that chooses `eps` by identities is not unsupervised.
 #
 # ## Exercises
 #
-# Put each answer into the named variable; the cell below it says whether it is right,
-# or why not. (The folded cell prepares the checks: it contains the answers.)
+# Put each answer into the named variable. The cell below says whether it is right.
 
 # %% jupyter={"source_hidden": true} tags=["check"]
-from sklearn.cluster import DBSCAN
+from dkdmpl_kit.lessons.checks import clustering as clustering_checks
 
-from dkdmpl_kit.lessons.exercises import exercises, value
-
-chosen = np.arange(min(len(features), 3000))
-plain = np.clip(1 - features[chosen] @ features[chosen].T, 0, None)  # 1 - v_i . v_j, for exercise 2
-
-
-def radius_test(answer):
-    def share(radius):
-        return np.mean(DBSCAN(eps=radius, min_samples=config.min_samples, metric="precomputed").fit_predict(plain) < 0)
-
-    radius, target = float(answer), pseudo.outlier_fraction
-    if not radius > 0:
-        return "a radius is above 0."
-    lower, here, upper = (share(factor * radius) for factor in (0.98, 1, 1.02))
-    if abs(here - target) <= 0.05 or lower >= target >= upper:  # near enough, or the share leaps over the target just here
-        return ""
-    return (f"it leaves {here:.0%} of the pictures as outliers, and {target:.0%} are wanted: make it "
-            f"{'larger' if here > target else 'smaller'}.")
-
-
-left_out = [int((pseudo_labels(distances, eps=eps, min_samples=m).labels < 0).sum()) for m in (2, 4, 8)]
-k1_tried = (max(2, config.k1 // 2), config.k1, min(2 * config.k1, len(features)))
-with_k1 = [stage.cluster(features, k1=k, k2=min(config.k2, k)) for k in k1_tried]
-check = exercises({
-    1: value(left_out, mistakes={"those are the pictures that are clustered; count the others.":
-                                 [len(features) - n for n in left_out],
-                                 "those are the clusters; count the outliers.":
-                                 [pseudo_labels(distances, eps=eps, min_samples=m).n_clusters for m in (2, 4, 8)]}),
-    2: radius_test,
-    3: value([found.n_clusters for found in with_k1], mistakes={
-        "those are the outliers; count the clusters.": [int((found.labels < 0).sum()) for found in with_k1]})})
+plain = clustering_checks.plain_distances(features)
+check = clustering_checks.checks(stage, features, distances, eps)
 
 # %% [markdown]
-# **1.** `min_samples` says how many pictures make a core. Cluster `distances` with
-# `min_samples` 2, 4 and 8, at the radius `eps`, and count the outliers. How do
-# the number of clusters and the ARI change?
+# **1.** Cluster `distances` with `min_samples` 2, 4 and 8 at the radius `eps`, and count the
+# outliers. What happens to the number of clusters?
 
 # %% tags=["solution"]
 # answer_1: three whole numbers, the outliers at min_samples 2, 4 and 8
@@ -491,28 +384,25 @@ answer_1 = []
 for min_samples in (2, 4, 8):
     found = pseudo_labels(distances, eps=eps, min_samples=min_samples)
     answer_1.append((found.labels < 0).sum())
-    a = cluster_agreement(found.labels, pids).ari
-    print(f"min_samples {min_samples}: {found.n_clusters} clusters, {found.outlier_fraction:.0%} outliers, "
-          f"ARI {'unknown' if a is None else f'{a:.3f}'}")
+    print(f"min_samples {min_samples}: {found.n_clusters} clusters, {answer_1[-1]} outliers")
+# Fewer pictures are cores, so outliers can only grow. Clusters vanish or fall apart: the count may go either way.
 
 # %% tags=["check"]
 check(1, answer_1)
 
 # %% [markdown]
 # **2.** Is the [Jaccard distance](course/glossary.md#jaccard-distance) worth its
-# computation? Give DBSCAN the plain distance $1 - v_i^\top v_j$ instead: `plain` holds
-# it (for 3,000 pictures at most). Find a radius that leaves about as many outliers as
-# before, `pseudo.outlier_fraction`, and compare the ARI.
-# (`DBSCAN(eps=radius, min_samples=config.min_samples, metric="precomputed").fit_predict(plain)`
-# gives the labels. A larger radius never leaves more outliers, so you can halve an
-# interval again and again.)
+# computation? `plain` holds $1 - v_i^\top v_j$. Find a radius for `plain_labels` that leaves
+# about as many outliers as `pseudo.outlier_fraction`, and compare the ARI. (A larger radius
+# never leaves more: halve an interval again and again.)
 
-# %% tags=["solution"]
-# answer_2: the radius, one number above 0
+# %%
 def plain_labels(radius: float) -> np.ndarray:
     return DBSCAN(eps=radius, min_samples=config.min_samples, metric="precomputed").fit_predict(plain)
 
 
+# %% tags=["solution"]
+# answer_2: the radius, one number above 0
 low, high = 0.0, float(plain.max()) + 1e-6
 for _ in range(16):
     middle = (low + high) / 2
@@ -521,19 +411,16 @@ for _ in range(16):
     else:
         high = middle
 answer_2 = high
-for name, labels in (("plain", plain_labels(answer_2)), ("Jaccard", pseudo.labels)):
-    a = cluster_agreement(labels, pids[:len(labels)]).ari
-    print(f"{name} distance: {labels.max() + 1} clusters, {np.mean(labels < 0):.0%} outliers, "
-          f"ARI {'unknown' if a is None else f'{a:.3f}'}")
+scores = [cluster_agreement(labels, pids[:len(labels)]).ari for labels in (plain_labels(answer_2), pseudo.labels)]
+print(f"Radius {answer_2:.4f}: ARI {scores[0]} by the plain distance, {scores[1]} by Jaccard.")
 
 # %% tags=["check"]
 check(2, answer_2)
 
 # %% [markdown]
-# **3.** How does the length of the neighbour lists matter? Cluster with half of `k1`
-# (rounded down, 2 at least), with `k1`, and with twice as much (at most the number of
-# pictures): `stage.cluster(features, k1=..., k2=...)`. Keep `k2`, but never above `k1`.
-# (Think first: how many pictures of one person are there?)
+# **3.** How many clusters are found with half of `k1` (rounded down, 2 at least), with `k1`,
+# and with twice as much (at most the number of pictures)? Use
+# `stage.cluster(features, k1=..., k2=...)`; keep `k2`, but never above `k1`.
 
 # %% tags=["solution"]
 # answer_3: three whole numbers, the clusters found with half of k1, with k1, and with twice k1
@@ -541,9 +428,8 @@ answer_3 = []
 for k in (max(2, config.k1 // 2), config.k1, min(2 * config.k1, len(features))):
     found = stage.cluster(features, k1=k, k2=min(config.k2, k))
     answer_3.append(found.n_clusters)
-    a = cluster_agreement(found.labels, pids).ari
-    print(f"k1 {k}: {found.n_clusters} clusters, {found.outlier_fraction:.0%} outliers, "
-          f"ARI {'unknown' if a is None else f'{a:.3f}'}")
+    print(f"k1 {k}: {found.n_clusters} clusters, {found.outlier_fraction:.0%} outliers")
+# Lists much longer than a person has pictures must hold strangers; short lists miss pictures of the person.
 
 # %% tags=["check"]
 check(3, answer_3)
@@ -551,7 +437,6 @@ check(3, answer_3)
 # %%
 stage.write_metrics(
     {"n_clusters": pseudo.n_clusters, "outlier_fraction": pseudo.outlier_fraction, "ari": agreement.ari, "nmi": agreement.nmi,
-     "purity": agreement.purity, **{f"nearest_from_same_camera_{name}": share for name, share in shares.items()},
-     **{f"share_{name}": float(np.mean(kinds == name)) for name in known}},
-    figures=["02_neighbours", "02_reciprocal", "02_jaccard", "02_eps", "02_maps", "02_gallery", "02_errors"])
+     "purity": agreement.purity, "nearest_from_same_camera_untrained": alike,
+     **{f"share_{name}": value for name, value in seen.items()}})
 print("Done. Next: 03_gkd.ipynb.")

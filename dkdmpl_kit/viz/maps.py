@@ -64,8 +64,11 @@ def draw_map(ax: Axes, xy: np.ndarray, colour_by: Any, kind: str, title: str) ->
 
 
 def _draw_errors(ax: Axes, xy: np.ndarray, kinds: np.ndarray, size: float) -> None:
+    place = ax.get_subplotspec()
+    narrow = place is not None and place.get_gridspec().ncols > 2
     for name, (colour, marker) in ERROR_LOOK.items():
         here = kinds == name
+        words = ERROR_LABELS[name].split(":")[0] if narrow else ERROR_LABELS[name]
         if name == "unknown" and not here.any():
             continue
         ax.scatter(
@@ -74,7 +77,7 @@ def _draw_errors(ax: Axes, xy: np.ndarray, kinds: np.ndarray, size: float) -> No
             color=PALETTE[colour],
             marker=marker,
             linewidths=0,
-            label=f"{ERROR_LABELS[name]} ({here.mean():.0%})",
+            label=f"{words} ({here.mean():.0%})",
         )
     ax.legend(
         loc="upper left",
@@ -225,18 +228,20 @@ def _matrix(
     ax.grid(False)
     ax.set(xlabel="picture", ylabel="picture", xticks=[], yticks=[])
     if labels is not None:
-        _group_borders(ax, np.asarray(labels)[order])
+        # white lines would not be seen between white pairs
+        colour = PALETTE["light"] if np.isnan(values).any() else "white"
+        _group_borders(ax, np.asarray(labels)[order], colour)
     return figure
 
 
-def _group_borders(ax: Axes, labels: np.ndarray) -> None:
+def _group_borders(ax: Axes, labels: np.ndarray, colour: str) -> None:
     cuts = np.flatnonzero(labels[1:] != labels[:-1]) + 1
     edges = np.concatenate([[0], cuts, [len(labels)]])
     if len(edges) > 200:  # lines would hide the matrix
         return
     for cut in cuts:
-        ax.axhline(cut - 0.5, color="white", linewidth=0.7)
-        ax.axvline(cut - 0.5, color="white", linewidth=0.7)
+        ax.axhline(cut - 0.5, color=colour, linewidth=0.7)
+        ax.axvline(cut - 0.5, color=colour, linewidth=0.7)
     if len(edges) <= 31:
         names = [
             "outliers" if name == -1 else str(name) for name in labels[edges[:-1]].tolist()

@@ -371,6 +371,10 @@ def test_pairs_that_a_sparse_jaccard_matrix_does_not_store_stay_white():
     figure = viz.jaccard_matrix(stored)
     assert np.isnan(np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)).sum() == 2
     assert "50% of pairs" in texts(figure)
+    border = viz.jaccard_matrix(stored, labels=[0, 1]).axes[0].lines[0]
+    assert border.get_color() == viz.PALETTE["light"]
+    border = viz.similarity_heatmap(np.eye(2), labels=[0, 1]).axes[0].lines[0]
+    assert border.get_color() == "white"
     with pytest.raises(KitError, match="too many to draw"):
         viz.jaccard_matrix(sp.csr_array((5000, 5000)))
     with pytest.raises(KitError, match="not square"):
