@@ -186,7 +186,7 @@ def teachers_of(
         temperature=stage.config.teacher_temperature,
     )
     vote = torch.from_numpy(rows_of(soft, pictures, labels)).double()
-    return {"sample": logits.double().softmax(1), "vote": vote}
+    return {"sample": logits.double().softmax(1), "vote": vote / vote.sum(1, keepdim=True)}
 
 
 def mean_and_error(values: object, groups: np.ndarray) -> np.ndarray:
