@@ -1,6 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
+#     formats: ipynb,py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -13,20 +14,14 @@
 # %% [markdown]
 # # 06 · Evaluation: how a ranking is scored, and what training changed
 #
-# **You will learn**
+# **You will learn** the protocol of re-ID by hand: what is left out of a ranking, and
+# what AP, CMC and mINP measure; what training changed in maps, rankings and distances;
+# which queries still fail.
 #
-# - the protocol of re-ID by hand: what is left out of a ranking, and what AP, CMC and
-#   mINP measure;
-# - what training changed: numbers, rankings, distances, maps, and where the encoder
-#   looks;
-# - which queries still fail, and what several seeds show that one run cannot.
-#
-# **Time** on 2 CPU cores: about two minutes, most of it for the maps; a little more if
-# no training run is found. **Reads** the runs that notebook 05 left in `out_dir/runs`
-# (else it trains a short one, and says so), features from `out_dir/artefacts`, and the
-# records of long runs that come with the kit in `figures/reproduce`. **Writes**
-# pictures to `out_dir/figures`, numbers and the table of results to
-# `out_dir/metrics/06_evaluation`.
+# **Time** on 2 CPU cores: one or two minutes. **Reads** the runs that notebook 05 left in
+# `out_dir/runs` (else it trains a short one, and says so) and features from
+# `out_dir/artefacts`. **Writes** `figures/06_*.png` and
+# `metrics/06_evaluation/metrics.json`. Which method is better is the question of 05b.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -41,42 +36,32 @@ out_dir = "../runs/demo"
 interactive = True
 
 # %%
-from pathlib import Path
-
 import numpy as np
 import torch
 from IPython.display import Markdown, display
+from sklearn.metrics import roc_auc_score
 
-import dkdmpl_kit
 from dkdmpl_kit import viz
 from dkdmpl_kit.data import arrays_of, load_factors
-from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.evaluation import distance_groups, evaluate_ranking, top_matches
-from dkdmpl_kit.experiment import METHOD_LABELS, METHODS, read_json
+from dkdmpl_kit.experiment import METHOD_LABELS
+from dkdmpl_kit.lessons import rankings
 from dkdmpl_kit.lessons.stage import Stage
-from dkdmpl_kit.models.activation import occlusion_map, similarity_map
-from dkdmpl_kit.neighbors import knn_graph, umap_layout
-from dkdmpl_kit.noise import cluster_agreement
-from dkdmpl_kit.studies import results
+from dkdmpl_kit.neighbors import knn_graph
 
 stage = Stage("06_evaluation", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
               table=table, pattern=pattern, out_dir=out_dir, settings=settings)
 print(stage.dataset.summary())
-figures = []
 
 # %% [markdown]
 # ## 1. The protocol, by hand
 #
 # For one [query](course/glossary.md#query) the [gallery](course/glossary.md#gallery) is
-# sorted by similarity. Before scoring, some gallery pictures are taken out:
-#
-# - **the same person under the same camera**: taken a moment before or after, in the
-#   same light, so they are too easy to find;
-# - **[junk](course/glossary.md#junk)** (`pid` -1 in Market-1501's layout): bad boxes,
-#   such as half a person.
-#
+# sorted by similarity. Before scoring, two kinds of pictures are taken out: **the same
+# person under the same camera** (taken a moment before or after, and too easy to find)
+# and **[junk](course/glossary.md#junk)** (`pid` -1 in Market-1501's layout: bad boxes).
 # **[Distractors](course/glossary.md#distractor)** (`pid` 0: people whom nobody searches
-# for) *stay*, and never match: they make the ranking harder.
+# for) *stay*, and never match.
 #
 # Let the $m$ right pictures have the ranks $r_1 < r_2 < \dots < r_m$ in what is left.
 # Then
@@ -85,10 +70,10 @@ figures = []
 # \mathrm{CMC}@k = \begin{cases}1 & r_1 \le k\\ 0 & \text{else.}\end{cases}$$
 #
 # [AP](course/glossary.md#average-precision) depends on the ranks of *all* of them, INP
-# on the rank of the *last*, [CMC](course/glossary.md#cmc)@1 (Rank-1) only on the first.
-# The means over the queries are [mAP](course/glossary.md#mean-average-precision),
-# [mINP](course/glossary.md#minp) and Rank-$k$. A query without a right picture left is
-# skipped.
+# on the *last*, [CMC](course/glossary.md#cmc)@1 (Rank-1) on the first. The means over
+# the queries that have a right picture are
+# [mAP](course/glossary.md#mean-average-precision), [mINP](course/glossary.md#minp) and
+# Rank-$k$.
 
 # %% tags=["code"]
 def score_query(similarity: np.ndarray, matches: np.ndarray, dropped: np.ndarray) -> tuple[float, float, float]:
@@ -102,7 +87,7 @@ def score_query(similarity: np.ndarray, matches: np.ndarray, dropped: np.ndarray
 
 
 # %% [markdown]
-# Seven gallery pictures, already in order of similarity. The query shows person 7 under
+# Seven gallery pictures, in order of similarity. The query shows person 7 under
 # camera 1.
 #
 # | place | person | camera | |
@@ -122,503 +107,305 @@ def score_query(similarity: np.ndarray, matches: np.ndarray, dropped: np.ndarray
 persons, cameras = np.array([7, 7, -1, 3, 0, 7, 3]), np.array([0, 1, 1, 1, 2, 2, 0])  # cameras from 0 in memory
 angles = np.linspace(0.1, 1.3, 7)  # features in the plane: the larger the angle to the query, the less similar
 tiny_gallery = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-tiny_query = np.array([[1.0, 0.0]])
 ap, inp, first = score_query(tiny_gallery[:, 0], persons == 7, (persons == -1) | ((persons == 7) & (cameras == 0)))
-by_kit = evaluate_ranking(tiny_query, tiny_gallery, np.array([7]), persons, np.array([0]), cameras)
+by_kit = evaluate_ranking(np.array([[1.0, 0.0]]), tiny_gallery, np.array([7]), persons, np.array([0]), cameras)
 np.testing.assert_allclose([ap, inp, first <= 1], [by_kit.mAP, by_kit.mINP, by_kit.cmc[1]])
 print(f"The right ones stand at ranks 1 and 4: AP = (1/1 + 2/4) / 2 = {ap:.3f}, INP = 2/4 = {inp:.3f}, Rank-1 {first <= 1}.")
 
+# %%
+stage.require("clusters")
+
 # %% [markdown]
-# ## 2. The untrained features, query by query
+# ## 2. The training pictures, before and after
 #
-# The same function over all queries of this data set must give the kit's numbers.
+# The maps show *training* pictures, by untrained features and by those of one trained
+# run. Identities and cameras only colour them.
+#
+# **Predict:** in the lower maps, will islands be people or cameras?
+
+# %%
+after, run = rankings.compared_run(stage)
+names = ["untrained", METHOD_LABELS[after]]
+print(f"Compared: {names[0]} features, and {names[1]} after {len(run['history'])} epochs.")
+both = [stage.features(), stage.features(run["run"])]
+graphs = [knn_graph(features, min(stage.config.k1, len(features))) for features in both]
+groups, what = (stage.pids, "identities") if stage.has_truth else (stage.cluster(both[1]).labels, "clusters, after training")
+
+# %%
+nearest = [graph.indices[:, 1] for graph in graphs]  # column 0 is the picture itself
+alike = [float((groups[near] == groups)[groups >= 0].mean()) for near in nearest]
+caption = f"The nearest neighbour {'shows the same identity' if stage.has_truth else 'is in the same cluster'} for {alike[0]:.0%} of the pictures before and {alike[1]:.0%} after"
+if stage.has_cameras:
+    same = [float((stage.camids[near] == stage.camids).mean()) for near in nearest]
+    by_luck = float((np.bincount(stage.camids) ** 2).sum() / len(stage.camids) ** 2)
+    caption += f", under the same camera for {same[0]:.0%} and {same[1]:.0%} ({by_luck:.0%} by luck)"
+fig = rankings.maps_of(graphs, groups, stage.camids if stage.has_cameras else None, names=names, what=what, seed=seed)
+stage.show(fig, "06_maps", f"{caption}.")
+if stage.has_truth:
+    stage.say("neighbours", f"After training {'more' if alike[1] > alike[0] else 'not more'} pictures stand next to one of "
+              "the same identity than before.", before=alike[0], after=alike[1])
+
+# %%
+stage.require("test")
+
+# %% [markdown]
+# ## 3. The untrained features, query by query
+#
+# From here on: pictures of the *test*, whose people were in no training. Our function
+# over all queries must give the kit's numbers.
 
 # %%
 query_paths, query_pids, query_camids = arrays_of(stage.dataset.query)
 gallery_paths, gallery_pids, gallery_camids = arrays_of(stage.dataset.gallery)
+ids = (query_pids, gallery_pids, query_camids, gallery_camids)
+view = {name: tuple(stage.features(which, split) for split in ("query", "gallery"))
+        for name, which in (("untrained", None), (after, run["run"]))}
+scored = {name: evaluate_ranking(*pair, *ids) for name, pair in view.items()}
+(query, gallery), before = view["untrained"], scored["untrained"]
+
+# %%
+similarity = (torch.from_numpy(query) @ torch.from_numpy(gallery).T).numpy()
+same = (query_pids[:, None] == gallery_pids) & (query_pids[:, None] >= 0)
+own_camera = (query_camids[:, None] == gallery_camids) & (query_camids[:, None] >= 0)
+dropped = (gallery_pids < 0) | (same & own_camera)
+scores = np.array([score_query(*rows) for rows in zip(similarity, same, dropped)])
+np.testing.assert_allclose(scores[:, 0], before.average_precision, atol=1e-3)
+np.testing.assert_allclose(np.nanmean(scores[:, 1]), before.mINP, atol=1e-3)
+np.testing.assert_allclose(np.nanmean(scores[:, 2] <= 1, where=~np.isnan(scores[:, 2])), before.cmc[1], atol=1e-3)
+print(f"By hand and by the kit: mAP {before.mAP:.1%}, mINP {before.mINP:.1%}, Rank-1 {before.cmc[1]:.1%}, "
+      f"over {before.n_valid_queries} of {len(query)} queries.")
+
+# %% [markdown]
+# **Predict:** what happens to Rank-1 if the same camera is allowed, and to mAP if the
+# distractors are thrown out?
+
+# %%
+wanted, everything = np.isin(gallery_pids, query_pids), np.full(len(gallery), True)
+unknown = np.full(len(query_camids), -1)  # a query of unknown camera: nothing is dropped by camera
+rules = {"the protocol": (everything, query_camids), "same camera allowed": (everything, unknown),
+         f"without distractors ({(~wanted).sum()} here)": (wanted, query_camids)}
+found = {name: evaluate_ranking(query, gallery[kept], query_pids, gallery_pids[kept], cams, gallery_camids[kept])
+         for name, (kept, cams) in rules.items()}
+lines = [f"| {name} | {r.mAP:.1%} | {r.cmc[1]:.1%} | {r.mINP:.1%} |" for name, r in found.items()]
+display(Markdown("\n".join(["| rules | mAP | Rank-1 | mINP |", "|---|---|---|---|", *lines])))
+ranks = [float(r.cmc[1]) for r in found.values()]
+stage.say("rules", f"Allowing the same camera {'raises' if ranks[1] > ranks[0] else 'does not raise'} Rank-1, from "
+          f"{ranks[0]:.1%} to {ranks[1]:.1%}. Results can be compared only under the same rules.", ranks=ranks)
+
+# %%
 itself = np.isin([str(p) for p in gallery_paths], [str(p) for p in query_paths])  # gallery pictures that are queries too
-before, reason = None, "This data set has no queries with a gallery: nothing can be ranked here."
-if stage.has_test:
-    query, gallery = stage.features(split="query"), stage.features(split="gallery")
-    try:
-        before = evaluate_ranking(query, gallery, query_pids, gallery_pids, query_camids, gallery_camids)
-    except KitError as error:
-        reason = str(error)
-if before is None:
-    print(reason)
-else:
-    similarity = (torch.from_numpy(query) @ torch.from_numpy(gallery).T).numpy()
-    same = (query_pids[:, None] == gallery_pids) & (query_pids[:, None] >= 0)
-    own_camera = (query_camids[:, None] == gallery_camids) & (query_camids[:, None] >= 0)
-    dropped = (gallery_pids < 0) | (same & own_camera)
-    scores = np.array([score_query(*rows) for rows in zip(similarity, same, dropped)])
-    np.testing.assert_allclose(scores[:, 0], before.average_precision, atol=1e-3)
-    np.testing.assert_allclose(np.nanmean(scores[:, 1]), before.mINP, atol=1e-3)
-    np.testing.assert_allclose(np.nanmean(scores[:, 2] <= 1, where=~np.isnan(scores[:, 2])), before.cmc[1], atol=1e-3)
-    print(f"By hand and by the kit: mAP {before.mAP:.1%}, mINP {before.mINP:.1%}, Rank-1 {before.cmc[1]:.1%}, "
-          f"over {before.n_valid_queries} of {len(query)} queries.")
-
-# %% [markdown]
-# **Predict:** how much do the rules matter? What happens to Rank-1 if the same camera
-# is allowed, and what to mAP if the distractors are thrown out?
-
-# %%
-lines = []
-if before is not None:
-    wanted = np.isin(gallery_pids, query_pids)
-    unknown = np.full(len(query_camids), -1)  # a query of unknown camera: nothing is dropped by camera
-    rules = {"the protocol": (np.full(len(gallery), True), query_camids),
-             "same camera allowed (too easy)": (np.full(len(gallery), True), unknown),
-             f"without distractors ({(~wanted).sum()} here)": (wanted, query_camids)}
-    for name, (kept, cams) in rules.items():
-        r = evaluate_ranking(query, gallery[kept], query_pids, gallery_pids[kept], cams, gallery_camids[kept])
-        lines.append(f"| {name} | {kept.sum():,} | {r.mAP:.1%} | {r.cmc[1]:.1%} | {r.mINP:.1%} |")
-Markdown("\n".join(["| rules | gallery | mAP | Rank-1 | mINP |", "|---|---|---|---|---|", *lines]) if lines else reason)
-
-# %% [markdown]
-# So results can be compared only under the same rules. (Junk does not appear: the
-# reader has left it out already.)
-
-# %%
-if itself.any():
-    print(f"{itself.sum()} gallery pictures are queries as well. Then the camera rule is all that keeps a query from finding "
-          "itself: the row without it means nothing here.")
-else:
-    print("No query lies in the gallery: none can find itself.")
-
-# %% [markdown]
-# ## 3. What training changed
-#
-# These are the runs of notebook 05, with the same start. The row *true identities* was
-# trained with them (for half the epochs): it is a comparison, not an
-# [unsupervised](course/glossary.md#unsupervised) method.
-#
-# **Predict:** which order will the rows have? How far will the best unsupervised row be
-# from the true identities?
-
-# %%
-untrained = stage.features()
-guess = stage.cluster(untrained)
-found = cluster_agreement(guess.labels, stage.pids)
-start = {"mAP": before and before.mAP, "rank1": before and before.cmc[1], "mINP": before and before.mINP, "ari": found.ari,
-         "n_clusters": guess.n_clusters, "outlier_fraction": guess.outlier_fraction}
-runs = {}
-for method in METHODS:
-    folder = stage.out_dir / "runs" / f"{method}-seed{seed}"
-    if (folder / "result.json").exists():
-        record = results.read_run(folder)
-        if record["data_fingerprint"] == stage.dataset.fingerprint():
-            runs[method] = record
-if not runs:
-    print(f"There are no finished runs of these pictures in {stage.out_dir.name}/runs. A short run of cluster contrast stands "
-          "in for them: it shows the direction, not what longer training reaches. Notebook 05 trains the real ones.")
-    try:
-        runs["cluster_contrast"] = results.read_run(stage.warm_run().run_dir)
-    except KitError as error:
-        print("No run could be trained:", error)
-records = [{"run": "untrained", "settings": {"seed": seed}, "history": [], "final": start}, *runs.values()]
-Markdown(results.markdown_table(records))
-
-# %%
-if before is not None:
-    fig = viz.result_bars({results.method_of(r): r["final"]["mAP"] for r in records}, metric="mAP (0 to 1)",
-                          title="Retrieval of people never seen in training: one run each")
-    stage.save_figure(fig, "06_results", caption="mAP of the untrained features and of this folder's runs.")
-    figures.append("06_results")
-    display(fig)
-
-# %%
-after = next((m for m in ("dkdmpl", "skd", "gkd", "cluster_contrast", "supervised") if m in runs), None)
-if after is not None and before is not None:
-    final = runs[after]["final"]
-    gain = final["mAP"] - before.mAP
-    print(f"{METHOD_LABELS[after]}: mAP {final['mAP']:.1%} after {len(runs[after]['history'])} epochs, "
-          f"{abs(gain) * 100:.1f} points {'above' if gain >= 0 else 'BELOW'} the untrained features.")
-    if {"dkdmpl", "cluster_contrast"} <= set(runs):
-        edge = 100 * (final["mAP"] - runs["cluster_contrast"]["final"]["mAP"])
-        print(f"DKD-MPL minus cluster contrast: {edge:+.1f} mAP points. One pair of runs: section 9 shows how much "
-              "such a difference varies between seeds.")
+print(f"{itself.sum()} gallery pictures are queries as well. (Without the camera rule such a query finds itself.)")
 
 # %% [markdown]
 # ## 4. The same queries, before and after
 #
-# **Predict:** which wrong pictures will disappear first: those with the same camera, or
-# those with the same clothes?
+# Four queries, spread evenly over the list and not chosen by their result.
+#
+# **Predict:** is the query's own camera frequent among the *wrong* pictures? Will
+# training change that?
 
 # %%
-view, shown = None, np.empty(0, dtype=int)
-if before is not None:
-    ids = (query_pids, gallery_pids, query_camids, gallery_camids)
-    valid = np.flatnonzero(~np.isnan(before.average_precision))
-    shown = valid[np.linspace(0, len(valid) - 1, min(4, len(valid))).astype(int)]
-    view = {"untrained": (query, gallery)}
-    if after is not None:
-        view[after] = tuple(stage.features(runs[after]["run"], split) for split in ("query", "gallery"))
-    scored = {name: evaluate_ranking(*pair, *ids) for name, pair in view.items()}
-    for name, pair in view.items():
-        nearest, right = top_matches(*pair, *ids, top=10)
-        width = int((nearest >= 0).all(axis=0).sum())  # a small gallery may run out
-        fig = viz.ranking_grid(stage.pictures("query").batch(shown),
-                               [stage.pictures("gallery").batch(row[:width]) for row in nearest[shown]],
-                               right[shown, :width], title=f"{METHOD_LABELS[name]}: queries and their nearest pictures",
-                               titles=[f"AP {scored[name].average_precision[j]:.2f}" for j in shown])
-        stage.save_figure(fig, f"06_ranking_{name}", caption=f"Rankings by {METHOD_LABELS[name]}.")
-        figures.append(f"06_ranking_{name}")
-        display(fig)
-else:
-    print(reason)
+valid = np.flatnonzero(~np.isnan(before.average_precision))
+shown = valid[np.linspace(0, len(valid) - 1, min(4, len(valid))).astype(int)]
+lists = {name: top_matches(*pair, *ids, top=10) for name, pair in view.items()}
+for name, (near, right) in lists.items():
+    fig = rankings.ranked_queries(stage, shown, (near, right), scored[name].average_precision,
+                                  f"{METHOD_LABELS[name]}: queries and their nearest pictures")
+    stage.show(fig, f"06_ranking_{name}", f"{METHOD_LABELS[name]}: {right[shown].sum()} of the {(near[shown] >= 0).sum()} "
+               f"pictures are right; the mean AP of these queries is {np.mean(scored[name].average_precision[shown]):.2f}.")
+
+# %%
+change = (scored[after].average_precision - before.average_precision)[valid]
+gain = float(scored[after].mAP - before.mAP)
+stage.say("gain", f"{names[1]}: mAP {scored[after].mAP:.1%} after {len(run['history'])} epochs, {100 * abs(gain):.1f} points "
+          f"{'above' if gain > 0 else 'not above'} the untrained features. AP rose for {(change > 0).sum()} queries and fell "
+          f"for {(change < 0).sum()}.", change=gain, rose=int((change > 0).sum()), fell=int((change < 0).sum()))
+
+# %%
+other = (query_pids[:, None] != gallery_pids) & (gallery_pids >= 0)
+by_luck = float(own_camera[other].mean())
+shares = [rankings.own_camera_share(found, query_camids, gallery_camids) for found in lists.values()]
+if None not in shares:
+    stage.say("own_camera", f"Of the wrong pictures among the first ten, {shares[0]:.0%} were taken by the query's own camera "
+              f"before training and {shares[1]:.0%} after; {by_luck:.0%} by luck. So before "
+              f"training it is {'more' if shares[0] > by_luck else 'not more'} frequent among them than by luck.",
+              shares=shares, luck=by_luck)
 
 # %% [markdown]
-# The queries are the same in both pictures, spread evenly over the list and not chosen
-# by their result. Pictures that the protocol leaves out are not shown.
-#
 # ## 5. Distances, before and after
 #
 # **Predict:** which two curves should training move apart?
 
 # %%
-for name, (q, g) in (view or {}).items():
-    counted = gallery_pids >= 0
-    groups = distance_groups(1 - q @ g[counted].T, query_pids, gallery_pids[counted], query_camids,
-                             gallery_camids[counted])
-    fig = viz.distance_histograms(*groups)
-    fig.suptitle(f"{METHOD_LABELS[name]}. {fig.get_suptitle()}", x=0.01, ha="left", fontweight="bold")
-    stage.save_figure(fig, f"06_distances_{name}", caption=f"Distances between query and gallery, {METHOD_LABELS[name]}.")
-    figures.append(f"06_distances_{name}")
-    display(fig)
-if view is None:
-    print(reason)
+counted = gallery_pids >= 0
+pairs = {name: distance_groups(1 - q @ g[counted].T, query_pids, gallery_pids[counted], query_camids,
+                               gallery_camids[counted]) for name, (q, g) in view.items()}
+order = []  # how often a pair of one identity under two cameras is nearer than a pair of strangers
+for _, one, two in pairs.values():
+    strangers = np.repeat([0, 1], [len(one), len(two)])
+    order.append(float(roc_auc_score(strangers, np.concatenate([one, two]))) if len(one) and len(two) else None)
+fig = viz.query_distances({METHOD_LABELS[name]: (found, [], []) for name, found in pairs.items()},
+                          title="Cosine distances between query and gallery")
+text = " and ".join("unknown" if share is None else f"{share:.1%}" for share in order)
+stage.show(fig, "06_distances", "A pair of one identity under two cameras is nearer than a pair of strangers in "
+           f"{text} of all comparisons, before and after (50 % by luck).")
+if None not in order:
+    stage.say("apart", f"Training moved the green and the red curve {'apart' if order[1] > order[0] else 'no further apart'}.",
+              before=order[0], after=order[1])
 
 # %% [markdown]
-# The overlap in the titles is the area that the curve of the same person under other
-# cameras shares with the curve of different people: less is better. The distance
-# between the blue and the green curve is what another camera adds for the same person.
-#
 # ## 6. Where does the encoder look?
 #
-# Cover a small square of a picture with grey and measure how much its similarity to
+# Cover a small square of a picture with grey, and measure how much its similarity to
 # another picture falls (*occlusion*; Zeiler and Fergus 2014). Where it falls most, the
-# encoder found the two alike. The map is about this pair only, and a place that matters
-# is not always one that *should* matter. Here are a query and the first right picture
-# of its list; each is covered in turn.
+# encoder found the two alike. (Pictures of 224 rows and more: *HiResCAM*, Draelos and
+# Carin 2020.) A place that matters need not be one that *should* matter.
 #
-# **Predict:** will the map be bright on the clothes, on the face, or on the wall
-# behind?
+# **Predict:** how much of the effect lies in the middle half, where the person stands? An
+# even map has 50 %.
 
 # %%
-encoders = {name: stage.encoder(None if name == "untrained" else runs[name]["run"]) for name in view or {}}
-
-
-def look(name, query_picture, gallery_feature, gallery_picture, query_feature):
-    """(map of the query, map of the gallery picture): what each place does for their similarity."""
-    pairs = [(picture, torch.from_numpy(feature)) for picture, feature in
-             ((query_picture, gallery_feature), (gallery_picture, query_feature))]
-    if stage.config.height >= 224:  # a last map of at least 7 rows is fine enough, and takes one pass in place of a hundred
-        return tuple(similarity_map(encoders[name], p[None], f[None])[0].numpy() for p, f in pairs)
-    return tuple(occlusion_map(encoders[name], p, f).numpy() for p, f in pairs)
-
-
-found_one = [j for j in shown if right[j].any()] if view else []
-if found_one:
-    j = found_one[0]
-    k = int(nearest[j][right[j]][0])  # by the last view of section 4
-    pair = [stage.pictures("query").batch([j])[0], stage.pictures("gallery").batch([k])[0]]
-    alike = {METHOD_LABELS[name]: look(name, pair[0], g[k], pair[1], q[j]) for name, (q, g) in view.items()}
-    scores = {METHOD_LABELS[name]: float(q[j] @ g[k]) for name, (q, g) in view.items()}
-    fig = viz.activation_pairs(pair[0].numpy(), pair[1].numpy(), alike, scores=scores)
-    stage.save_figure(fig, "06_where_it_looks", caption="What covering each place costs the similarity of one pair.")
-    figures.append("06_where_it_looks")
-    display(fig)
+encoders = {METHOD_LABELS[name]: stage.encoder(None if name == "untrained" else run["run"]) for name in view}
+near, right = lists[after]
+found = [j for j in shown if right[j].any()]
+if not found:
+    print("No right picture among the first ten of the queries shown: there is no pair to look at.")
 else:
-    print("No right picture among the first ten of the queries shown: there is no pair to look at." if view else reason)
+    j, k = found[0], int(near[found[0]][right[found[0]]][0])
+    a, b = stage.pictures("query").batch([j])[0], stage.pictures("gallery").batch([k])[0]
+    pair = {METHOD_LABELS[name]: (g[k], q[j]) for name, (q, g) in view.items()}
+    maps = {name: rankings.look(encoders[name], a, of_b, b, of_a) for name, (of_b, of_a) in pair.items()}
+    middle = ["unknown" if share is None else f"{share:.0%}" for share in rankings.middle_shares(maps).values()]
+    fig = viz.activation_pairs(a.numpy(), b.numpy(), maps, scores={name: float(x @ y) for name, (x, y) in pair.items()})
+    stage.show(fig, "06_where_it_looks", f"{middle[0]} of the effect lies in the middle half of the two pictures before "
+               f"training, and {middle[1]} after. This is one pair.")
 
 # %% [markdown]
-# Beside each picture is its map. Yellow: covering this place lowers the similarity
-# most. Grey: not at all, or it even rises. (For pictures of 224 rows and more the map
-# comes from one gradient instead, *HiResCAM*, Draelos and Carin 2020, and yellow is
-# what adds most.) Each row has its own scale: compare places within a row only. Where
-# the wall is as bright as the person, the walls are alike, too.
-#
-# In JupyterLab the browser below takes any query. `order` sorts the queries (as listed,
-# lowest AP first, or those first that training changed most), and `query` moves along
-# that order. You see up to twenty nearest pictures, one row before and one row after
-# training; what the protocol leaves out is framed grey (the legend calls all of it
-# junk). Below, ticks show where this list lies among the distances of all pairs. *where
-# does it look?* draws the maps for the picture at `place` of the last row; move `place`
-# to see another.
-#
-# **Predict:** take the query with the lowest AP. Will the wrong pictures at its top
-# share its clothes, its view or its camera?
-#
-# Three things to try:
-#
-# 1. Lowest AP first: which ranks do the right pictures have, and what comes before
-#    them?
-# 2. Most changed first: has training moved right pictures up, or others away? Is there
-#    a query that it made worse?
-# 3. Look at the maps of a wrong picture near the front: which places made it similar?
-#    Compare with a right one.
+# In JupyterLab the browser below takes any query; what the protocol leaves out is framed
+# grey. **Predict:** take the query with the lowest AP. What do the wrong pictures at its
+# top share with it: clothes, view, or camera? Then choose *most changed first*: is there
+# a query that training made worse?
 
 # %%
-if interactive and view:
+if interactive:
     from dkdmpl_kit.lessons.lab import RankingBrowser
 
     browser = RankingBrowser({METHOD_LABELS[name]: pair for name, pair in view.items()}, stage.pictures("query"),
                              stage.pictures("gallery"), query_pids=query_pids, gallery_pids=gallery_pids,
                              query_camids=query_camids, gallery_camids=gallery_camids,
-                             look=lambda label, *rest: look(next(n for n in view if METHOD_LABELS[n] == label), *rest))
+                             look=lambda name, *rest: rankings.look(encoders[name], *rest))
     display(browser)
 
 # %% [markdown]
-# ## 7. Maps, before and after
-#
-# The training pictures as in notebook 02. The second map starts from the positions of
-# the first, so that movements come from the training. Identities and cameras are only
-# used for colouring.
-
-# %%
-truth = stage.pids if stage.has_truth else None
-seen_by = stage.camids if stage.has_cameras else None
-trained = stage.features(runs[after]["run"]) if after is not None else None
-xy, panels = None, []
-for features in (untrained, trained):
-    if features is None:
-        continue
-    graph = knn_graph(features, min(stage.config.k1, len(features)))
-    xy = umap_layout(graph, seed=seed, init=xy)
-    labels = stage.cluster(features).labels
-    panels.append([{"xy": xy, "colour_by": labels, "kind": "cluster", "title": "pseudo label"},
-                   {"xy": xy, "colour_by": truth, "kind": "identity", "title": "true identity"},
-                   {"xy": xy, "colour_by": seen_by, "kind": "camera", "title": "camera"}])
-fig = viz.feature_maps(panels, row_labels=["untrained", METHOD_LABELS.get(after, "")][:len(panels)],
-                       title="The training pictures before and after training" if len(panels) > 1 else "The training pictures")
-stage.save_figure(fig, "06_maps", caption="UMAP before and after training, by pseudo label, identity and camera.")
-figures.append("06_maps")
-fig
-
-# %% [markdown]
-# If training went well, the cameras mix in the lower right map, and the islands of the
-# lower left one are people: compare them with the middle map. The map is only a
-# picture; the numbers are in the table above.
-#
-# ## 8. Who is still not found?
+# ## 7. Who is still not found?
 #
 # **Predict:** what makes a query hard: something in front, a back view, or another
 # person in the same clothes?
 
 # %%
-hard = None
-if before is not None:
-    name = list(view)[-1]
-    precision = scored[name].average_precision
-    worst = np.argsort(precision)[:4]  # NaN sorts to the end
-    nearest, right = top_matches(*view[name], *ids, top=10)
-    width = int((nearest >= 0).all(axis=0).sum())
-    fig = viz.ranking_grid(stage.pictures("query").batch(worst),
-                           [stage.pictures("gallery").batch(row[:width]) for row in nearest[worst]], right[worst, :width],
-                           title=f"{METHOD_LABELS[name]}: the queries with the lowest AP",
-                           titles=[f"AP {precision[j]:.2f}" for j in worst])
-    stage.save_figure(fig, "06_hardest", caption=f"The hardest queries of {METHOD_LABELS[name]}.")
-    figures.append("06_hardest")
-    hard = precision <= np.nanquantile(precision, 0.25)  # the lowest quarter; False where NaN
-    display(fig)
-else:
-    print(reason)
+precision = scored[after].average_precision
+hard = precision <= np.nanquantile(precision, 0.25)  # the lowest quarter; False where NaN
+fig = rankings.ranked_queries(stage, np.argsort(precision)[:4], lists[after], precision,  # NaN sorts to the end
+                              f"{names[1]}: the queries with the lowest AP")
+stage.show(fig, "06_hardest",
+           f"The lowest AP is {np.nanmin(precision):.2f}; a quarter of the queries has {np.nanquantile(precision, 0.25):.2f} or less.")
+
+# %% [markdown]
+# Rendered pictures have a manifest of what made them. For those, a table compares the
+# hardest quarter with all other queries.
 
 # %%
-table = "*Only rendered pictures have a manifest of what made them.*"
-if hard is not None and stage.config.data == "synthetic":
-    root = stage.dataset.root
-    made = load_factors(root)
-    of = [made[image.path.relative_to(root).as_posix()] for image in stage.dataset.query]
+if stage.config.data == "synthetic":
+    made = load_factors(stage.dataset.root)
+    of = [made[image.path.relative_to(stage.dataset.root).as_posix()] for image in stage.dataset.query]
     facts = {"something in front": [f["pic_occluder"] != "none" for f in of],
              "seen from behind": [f["pic_view"] == "back" for f in of],
              "look-alike": [f.get("id_lookalike_of") is not None for f in of]}
     rest = ~hard & ~np.isnan(precision)
-    lines = [f"| {fact} | {np.mean(np.array(has)[hard]):.0%} | {np.mean(np.array(has)[rest]):.0%} |"
-             for fact, has in facts.items()]
-    table = "\n".join([f"| the query | hardest quarter ({hard.sum()}) | all others ({rest.sum()}) |", "|---|---|---|", *lines])
-Markdown(table)
+    parts = {fact: [float(np.mean(np.array(has)[rows])) if rows.any() else 0.0 for rows in (hard, rest)] for fact, has in facts.items()}
+    lines = [f"| {fact} | {one:.0%} | {two:.0%} |" for fact, (one, two) in parts.items()]
+    display(Markdown("\n".join([f"| the query | hardest quarter ({hard.sum()}) | all others ({rest.sum()}) |", "|---|---|---|", *lines])))
+    largest = max(parts, key=lambda fact: parts[fact][0] - parts[fact][1])
+    more = parts[largest][0] - parts[largest][1]
+    stage.say("hard", f"*{largest.capitalize()}* is more frequent among the hardest queries by {100 * more:.0f} points, the largest "
+              "difference of the three. A small one may be chance." if more > 0 else "None of the three is more frequent there.", **parts)
 
 # %% [markdown]
-# A factor that is clearly more frequent on the left goes with hard queries here. A
-# small difference between such small groups may be chance.
+# ## Take home
 #
-# ## 9. One run is not enough: several seeds
+# 1. A query's own camera and junk are taken out; distractors stay.
+# 2. AP looks at all right pictures, Rank-1 at the first, INP at the last.
+# 3. Numbers can be compared only under the same rules and the same gallery.
+# 4. A map of attention is about one pair; bright need not be right.
+# 5. Look at the queries that fail: a mean does not show them.
 #
-# The runs above are short, one of each method. The records of a longer study
-# (`make reproduce`) come with the kit: every method was trained with several
-# [seeds](course/glossary.md#seed). Each is compared with
-# [cluster contrast](course/glossary.md#cluster-contrast) *at the same seed*, because
-# seeds can differ by more than methods do.
-
-# %%
-path = Path(dkdmpl_kit.__file__).resolve().parents[1] / "figures" / "reproduce" / "records.json"
-study = read_json(path) if path.exists() else []
-by_method = results.by_method(study)
-if study:
-    kept = [r for r in study if r["final"] and r["history"]]
-    seeds = sorted({s for method, at in by_method.items() for s in at if method != "untrained"})
-    epochs = sorted({r["settings"]["epochs"] for r in kept})
-    drift = []  # how far the mAP still moved over the last quarter of each run
-    for r in kept:
-        seen = [(h["epoch"], h["mAP"]) for h in r["history"] if h.get("mAP") is not None]
-        late = [value for epoch, value in seen if epoch + 1 >= 0.75 * r["settings"]["epochs"]]
-        if len(late) > 1:
-            drift.append(100 * (late[-1] - late[0]))
-    text = f"{len(kept)} runs, {len(seeds)} seeds, {' or '.join(map(str, epochs))} epochs."
-    if drift:
-        flat = "to their plateau" if abs(np.mean(drift)) < 1 else "not yet at a plateau"
-        text += f" Over the last quarter of the epochs the mAP moved by {np.mean(drift):+.1f} points on average: {flat}."
-    print(text)
-table = results.markdown_table(study) if study else "*The records of the long study are not in this checkout.*"
-Markdown(table)
-
-# %%
-if study:
-    fig = viz.result_bars({m: [r["final"]["mAP"] for r in at.values()] for m, at in by_method.items()},
-                          title=f"The long study: mAP over {len(seeds)} seeds")
-    stage.save_figure(fig, "06_study", caption="The long study: mAP, one dot a seed.")
-    figures.append("06_study")
-    display(fig)
-
-# %%
-if study:
-    differences = {m: [100 * d for d in at.values()] for m, at in results.paired_differences(study).items() if at}
-    fig = viz.paired_differences(differences, {m: results.spread(at).interval for m, at in differences.items()})
-    stage.save_figure(fig, "06_paired", caption="The long study: mAP minus cluster contrast's at the same seed.")
-    figures.append("06_paired")
-    for method, values in differences.items():
-        above = np.sum(np.array(values) > 0)
-        print(f"{METHOD_LABELS[method]}: {np.mean(values):+.1f} mAP points, above zero in {above} of {len(values)} seeds.")
-    display(fig)
-
-# %% [markdown]
-# A dot right of zero is a seed in which the method did better than cluster contrast.
-# Believe a difference when the dots agree, and the interval of the mean stays on one
-# side of zero. These are *our* pictures, *our* reading of the method and *our*
-# schedule: they say nothing about the figures in the paper, which we do not have.
-
-# %% [markdown]
 # ## Exercises
 #
-# Put each answer into the named variable; the cell below it says whether it is right,
-# or why not. (The folded cell prepares the checks: it contains the answers.)
+# The cell below each answer says whether it is right, or why not.
 
 # %% jupyter={"source_hidden": true} tags=["check"]
-from dkdmpl_kit.lessons.exercises import exercises, value
+from dkdmpl_kit.lessons.checks import evaluation as evaluation_checks
 
-tests = {1: None, 2: None, 3: None}
-if before is not None:
-    q, g = view[name]
-
-    def mean_of(of):  # the kit's mAP of some of the queries; NaN where none of them can be matched
-        try:
-            return evaluate_ranking(q[of], g, query_pids[of], gallery_pids, query_camids[of], gallery_camids).mAP
-        except KitError:
-            return np.nan
-
-    tests[1] = value([mean_of(query_camids == c) for c in np.unique(query_camids)], mistakes={
-        "queries without a match (NaN) are left out of a mean, and do not count as 0.":
-            [np.nan_to_num(precision[query_camids == c]).mean() for c in np.unique(query_camids)]})
-    kept, nobody = ~itself, lambda p: np.full(len(p), -1)
-    people = np.unique(query_pids)
-    if np.isin(people, gallery_pids[kept]).any():
-        unit = np.stack([q[query_pids == p].mean(axis=0) for p in people])
-        unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
-        joined_map, single_map, with_itself = (
-            evaluate_ranking(a, b[k], p, gallery_pids[k], nobody(p), gallery_camids[k]).mAP for a, b, p, k in (
-                (unit, g, people, kept), (q, g, query_pids, kept),
-                (unit, g, people, np.full(len(g), True))))
-        tests[2] = value(joined_map, mistakes={
-            "those are the single queries; average the features of each person first.": single_map,
-            "gallery pictures that are queries too must be left out: `itself` marks them.": with_itself})
-
-# %% jupyter={"source_hidden": true} tags=["check"]
-if before is not None:
-    values = precision[~np.isnan(precision)]
-    means = np.random.default_rng(seed + 1).choice(values, (4000, len(values))).mean(axis=1)
-
-    def interval_test(answer):
-        low, high = (float(x) for x in answer)
-        ends = {"": np.quantile(means, (0.025, 0.975)), "the two ends, the other way round.": np.quantile(means, (0.975, 0.025)),
-                "those are quantiles of single queries; take quantiles of the means.": np.quantile(values, (0.025, 0.975)),
-                "that holds the middle 90 %; for 95 % cut 2.5 % at each end.": np.quantile(means, (0.05, 0.95))}
-        near = 0.07 * np.ptp(ends[""]) + 1e-3  # both of us drew at random
-        fits = (hint for hint, e in ends.items() if max(abs(low - e[0]), abs(high - e[1])) <= near)
-        return next(fits, f"an interval of {high - low:.3f} is not what a thousand draws of {len(values)} queries give.")
-
-    tests[3] = interval_test
-check = exercises(tests)
+check = evaluation_checks.checks(view[after], *ids, precision=precision, itself=itself)
 
 # %% [markdown]
-# **1.** Score the queries of each camera apart: the mean of `precision` (AP, one value
-# a query, NaN where nothing can be matched) over each of `np.unique(query_camids)`. Is
-# one camera harder than the others?
+# **1.** Score the queries of each camera apart: the mean of `precision` (AP, NaN where
+# nothing can be matched) over each of `np.unique(query_camids)`. Is one camera harder?
 
 # %% tags=["solution"]
 # answer_1: one number a camera, NaN for a camera without a query that can be matched
-answer_1 = None
-if before is not None:
-    answer_1 = []
-    for camera in np.unique(query_camids):
-        mine = (query_camids == camera) & ~np.isnan(precision)
-        answer_1.append(precision[mine].mean() if mine.any() else np.nan)
-        if mine.any():
-            print(f"camera {camera + 1 if camera >= 0 else 'unknown'}: mean AP {precision[mine].mean():.1%} over {mine.sum()} queries")
+answer_1 = []
+for camera in np.unique(query_camids):
+    mine = precision[(query_camids == camera) & ~np.isnan(precision)]
+    answer_1.append(mine.mean() if len(mine) else np.nan)
+    print(f"camera {camera + 1 if camera >= 0 else 'unknown'}: mean AP {answer_1[-1]:.1%} over {len(mine)} queries")
 
 # %% tags=["check"]
 check(1, answer_1)
 
 # %% [markdown]
-# **2.** Do several pictures of a person find more than one? Average the features of
-# each identity's queries (and bring the mean back to length 1) before ranking; take the
-# features `view[name]`, a pair of query and gallery. Such a query has several cameras,
-# so give it none (camid -1), and leave out the gallery pictures that are queries too
-# (`itself`): why? What mAP do the joined queries reach?
+# **2.** Do several pictures of a person find more than one? Average the features of each
+# identity's queries (and bring the mean back to length 1) before ranking; take
+# `view[after]`, query and gallery. Such a query has several cameras, so give it none
+# (camid -1), and leave out the gallery pictures that are queries too (`itself`): why?
+# What is the mAP?
 
 # %% tags=["solution"]
 # answer_2: one number from 0 to 1, the mAP of the joined queries, one for each of np.unique(query_pids)
-answer_2 = None
-if before is not None:
-    people = np.unique(query_pids)
-    joined = np.stack([view[name][0][query_pids == p].mean(axis=0) for p in people])
-    joined /= np.linalg.norm(joined, axis=1, keepdims=True)
-    # several cameras in one query: no single camera to leave out (camid -1), so no gallery picture may be a query itself
-    kept = ~itself
-    rest = (view[name][1][kept], gallery_pids[kept], gallery_camids[kept])
-    if np.isin(people, rest[1]).any():
-        for title, q, p in (("single", view[name][0], query_pids), ("joined", joined, people)):
-            answer_2 = evaluate_ranking(q, rest[0], p, rest[1], np.full(len(p), -1), rest[2]).mAP
-            print(f"{title} queries, without the camera rule: mAP {answer_2:.1%}")
-    else:
-        print("Without the queries themselves nothing is left to find in this gallery.")
+answer_2, people, kept = None, np.unique(query_pids), ~itself  # without the camera rule a picture would find itself
+joined = np.stack([view[after][0][query_pids == p].mean(axis=0) for p in people])
+joined /= np.linalg.norm(joined, axis=1, keepdims=True)
+if np.isin(people, gallery_pids[kept]).any():
+    answer_2 = evaluate_ranking(joined, view[after][1][kept], people, gallery_pids[kept], np.full(len(people), -1),
+                                gallery_camids[kept]).mAP
+    print(f"{len(people)} joined queries, without the camera rule: mAP {answer_2:.1%}")
 
 # %% tags=["check"]
 check(2, answer_2)
 
 # %% [markdown]
-# **3.** How sure is a mAP? Draw the queries with replacement a thousand times
-# (bootstrap) and give the middle 95 % of the means. (Take the values of `precision`
-# that are not NaN.)
+# **3.** How sure is a mAP? Write a function of the AP of some queries that draws as many
+# of them with replacement, a few thousand times
+# ([bootstrap](course/glossary.md#bootstrap)), and returns the two ends of the middle
+# 95 % of the means.
 
 # %% tags=["solution"]
-# answer_3: two numbers from 0 to 1, (lower end, upper end)
-answer_3 = None
-if before is not None:
-    values = precision[~np.isnan(precision)]
-    rng = np.random.default_rng(seed)
-    boot = rng.choice(values, (1000, len(values))).mean(axis=1)
-    answer_3 = low, high = np.quantile(boot, (0.025, 0.975))
-    print(f"{METHOD_LABELS[name]}: mAP {values.mean():.1%}, 95 % of the bootstrap between {low:.1%} and {high:.1%}. "
-          "(This is the doubt from the choice of queries; seeds add their own.)")
+# answer_3: a function (values) -> (lower end, upper end)
+def bootstrap(values):
+    drawn = np.random.default_rng(seed).choice(values, (4000, len(values)))
+    return np.quantile(drawn.mean(axis=1), (0.025, 0.975))
+
+
+answer_3 = bootstrap
+low, high = bootstrap(precision[~np.isnan(precision)])
+print(f"{names[1]}: mAP {np.nanmean(precision):.1%}, 95 % of the bootstrap between {low:.1%} and {high:.1%}.")
+# This is the doubt from the choice of queries. Seeds add their own.
 
 # %% tags=["check"]
 check(3, answer_3)
 
 # %%
-measures = ("mAP", "rank1", "mINP", "ari", "n_clusters", "outlier_fraction")
-rows = [[METHOD_LABELS[results.method_of(r)], *(r["final"].get(m) for m in measures)] for r in records]
-numbers = {f"{results.method_of(r)}_{m}": r["final"].get(m) for r in records for m in ("mAP", "rank1")}
-stage.write_metrics(numbers, table={"columns": ["method", *measures], "rows": rows}, figures=figures)
-print("Done. Notebook 07 asks where the wrong labels come from.")
+measures = {name: {"mAP": float(r.mAP), "rank1": float(r.cmc[1]), "mINP": float(r.mINP)} for name, r in scored.items()}
+rows = [[METHOD_LABELS[name], *of.values()] for name, of in measures.items()]
+stage.write_metrics({f"{name}_{m}": value for name, of in measures.items() for m, value in of.items()},
+                    table={"columns": ["method", "mAP", "rank1", "mINP"], "rows": rows})
