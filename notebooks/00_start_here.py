@@ -143,14 +143,14 @@ if agreement.ari is not None:
 # %% [markdown]
 # ## 3. The method on one page
 #
-# An encoder learns wrong labels too. **DKD-MPL** (dual knowledge
+# Training also follows the labels that are wrong. **DKD-MPL** (dual knowledge
 # [distillation](course/glossary.md#distillation) on multiview pseudo labels, Zhu, Peng
 # and Yan 2024) sees each label in several views. Symbols ([all](course/symbols.md)):
 #
 # - $v_i$: feature of picture $i$ before the clustering; $z_i$: in a batch,
 #   [augmented](course/glossary.md#augmentation);
-# - $y_i$: its pseudo label, one of $K$ clusters; the **hard label** is 1 at $y_i$ and 0
-#   elsewhere;
+# - $y_i$: its pseudo label, one of $K$ clusters; the **hard label** $\mathbb{1}_{y_i}$ is 1
+#   at $y_i$ and 0 elsewhere;
 # - $C$: the normalised cluster means, frozen for the
 #   [epoch](course/glossary.md#epoch); $M$: the memory, which starts as $C$ and moves;
 # - $p(i)$: the [anchor](course/glossary.md#anchor), another picture of $i$'s cluster;
@@ -176,8 +176,9 @@ if agreement.ari is not None:
 # $\lambda$ are weights.
 
 # %% [markdown]
-# **What is the paper's, what is ours.** Only its abstract is available to us, and it names
-# the ideas. All formulas and weights are *our reading*; no number is the paper's.
+# **What is the paper's, what is ours.** Only the abstract of the paper is available to us,
+# and it names the ideas. All formulas and weights are *our reading*; no number here is the
+# paper's.
 #
 # **Predict:** do teacher and student of a wrongly labelled picture repeat its label?
 
@@ -217,9 +218,10 @@ if views is not None:
 # %% [markdown]
 # ## 4. The notebooks
 #
-# **01** data, **02** clustering, **03** GKD, **04** SKD, **05** training, **06** evaluation,
-# **07** label noise, **08** theory, **09** rivals, **10** your own pictures. Each runs alone
-# and makes what is missing. Words stand in the [glossary](course/glossary.md).
+# **01** data, **02** clustering, **03** GKD, **04** SKD, **05** training, **05b** results,
+# **06** evaluation, **07** label noise, **08** theory, **09** rivals, **10** your own
+# pictures. Each runs alone and makes what is missing. Words stand in the
+# [glossary](course/glossary.md).
 #
 # ## 5. Responsible use
 #
@@ -227,8 +229,9 @@ if views is not None:
 # watched. This kit is for **research and teaching**.
 #
 # - **Do not** use it to identify, track or profile people, at work, in public or anywhere
-#   else; not for policing, border control, or decisions about persons. It has not been
-#   examined for fairness: expect it to fail more often for some groups than for others.
+#   else; not for policing, border control, or decisions about persons; not on pictures of
+#   people who did not consent. It has not been examined for fairness across skin colour,
+#   age, sex, disability or dress: expect it to fail more often for some groups.
 # - **DukeMTMC** was withdrawn by its authors in 2019: the people in it never gave
 #   consent. Its reader exists because published work reports on it. Please choose another.
 # - With your own pictures: ask for consent, keep no more than you need, respect the law,
@@ -245,7 +248,7 @@ print(f"Python {found['python']} on {found['platform']}, {found['threads']} thre
 #
 # - Re-ID ranks a gallery; nobody of the test was in the training.
 # - Unsupervised training guesses labels by clustering, anew in each epoch.
-# - Wrong labels are learnt like right ones.
+# - An encoder learns wrong labels too.
 # - DKD-MPL adds two views to the hard label: the epoch's teacher and the anchor.
 # - Formulas are our reading; identities only measure.
 #

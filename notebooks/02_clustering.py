@@ -94,7 +94,8 @@ stage.show(fig, "02_neighbours", f"Of the {len(near)} nearest pictures of pictur
 # thirds of $Q_j$ lie in $P_i$, all of $Q_j$ joins.
 #
 # The set becomes a row $V_i$ of weights: the softmax of $-(2 - 2 s_{ij})$ over its members.
-# *Query expansion* averages $V$ over the first $k_2$ of $R_i$. Near are rows that overlap:
+# *Query expansion* averages $V$ over the first $k_2$ of $R_i$. Two pictures are near when
+# their rows overlap:
 #
 # $$m_{ij} = \sum_l \min(V_{il}, V_{jl}), \qquad d_{ij} = 1 - \frac{m_{ij}}{2 - m_{ij}}.$$
 #
@@ -138,7 +139,7 @@ def jaccard(a: int, b: int) -> float:
 
 
 # %% [markdown]
-# The kit's version is sparse and keeps pairs up to `max_distance`. The numbers must agree:
+# The kit's version is sparse and keeps pairs up to `max_distance`. The numbers agree:
 
 # %%
 distances = jaccard_distances(graph, k1=config.k1, k2=config.k2, max_distance=config.max_distance)
@@ -180,7 +181,7 @@ if truth is not None:
 # `min_samples` pictures within `eps`, itself included, is a **core**. Cores within `eps` of
 # each other share a [cluster](course/glossary.md#cluster), pictures near a core join it,
 # and the rest are **[outliers](course/glossary.md#outlier)**, label $-1$, left out in this
-# epoch. The number of clusters is *found*.
+# epoch. The number of clusters is *found*, not given.
 #
 # **Predict:** let `eps` grow. What happens to outliers, clusters,
 # [ARI](course/glossary.md#adjusted-rand-index), and the right labels among *all* pictures?
@@ -263,8 +264,8 @@ stage.say("blocks", f"**Answer.** A block on the diagonal is one cluster. Distan
 #
 # - **[merged](course/glossary.md#merged)** if its cluster's main person is somebody else:
 #   training pulls two people together;
-# - **[split](course/glossary.md#split)** if another cluster holds more pictures of its
-#   person: training pushes one person apart;
+# - **[split](course/glossary.md#split)** if the main person is right, but another cluster
+#   holds more of her pictures: training pushes one person apart;
 # - missing for an **outlier**, and **right** otherwise.
 #
 # [UMAP](course/glossary.md#umap) draws the neighbour graph in 2 dimensions. It keeps
@@ -278,11 +279,12 @@ kinds = error_kinds(pseudo.labels, pids)
 people, times = np.unique(pids[pseudo.labels >= 0], return_counts=True)
 six = people[np.argsort(-times, kind="stable")[:6]]
 panels = [{"colour_by": None if truth is None else np.where(np.isin(pids, six), pids, -1),
-           "kind": "identity" if truth is None else "some", "title": f"{len(six)} people, a colour each"},
+           "kind": "identity" if truth is None else "some", "title": "people" if truth is None else f"{len(six)} people, a colour each"},
           {"colour_by": camids if stage.has_cameras else None, "kind": "camera", "title": "camera"},
           {"colour_by": None if truth is None else kinds, "kind": "error", "title": "kind of error"}]
 fig = viz.feature_maps([{"xy": xy, **panel} for panel in panels], title="One map of the untrained features, three colourings")
-stage.show(fig, "02_maps", f"{len(xy)} pictures, a point each; on the left the {len(six)} people with most clustered pictures.")
+who = "; who they show is not known" if truth is None else f"; on the left the {len(six)} people with most clustered pictures"
+stage.show(fig, "02_maps", f"{len(xy)} pictures, a point each{who}.")
 
 # %%
 seen = {name: float(np.mean(kinds == name)) for name in ERROR_KINDS if (kinds == name).any()} if truth is not None else {}
@@ -308,7 +310,7 @@ if marks and {"right", "merged"} <= set(seen):
 # %% [markdown]
 # ## 6. Look around
 #
-# In JupyterLab: drag, scroll, click a picture to open its cluster, or lasso many. The
+# In JupyterLab you can drag, scroll, click a picture to open its cluster, or lasso many. The
 # lasso's buttons write `corrections.csv`, which the clustering obeys.
 #
 # **Task:** colour by kind of error and raise `eps`. Do *split* pictures come together before
@@ -331,9 +333,8 @@ stage.require("truth", "cameras")
 sizes = np.bincount(camids)
 chance = float(np.mean((sizes[camids] - 1) / (len(camids) - 1)))  # of a neighbour drawn at random
 alike = float(np.mean(camids[graph.indices[:, 1]] == camids))
-order = "more often than" if alike > chance else "not more often than"
-stage.say("cameras", f"**Answer.** The nearest neighbour is from the same camera in {alike:.1%} of the cases, {order} by chance "
-          f"({chance:.1%}).", alike=alike, chance=chance)
+stage.say("cameras", f"**Answer.** The nearest neighbour is from the same camera in {alike:.1%} of the cases, "
+          f"{'more' if alike > chance else 'not more'} often than by chance ({chance:.1%}).", alike=alike, chance=chance)
 
 # %% [markdown]
 # A simple remedy subtracts from each feature the mean $\mu$ of its camera $c(i)$ and
@@ -358,7 +359,7 @@ stage.say("centring", f"**Answer.** With it {change} pictures have a right label
 # %% [markdown]
 # ## Take home
 #
-# - Near are pictures that share their mutual neighbours (Jaccard).
+# - Two pictures are near when they share mutual neighbours (Jaccard).
 # - DBSCAN finds the number of clusters, and leaves pictures out.
 # - Read the ARI beside the right labels among all pictures.
 # - Labels are merged, split or missing; each needs another remedy.
