@@ -273,11 +273,13 @@ records = replay.records(config.teacher_temperature)
 identities = stage.dataset.statistics()["train"]["identities"]
 stage.show(viz.live_curves(records, identities=identities), "05_live",
            f"The loss went from {records[0]['loss']:.2f} to {records[-1]['loss']:.2f} nats, and the number of clusters "
-           f"from {records[0]['n_clusters']} to {records[-1]['n_clusters']}" + (f" ({identities} identities)." if identities else "."))
+           f"from {records[0]['n_clusters']} to {records[-1]['n_clusters']}"
+           + (f" ({identities} identities)." if identities else "."))
 margins = [record["teacher_mass"] - record["hard_accuracy"] for record in records if "teacher_mass" in record]
 if margins:
     brier = records[-1].get("brier_gain")
-    text = f"The margin of P2 {'rises' if margins[-1] > margins[0] else 'does not rise'}, from {margins[0]:+.4f} to {margins[-1]:+.4f}."
+    rises = "rises" if margins[-1] > margins[0] else "does not rise"
+    text = f"The margin of P2 {rises}, from {margins[0]:+.4f} to {margins[-1]:+.4f}."
     if brier is not None:
         text += f" In the last epoch the Brier score {'gains' if brier > 0 else 'gains nothing'} ({brier:+.4f})."
     stage.say("margin", text, first=float(margins[0]), last=float(margins[-1]), brier=brier)
@@ -292,7 +294,7 @@ if latest is not None:
                f"{int((scores < 0).sum())} of these {len(worst)} pictures lie nearer to another cluster than to their own.")
     if kinds is not None:
         wrong, all_wrong = int((kinds[worst] != "right").sum()), float((kinds[y >= 0] != "right").mean())
-        stage.say("hardest", f"{wrong} of the {len(worst)} hardest pictures have a wrong label, {100 * wrong / len(worst):.0f} %; "
+        stage.say("hardest", f"{wrong} of the {len(worst)} hardest pictures have a wrong label; "
                   f"of all clustered pictures {100 * all_wrong:.0f} %. So this score finds wrong labels "
                   f"{'better than chance' if wrong / len(worst) > all_wrong else 'no better than chance'} here.",
                   wrong=wrong, shown=len(worst), share=all_wrong)

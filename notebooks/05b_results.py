@@ -96,8 +96,9 @@ Markdown(markdown_table(records))
 score = {method: final["mAP"] for method, final in finals.items() if final["mAP"] is not None}
 if {"untrained", "dkdmpl", "cluster_contrast"} <= set(score):
     change = 100 * (score["dkdmpl"] - score["cluster_contrast"])
-    stage.show(viz.result_bars(score, title="mAP after the last epoch, one seed",
-                               note="One run each: a demonstration, not evidence. True identities: half the epochs."), "05_results",
+    fig = viz.result_bars(score, title="mAP after the last epoch, one seed",
+                          note="One run each: a demonstration, not evidence. True identities: half the epochs.")
+    stage.show(fig, "05_results",
                f"DKD-MPL minus cluster contrast: {change:+.1f} points of mAP. One pair of runs is not a result: section 5.")
     low, reached, top = score["untrained"], score["dkdmpl"], score.get("supervised")
     text = f"DKD-MPL reaches an mAP of {100 * reached:.1f} %, the untrained features {100 * low:.1f} %"
@@ -127,8 +128,8 @@ fig = viz.training_curves(histories, metrics=("ari", "right_labels", "outlier_fr
                           references={"n_clusters": identities} if identities else None,
                           title="Labels, retrieval and loss, epoch by epoch")
 first, last = histories["dkdmpl"][0], histories["dkdmpl"][-1]
-stage.show(fig, "05_curves", f"DKD-MPL begins with {first['n_clusters']} clusters and {100 * first['outlier_fraction']:.0f} % "
-           f"outliers, and ends with {last['n_clusters']} and {100 * last['outlier_fraction']:.0f} %. "
+stage.show(fig, "05_curves", f"DKD-MPL begins with {first['n_clusters']} clusters and "
+           f"{100 * first['outlier_fraction']:.0f} % outliers, and ends with {last['n_clusters']} and {100 * last['outlier_fraction']:.0f} %. "
            "Compare losses within a method only: every epoch has its own clusters.")
 
 # %%
@@ -233,7 +234,7 @@ if differences:
                f"{open_signs} of {len(half)} intervals include 0: there the sign is undecided.")
     base = summary(long)["cluster_contrast"]["mAP"]
     largest = max(abs(np.mean(points)) for points in differences.values())
-    stage.say("spread", f"The seeds of cluster contrast have a standard deviation of {100 * base.deviation:.1f} points of mAP; "
+    stage.say("spread", f"The seeds of cluster contrast have a standard deviation of {100 * base.deviation:.1f} points; "
               f"the largest mean difference between methods is {largest:.1f}, which is "
               f"{'smaller' if largest < 100 * base.deviation else 'not smaller'}.",
               deviation=100 * base.deviation, differences=differences)

@@ -134,7 +134,8 @@ groups, what = (stage.pids, "identities") if stage.has_truth else (stage.cluster
 # %%
 nearest = [graph.indices[:, 1] for graph in graphs]  # column 0 is the picture itself
 alike = [float((groups[near] == groups)[groups >= 0].mean()) for near in nearest]
-caption = f"The nearest neighbour {'shows the same identity' if stage.has_truth else 'is in the same cluster'} for {alike[0]:.0%} of the pictures before and {alike[1]:.0%} after"
+caption = (f"The nearest neighbour is of the same {'identity' if stage.has_truth else 'cluster'} for {alike[0]:.0%} of the "
+           f"pictures before and {alike[1]:.0%} after")
 if stage.has_cameras:
     same = [float((stage.camids[near] == stage.camids).mean()) for near in nearest]
     by_luck = float((np.bincount(stage.camids) ** 2).sum() / len(stage.camids) ** 2)
@@ -308,11 +309,11 @@ hard = precision <= np.nanquantile(precision, 0.25)  # the lowest quarter; False
 fig = rankings.ranked_queries(stage, np.argsort(precision)[:4], lists[after], precision,  # NaN sorts to the end
                               f"{names[1]}: the queries with the lowest AP")
 stage.show(fig, "06_hardest",
-           f"The lowest AP is {np.nanmin(precision):.2f}; a quarter of the queries has {np.nanquantile(precision, 0.25):.2f} or less.")
+           f"The lowest AP is {np.nanmin(precision):.2f}; {(precision < 0.5).sum()} of {len(valid)} queries have less than 0.5.")
 
 # %% [markdown]
 # Rendered pictures have a manifest of what made them. For those, a table compares the
-# hardest quarter with all other queries.
+# hardest quarter with all other queries. A small difference may be chance.
 
 # %%
 if stage.config.data == "synthetic":
@@ -322,13 +323,14 @@ if stage.config.data == "synthetic":
              "seen from behind": [f["pic_view"] == "back" for f in of],
              "look-alike": [f.get("id_lookalike_of") is not None for f in of]}
     rest = ~hard & ~np.isnan(precision)
-    parts = {fact: [float(np.mean(np.array(has)[rows])) if rows.any() else 0.0 for rows in (hard, rest)] for fact, has in facts.items()}
+    parts = {fact: [float(np.array(has)[rows].sum() / max(rows.sum(), 1)) for rows in (hard, rest)]
+             for fact, has in facts.items()}
     lines = [f"| {fact} | {one:.0%} | {two:.0%} |" for fact, (one, two) in parts.items()]
     display(Markdown("\n".join([f"| the query | hardest quarter ({hard.sum()}) | all others ({rest.sum()}) |", "|---|---|---|", *lines])))
     largest = max(parts, key=lambda fact: parts[fact][0] - parts[fact][1])
     more = parts[largest][0] - parts[largest][1]
-    stage.say("hard", f"*{largest.capitalize()}* is more frequent among the hardest queries by {100 * more:.0f} points, the largest "
-              "difference of the three. A small one may be chance." if more > 0 else "None of the three is more frequent there.", **parts)
+    stage.say("hard", f"*{largest.capitalize()}* has the largest excess among the hardest queries, {100 * more:.0f} points."
+              if more > 0 else "None of the three is more frequent among the hardest queries.", **parts)
 
 # %% [markdown]
 # ## Take home
