@@ -23,7 +23,7 @@ from dkdmpl_kit.clustering import (
 )
 from dkdmpl_kit.errors import KitError, check_option
 from dkdmpl_kit.lessons.lab.correcting import SAYINGS, CorrectionFile
-from dkdmpl_kit.lessons.lab.panel import FigureView, Panel
+from dkdmpl_kit.lessons.lab.panel import FigureView, Panel, task_line
 from dkdmpl_kit.lessons.lab.scatter import point_map, recolour
 from dkdmpl_kit.neighbors import NeighborGraph, knn_graph
 from dkdmpl_kit.noise import (
@@ -46,6 +46,14 @@ from dkdmpl_kit.viz.maps import ERROR_LABELS
 from dkdmpl_kit.viz.pictures import identity_marks
 from dkdmpl_kit.viz.style import count, known, same_length
 
+TASK = (
+    "Task: move eps up slowly. Which clusters grow together, and would you have put their "
+    "pictures together?"
+)
+TASK_WITH_TRUTH = (
+    "Task: colour by kind of error, then move eps up slowly. Which errors grow fewer, and which "
+    "take their place?"
+)
 START = {"eps": 0.6, "min_samples": 4, "k1": 30, "k2": 6}
 
 
@@ -277,6 +285,7 @@ class ClusterExplorer(Panel):
         wrap = Layout(flex_flow="row wrap")
         self.notes = HTML(" ".join([f"<b>{MAP_SENTENCE}</b>", *self._unknown()]))
         return [
+            task_line(TASK if self.pids is None else TASK_WITH_TRUTH),
             HBox([self.eps, self.auto, self.min_samples, self.k1, self.k2], layout=wrap),
             HBox([self.colour, self.cluster], layout=wrap),
             *(

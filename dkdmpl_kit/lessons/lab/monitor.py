@@ -15,7 +15,7 @@ import ipywidgets
 import numpy as np
 import torch
 
-from dkdmpl_kit.lessons.lab.panel import FigureView, Panel
+from dkdmpl_kit.lessons.lab.panel import FigureView, Panel, task_line
 from dkdmpl_kit.lessons.replay import hardest, teacher_line
 from dkdmpl_kit.noise import error_kinds
 from dkdmpl_kit.training.checkpoint import load_epoch, load_history
@@ -23,6 +23,9 @@ from dkdmpl_kit.training.control import RunControl, RunStopped
 from dkdmpl_kit.viz.epochs import hardest_pictures, live_curves
 from dkdmpl_kit.viz.style import UNKNOWN
 
+TASK = (
+    "Task: start the run and pause it. Do the labels still change when the loss has settled?"
+)
 BUTTONS = {"start": "play", "pause": "pause", "resume": "step-forward", "stop": "stop"}
 ENABLED = {
     "not started": {"start"},
@@ -93,6 +96,7 @@ class TrainingMonitor(Panel):
             setattr(self, f"{name}_button", button)
             self.on_click(button, getattr(self, name))
         self.children = [
+            task_line(TASK),
             ipywidgets.HBox([getattr(self, f"{name}_button") for name in BUTTONS]),
             self.line,
             self.status,

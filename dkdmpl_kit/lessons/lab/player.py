@@ -11,10 +11,13 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.lessons.lab.panel import FigureView, Panel
+from dkdmpl_kit.lessons.lab.panel import FigureView, Panel, task_line
 from dkdmpl_kit.lessons.replay import COLOURS, RunReplay
 from dkdmpl_kit.viz.epochs import fixed_png
 
+TASK = (
+    "Task: play the run. Which clusters merge or split late, and which pictures keep moving?"
+)
 KEPT_FRAMES = 64  # drawn ones, for going back and forth
 
 
@@ -77,6 +80,7 @@ class EpochPlayer(Panel):
         self.on_click(self.refresh_button, self._refresh)
         self.on(self.newest, self._refresh)
         self.children = [
+            task_line(TASK),
             ipywidgets.HBox([self.play, self.epoch, self.refresh_button, self.newest]),
             ipywidgets.HBox([self.colour, self.top, self.by]),
             self.status,

@@ -474,3 +474,8 @@ def test_a_missing_jupyter_scatter_says_what_to_install(monkeypatch):
 def test_importing_the_widgets_does_not_import_jupyter_scatter():
     code = "import sys, dkdmpl_kit.lessons.lab; sys.exit('jscatter' in sys.modules or 'umap' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("pids, words", [(PIDS, "kind of error"), (None, "grow together")])
+def test_it_says_its_task(pids, words):
+    assert words in explore(pids=pids).children[0].value

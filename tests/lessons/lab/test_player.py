@@ -166,3 +166,7 @@ def test_a_long_run_keeps_only_so_many_frames(tmp_path, flat, monkeypatch):
 
 def test_the_browser_finds_it_by_its_class(tmp_path):
     assert "dkdmpl-player" in EpochPlayer(tmp_path)._dom_classes
+
+
+def test_it_says_its_task(tmp_path, flat):
+    assert "Task: play the run" in EpochPlayer(small_run(tmp_path)).children[0].value
