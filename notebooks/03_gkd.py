@@ -84,9 +84,9 @@ print(f"{len(v)} pictures, {pseudo.n_clusters} clusters, {100 * pseudo.outlier_f
 # %% [markdown]
 # ## One picture to follow
 #
-# The course follows one picture, whose neighbours know most that its
-# [hard label](course/glossary.md#hard-label) does not say: many of them lie in a second
-# cluster. **Predict:** to which of the two clusters does it belong?
+# The course follows one picture: the one whose neighbours say most that its
+# [hard label](course/glossary.md#hard-label) does not. **Predict:** to which of the two
+# clusters does it belong?
 
 # %%
 one = follow(stage, features, pseudo.labels)

@@ -363,7 +363,7 @@ stage.say("wrong_gap", f"Symmetric KL of query and hardest anchor in our batch: 
           n_wrong=int(strange.sum()), n=len(batch), **means)
 
 # %% [markdown]
-# SKD makes the labels of two people in one cluster equal, which strengthens the mistake.
+# SKD pulls the labels of two people in one cluster together: the mistake grows stronger.
 # But an anchor that gives little to the shared cluster softens the target. Which effect
 # is larger must be measured on the [plateau](course/glossary.md#plateau) (notebook 05).
 #

@@ -123,7 +123,8 @@ def _absurd(logits: Tensor, anchor_logits: Tensor, y: Tensor, row: int) -> Test:
             "the query's logits come first in `skd_loss`, the anchor's second.": (
                 three(strange, query) - three(anchor, query)
             ),
-            "that is a ratio; the difference of the losses is asked for.": after / before,
+            "that is a ratio; the difference of the losses is asked for.": after
+            / np.maximum(before, 1e-12),
             "the absurd anchor names the cluster after the query's own.": (
                 three(query, replaced(row, int(y[row]))) - before
             ),
