@@ -85,7 +85,7 @@ def test_half_width_is_students_and_grows_with_the_number_of_comparisons():
 
 def test_costs_are_medians_in_units_of_cluster_contrast_by_number_of_passes():
     def record(method: str, seconds: list[float]) -> dict:
-        settings = {"method": method, "seed": 0, "data": "synthetic"}
+        settings = {"method": method, "seed": 0, "memory_update": "instance"}
         history = [{"seconds": {"train": s - 0.5, "load": 0.5}} for s in seconds]
         return {
             "run": f"{method}-seed0",

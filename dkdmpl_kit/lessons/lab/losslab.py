@@ -11,12 +11,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dkdmpl_kit.errors import KitError
-from dkdmpl_kit.lessons.lab.panel import FigureView, Panel
+from dkdmpl_kit.lessons.lab.panel import FigureView, Panel, task_line
 from dkdmpl_kit.losses import SKD_DIVERGENCES
 from dkdmpl_kit.losses.theory import LabelCase, label_case
 from dkdmpl_kit.viz.losslab import loss_lab
 from dkdmpl_kit.viz.style import VIEW_LABELS, sentence_figure
 
+TASKS = {  # without and with an anchor
+    False: "Task: lower tau_t. From which value on does the teacher repeat the hard label, so "
+    "that L_GKD only makes the loss louder?",
+    True: "Task: find a picture whose query q and anchor a disagree. Which way do the arrows "
+    "pull, and who would be right?",
+}
 # where dragging begins
 _HAND = {"e": (0.2, 0.7, 0.1, 0.0), "q": (0.6, 0.2, 0.1, 0.1), "a": (0.4, 0.2, 0.4, 0.0)}
 _BEGIN = {
@@ -95,6 +101,7 @@ class LossLab(Panel):
         temperatures = [self.controls[name] for name in ("tau", "tau_t", "T")]
         weights = [self.controls[name] for name in ("lambda_g", "lambda_s", "divergence")]
         self.children = [
+            task_line(TASKS[anchor is not None]),
             ipywidgets.HBox([self.controls["source"], self.controls["picture"]]),
             self.by_hand,
             ipywidgets.HBox([ipywidgets.VBox(temperatures), ipywidgets.VBox(weights)]),

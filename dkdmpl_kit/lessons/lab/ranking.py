@@ -13,9 +13,14 @@ import numpy as np
 from dkdmpl_kit import viz
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.evaluation import distance_groups, evaluate_ranking, ranked_gallery
-from dkdmpl_kit.lessons.lab.panel import FigureView, Panel
+from dkdmpl_kit.lessons.lab.panel import FigureView, Panel, task_line
 
 ORDERS = ("as listed", "lowest AP first", "most changed first")
+TASK = (
+    "Task: what do the wrong pictures at the top of a list share with the query: clothes, view "
+    "or camera?"
+)
+NO_TRUTH = "Task: which pictures at the top of a list would you doubt, and why?"
 # queries whose distances make the curves; all of them would be hundreds of millions of
 # pairs
 PAIRS_OF = 400
@@ -29,7 +34,8 @@ class RankingBrowser(Panel):
     stores with `.batch(indices)` -> uint8 (B, 3, H, W). pids and camids: (Q,), (G,), -1
     or None where unknown. look: (view, query picture, gallery feature, gallery picture,
     query feature) -> (map of the query, map of the gallery picture), or None: then no
-    activation maps are offered.
+    activation maps are offered. order: of `ORDERS`, how the queries are arranged at first;
+    by default the worst one opens, where identities are known. top: places of a list.
     """
 
     def __init__(
@@ -43,9 +49,14 @@ class RankingBrowser(Panel):
         query_camids: Any = None,
         gallery_camids: Any = None,
         look: Callable[..., tuple[Any, Any]] | None = None,
-        top: int = 20,
+        order: str = "",
+        top: int = 10,
     ) -> None:
         super().__init__()
+        if order and order not in ORDERS:
+            raise KitError(
+                f"RankingBrowser: order {order!r} is unknown; there are: {', '.join(ORDERS)}."
+            )
         if not views or not len(next(iter(views.values()))[0]):
             raise KitError(
                 "RankingBrowser: nothing to rank; give at least one view with a query "
@@ -70,15 +81,15 @@ class RankingBrowser(Panel):
             name: self._distance_groups(*pair) for name, pair in self.rankings.items()
         }
         self.lists: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._build(n_queries)
+        self._build(n_queries, order)
         self._choose_order()
         self.draw()
 
-    def _build(self, n_queries: int) -> None:
+    def _build(self, n_queries: int, order: str) -> None:
         wide = ipywidgets.Layout(width="24rem")
-        self.order = ipywidgets.Dropdown(
-            options=ORDERS if self.has_truth else ORDERS[:1], description="order"
-        )
+        options = ORDERS if self.has_truth else ORDERS[:1]
+        first = order if order in options else options[min(1, len(options) - 1)]
+        self.order = ipywidgets.Dropdown(options=options, value=first, description="order")
         self.place = ipywidgets.IntSlider(
             0, 0, n_queries - 1, description="query", continuous_update=False, layout=wide
         )
@@ -98,6 +109,7 @@ class RankingBrowser(Panel):
         self.on(self.other, self._draw_maps)
         self.on(self.maps, self._draw_maps)
         self.children = [
+            task_line(TASK if self.has_truth else NO_TRUTH),
             ipywidgets.HBox([self.order, self.place]),
             self.status,
             self.ranking,

@@ -351,3 +351,8 @@ def test_the_panel_is_drawn_as_a_png_and_can_be_found_in_a_page(monkeypatch):
     assert "dkdmpl-losslab" in panel._dom_classes
     assert bytes(move(panel, tau=0.2).view.value) != before
     assert bytes(move(panel, tau=0.05).view.value) == before
+
+
+def test_it_says_what_to_do_with_and_without_an_anchor():
+    assert "anchor a disagree" in lab().children[0].value
+    assert "lower tau_t" in LossLab(QUERY, TEACHER, None, LABELS).children[0].value

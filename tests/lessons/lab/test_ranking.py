@@ -58,7 +58,19 @@ def parts():
 
 def browser(parts, **changes):
     views, ids = parts
-    return RankingBrowser(views, Pictures(6), Pictures(30), **{**ids, **changes})
+    begin = {"order": "as listed", "top": 20}
+    return RankingBrowser(views, Pictures(6), Pictures(30), **{**ids, **begin, **changes})
+
+
+def test_it_opens_at_the_worst_query_and_says_what_to_do(parts):
+    panel = browser(parts, order="", top=10)
+    assert panel.query == np.nanargmin(panel.precision["DKD-MPL"])
+    assert panel.children[0].value.startswith("<b>Task: what do the wrong pictures")
+    assert all(len(indices) == 10 for indices, _ in panel.lists.values())
+    unknown = browser(parts, order="", query_pids=None)
+    assert unknown.query == 0 and "doubt" in unknown.children[0].value
+    with pytest.raises(KitError, match="order 'best' is unknown; there are: as listed"):
+        browser(parts, order="best")
 
 
 def test_the_lists_and_the_scores_are_those_of_the_protocol(parts):
@@ -128,7 +140,9 @@ def test_the_maps_are_asked_for_the_picture_at_the_chosen_rank_of_the_last_view(
     assert [a[:3] for a in asked[-2:]] == [("untrained", 0, third), ("DKD-MPL", 0, third)]
     np.testing.assert_array_equal(asked[-1][3], parts[0]["DKD-MPL"][1][third])
     assert "place 3 (" in panel.activation.figure.get_suptitle()
-    assert panel.activation.figure.axes[2].get_title("left").startswith("untrained\nsimilarity")
+    assert (
+        panel.activation.figure.axes[2].get_title("left").startswith("untrained\nsimilarity")
+    )
 
 
 def test_without_identities_lists_are_shown_and_nothing_is_marked(parts):
@@ -147,7 +161,10 @@ def test_without_cameras_nothing_is_junk_and_a_sentence_says_so(parts):
 
 
 def test_a_picture_that_cannot_be_read_is_a_sentence_and_the_last_list_stays(parts):
-    panel = RankingBrowser(parts[0], Pictures(6, broken=[4]), Pictures(30), **parts[1])
+    begin = {"order": "as listed"}
+    panel = RankingBrowser(
+        parts[0], Pictures(6, broken=[4]), Pictures(30), **parts[1], **begin
+    )
     before = bytes(panel.ranking.value)
     panel.place.value = 4
     assert "cannot be read" in panel.status.value
