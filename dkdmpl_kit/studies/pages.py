@@ -36,6 +36,7 @@ def mathml(latex: str, *, display: bool = False) -> str:
     from latex2mathml.converter import convert
 
     source = re.sub(ENVIRONMENTS, r"\1{align*}", latex.strip())
+    source = re.sub(r"\\arg(?![a-z])", r"\\operatorname{arg}", source)  # it knows no \arg
     try:
         found = convert(source, display="block" if display else "inline")
     except Exception:  # its errors share no base class; one formula must not cost the page

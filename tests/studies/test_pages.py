@@ -106,6 +106,7 @@ def test_the_notation_of_the_method_is_read():
         r"\begin{aligned} a &= b \\ &= c \end{aligned}",
         r"\lVert v \rVert_2 \le \operatorname{Var}(q)",
         r"\hat y \cdot \mathbf{z}",
+        r"\arg\min_{j\neq i,\; y_j=y_i} z_i^\top z_j",
     ):
         assert mathml(latex, display=True).startswith("<math"), latex
     assert "&#120793;" in mathml(r"\mathbb{1}")  # U+1D7D9, the double-struck one
