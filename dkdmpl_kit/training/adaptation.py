@@ -46,7 +46,7 @@ POOLINGS = {"osnet": "embedding", "vit": "token"}  # of weights that a file brin
 SIDES = {"tf_efficientnet_lite0": 96}  # the bundled encoder works on small pictures
 SIDE = 176  # of others: the root of the area 256 x 128 of the field
 NOTHING = Verdict(0, "Kept the start: nothing was trained, as too little clusters.", ())
-APART = 0.8  # mixing of the start, below which cameras get lists of their own
+APART = 0.7  # mixing of the start, below which cameras get lists of their own
 CLUSTERED = 0.1  # share of the pictures that clusters of four should hold at least
 
 

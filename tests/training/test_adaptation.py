@@ -203,8 +203,8 @@ def lists(found, config, mixing, given=()):
 def test_cameras_that_keep_apart_get_their_own_lists_unless_others_are_asked_for():
     config = preset("demo")
     known, partly = seen(800), seen(800, unknown=1)
-    assert lists(known, config, 0.79) == {"distance": "camera_jaccard"}
-    assert lists(known, config, 0.8) == {"distance": "jaccard", "k1": 15, "k2": 4}
+    assert lists(known, config, 0.69) == {"distance": "camera_jaccard"}
+    assert lists(known, config, 0.7) == {"distance": "jaccard", "k1": 15, "k2": 4}
     assert lists(partly, config, 0.3)["distance"] == "jaccard"
     large = lists(seen(12_936, cameras=1), config, None)
     assert large == {"distance": "jaccard", "k1": 30, "k2": 6}
