@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from claims.gkd import followed
+from .gkd import followed
 
 ANCHORS = ("hardest", "random", "mean", "augmentation", "ema")
 
