@@ -125,8 +125,8 @@ purple = [viz.PALETTE["purple" if place == 0 else "light"] for row in rows for p
 sheet = viz.contact_sheet(store.batch(np.concatenate(rows)).numpy(), rows=np.repeat(range(len(rows)), [len(row) for row in rows]), frames=purple,
                           row_name="row", max_columns=7,
                           title="A doubtful picture (purple) and its cluster")
-stage.show(sheet, "07_suspicious", f"Row 0 is picture {followed.index}, which the course follows; below it stand the most suspicious of "
-           f"{len(images)} pictures. Which of them would you move to another cluster?")
+stage.show(sheet, "07_suspicious", (f"Row 0 is picture {followed.index}, which the course follows. " if followed.index in images else "")
+           + f"The other rows begin with the most suspicious of {len(images)} pictures. Which would you move to another cluster?")
 
 # %%
 i, mass = followed.index, float(followed.votes[[followed.index]].toarray()[0, followed.other])
