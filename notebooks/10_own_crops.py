@@ -20,9 +20,9 @@
 # - how corrections come back, and how "nobody" becomes an answer.
 #
 # **Time** on 2 CPU cores: about two minutes. **Reads** the pictures of `data_root`, or
-# the embedded ones. Only section 7 looks at identities, where they are known. **Writes**
-# an encoder, labels and corrections to `out_dir/own_crops`, and pictures to
-# `out_dir/figures`.
+# the embedded ones. Only section 7 looks at
+# [identities](course/glossary.md#identity), where they are known. **Writes** an encoder,
+# labels and corrections to `out_dir/own_crops`, and pictures to `out_dir/figures`.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -116,8 +116,9 @@ stage.say("guard", found.verdict.sentence, kept=kept, stability=stability.tolist
 # %% [markdown]
 # ## 3. Labels out
 #
-# `dkdmpl cluster --out labels.csv` writes one row a picture. A label is **suspect**
-# where another cluster's mean is more similar than its own.
+# `dkdmpl cluster --out labels.csv` writes one row a picture. A
+# [pseudo label](course/glossary.md#pseudo-label) is **suspect** where another cluster's
+# mean is more similar than its own.
 
 # %%
 features, labels = found.features, found.pseudo.labels
