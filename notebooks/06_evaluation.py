@@ -218,8 +218,8 @@ for name, (near, right) in lists.items():
 # %%
 change = (scored[after].average_precision - before.average_precision)[valid]
 gain = float(scored[after].mAP - before.mAP)
-stage.say("gain", f"{names[1]}: mAP {scored[after].mAP:.1%} after {len(run['history'])} epochs, {100 * abs(gain):.1f} points "
-          f"{'above' if gain > 0 else 'not above'} the untrained features. AP rose for {(change > 0).sum()} queries and fell "
+stage.say("gain", f"{names[1]}: mAP {scored[after].mAP:.1%} after {len(run['history'])} epochs, {100 * gain:+.1f} points, "
+          f"{'better' if gain > 0 else 'not better'} than the untrained features. AP rose for {(change > 0).sum()} queries and fell "
           f"for {(change < 0).sum()}.", change=gain, rose=int((change > 0).sum()), fell=int((change < 0).sum()))
 
 # %%

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def gain(c: dict) -> bool:
     return (
-        ("points not above" in c["sentence"]) == (c["change"] <= 0)
+        ("not better than" in c["sentence"]) == (c["change"] <= 0)
         and f"rose for {c['rose']} queries and fell for {c['fell']}." in c["sentence"]
         and not (c["rose"] == 0 and c["change"] > 0)
     )
