@@ -365,7 +365,7 @@ stage.say("wrong_gap", f"Symmetric KL of query and hardest anchor in our batch: 
 # %% [markdown]
 # SKD pulls the labels of two people in one cluster together: the mistake grows stronger.
 # But an anchor that gives little to the shared cluster softens the target. Which effect
-# is larger must be measured on the [plateau](course/glossary.md#plateau) (notebook 05).
+# is larger must be measured on the [plateau](course/glossary.md#plateau) (notebook 05b).
 #
 # ## Take home
 #
