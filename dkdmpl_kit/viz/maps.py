@@ -1,4 +1,4 @@
-"""Maps of feature space and matrices of similarity."""
+"""Maps of feature space and the matrix of Jaccard distances."""
 
 from __future__ import annotations
 
@@ -251,28 +251,6 @@ def _group_borders(ax: Axes, labels: np.ndarray, colour: str) -> None:
 
 
 @styled
-def similarity_heatmap(
-    sim: Any,
-    order: Any = None,
-    labels: Any = None,
-    *,
-    title: str = "Similarities: good groups are bright blocks on the diagonal",
-) -> Figure:
-    """Cosine similarities (n, n) as an image; rows in `order` (n,), else sorted by
-    `labels` (n,), lines between.
-    """
-    return _matrix(
-        np.asarray(sim, float),
-        order,
-        labels,
-        title=title,
-        unit="cosine similarity (no unit)",
-        note="",
-        cmap="cividis",
-    )
-
-
-@styled
 def jaccard_matrix(
     distances: Any,
     order: Any = None,
@@ -281,7 +259,7 @@ def jaccard_matrix(
     title: str = "Jaccard distances: dark blocks are pictures that share their neighbours",
 ) -> Figure:
     """Jaccard distances, dense (n, n) or scipy.sparse (pairs not stored stay white);
-    rows as in the heat map.
+    rows in `order` (n,), else sorted by `labels` (n,), lines between.
     """
     if hasattr(distances, "tocoo"):
         if distances.shape[0] > 4000:

@@ -1,5 +1,5 @@
-"""The noise in pseudo labels: between which cameras, how it moves, why, how it is
-found, whom it costs what.
+"""The noise in pseudo labels: between which cameras, how it moves, how it is found,
+whom it costs what.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.viz.style import (
@@ -238,50 +238,6 @@ def change_curves(
 
 
 @styled
-def cause_effects(
-    effects: Mapping[str, tuple[Any, Any, Any, Any]],
-    *,
-    title: str = "What wrong pairs have in common, against right ones",
-) -> Figure:
-    """Odds ratios of what may cause wrong pairs, with intervals, on a log axis; right
-    of 1 makes errors likelier.
-
-    effects: {"merged" or "split": (names (F,), odds_ratio (F,), low (F,), high (F,))}
-    of `noise.noise_causes`.
-    """
-    most = max((len(names) for names, *_ in effects.values()), default=0)
-    figure = new_figure(9.5, 1.9 + 0.36 * max(most, 2), title=title)
-    if not effects:
-        say(figure.subplots(), "No causes to show.")
-        return figure
-    axes = figure.subplots(1, len(effects), squeeze=False)[0]
-    for ax, (kind, (names, ratio, low, high)) in zip(axes, effects.items()):
-        if not same_length(names=names, odds_ratio=ratio, low=low, high=high):
-            say(ax, f"{kind}: nothing to compare.")
-            continue
-        y = np.arange(len(names))
-        colour = PALETTE.get(kind, PALETTE["blue"])
-        ax.axvline(1, color="black", linewidth=1.2)
-        ax.hlines(y, low, high, color=colour, linewidth=2)
-        ax.plot(ratio, y, "o", color=colour)
-        ax.set_yticks(y, list(names))
-        ax.set(
-            xscale="log",
-            ylim=(len(names) - 0.5, -0.5),
-            xlabel="odds ratio (log scale; line: 95 % interval)",
-            title=f"wrongly {kind}",
-        )
-        ax.grid(axis="x")
-        lowest, highest = ax.get_xlim()
-        # where it is wide, 2 and 5 between the decades would run into each other
-        wide = highest > 1e3 * lowest
-        ax.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5), numticks=8))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.xaxis.set_minor_formatter(NullFormatter())
-    return figure
-
-
-@styled
 def suspicion_curves(
     curves: Mapping[str, tuple[Any, Any] | None] | None,
     *,
@@ -318,40 +274,6 @@ def suspicion_curves(
         ylabel="share of the wrong labels found (0 to 1)",
     )
     ax.legend(loc="lower right")
-    return figure
-
-
-@styled
-def noise_curves(
-    rates: Any,
-    results: Mapping[str, Any],
-    *,
-    metric: str = "mAP (0 to 1)",
-    title: str = "How much noise a method bears",
-    note: str = "",
-) -> Figure:
-    """What a rate of wrong labels costs each method: mean over the seeds, bars of one
-    standard deviation.
-
-    rates (R,) shares of wrong labels; results {method: (R,) or one row a seed (S, R)},
-    NaN where not measured.
-    """
-    figure = new_figure(8, 4.4, title=title, note=note)
-    ax = figure.subplots()
-    if not results:
-        say(ax, "No results to show.")
-        return figure
-    rates = np.asarray(rates, float)
-    for name, values in results.items():
-        values = np.atleast_2d(np.asarray(values, float))
-        if values.shape[1:] != rates.shape:
-            raise KitError(
-                f"noise_curves: {name} has values {values.shape} for {len(rates)} "
-                "rates; give (seeds, rates)."
-            )
-        _draw_bars(ax, rates, values, method_look(name, list(results)))
-    ax.set(xlabel="share of wrong labels (0 to 1)", ylabel=metric)
-    ax.legend()
     return figure
 
 
@@ -479,65 +401,6 @@ def margin_gain(
             entries = ax.get_legend_handles_labels()
             figure.legend(*entries, loc="outside lower left", ncols=4)
     axes[0].set_ylabel("gain of GKD over cluster contrast (mAP points)")
-    return figure
-
-
-@styled
-def break_even_curve(
-    epochs: Any,
-    runs: Mapping[str, tuple[Any, Any]],
-    *,
-    title: str = "P2: where the teacher's mass exceeds the hard label's accuracy",
-) -> Figure:
-    """P2 epoch by epoch: accuracy of the hard label and the teacher's mass on the true
-    cluster; above it, GKD's label gains.
-
-    epochs (E,); runs {run: (accuracy 1 - eta (E,), mass E e[y*] (E,))}. The margin is
-    mass less accuracy. method: P2.
-    """
-    figure = new_figure(max(5 * len(runs), 7), 4.2, title=title)
-    axes = figure.subplots(1, max(len(runs), 1), squeeze=False, sharey=True)[0]
-    if not runs or not len(epochs):
-        say(axes[0], "No epochs to show.")
-        return figure
-    for ax, (name, (accuracy, mass)) in zip(axes, runs.items()):
-        same_length(epochs=epochs, accuracy=accuracy, mass=mass)
-        accuracy = np.asarray(accuracy, float)
-        mass = np.asarray(mass, float)
-        for above, colour, hatch, text in (
-            (True, "right", "", "above break-even"),
-            (False, "wrong", "//", "below break-even"),
-        ):
-            ax.fill_between(
-                epochs,
-                accuracy,
-                mass,
-                where=(mass > accuracy) == above,
-                interpolate=True,
-                alpha=0.2,
-                color=PALETTE[colour],
-                hatch=hatch,
-                linewidth=0,
-                label=text,
-            )
-        ax.plot(
-            epochs,
-            accuracy,
-            "o-",
-            color=VIEW_COLOURS["hard"],
-            label="hard label: accuracy, the line to pass",
-        )
-        ax.plot(
-            epochs,
-            mass,
-            "^-",
-            color=VIEW_COLOURS["e"],
-            label="e: mean mass on the true cluster",
-        )
-        ax.set(title=method_look(name, list(runs))[2], xlabel="epoch")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes[0].set_ylabel("share or probability (0 to 1)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return figure
 
 

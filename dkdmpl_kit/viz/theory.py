@@ -1,5 +1,5 @@
-"""Pictures of the propositions: one label among three clusters, the break-even, a
-bound's slack, a limit.
+"""Pictures of the propositions: one label among three clusters, a bound's slack, the
+break-even in three rulers, a limit.
 """
 
 from __future__ import annotations
@@ -90,89 +90,6 @@ def label_triangle(
                 zorder=3,
             )[0]
     figure.legend(shown.values(), shown.keys(), loc="outside lower left", ncols=4)
-    return figure
-
-
-@styled
-def break_even_map(
-    eta: float,
-    teachers: Mapping[str, tuple[Any, Any]],
-    *,
-    marks: Mapping[str, tuple[float, float]] | None = None,
-    title: str = "Above the line the teacher repairs more than it spoils",
-) -> Figure:
-    """Where a teacher helps: its mass on the true cluster on right labels (x) and on
-    wrong ones (y), and P2's line.
-
-    eta: share of wrong labels, 0 < eta < 1. teachers: {name: (e_c (n,), e_w (n,))}, say
-    over temperatures, joined by a line; marks: {name: (e_c, e_w)} single points. Above
-    eta e_w = (1 - eta)(1 - e_c) the mixed label gains. method: P2.
-    """
-    figure = new_figure(
-        7.6,
-        5.6,
-        title=title,
-    )
-    ax = figure.subplots()
-    if not 0 < eta < 1:
-        say(ax, "The labels are all right or all wrong: there is no line to draw.")
-        return figure
-    x = np.linspace(0, 1, 201)
-    line = (1 - eta) * (1 - x) / eta
-    ax.fill_between(
-        x,
-        np.minimum(line, 1),
-        1,
-        color=PALETTE["right"],
-        alpha=0.12,
-        linewidth=0,
-        label="GKD's label is nearer to the truth",
-    )
-    ax.fill_between(
-        x,
-        0,
-        np.minimum(line, 1),
-        color=PALETTE["wrong"],
-        alpha=0.08,
-        linewidth=0,
-        label="GKD's label is further from the truth",
-    )
-    ax.plot(
-        x[line <= 1],
-        line[line <= 1],
-        color=PALETTE["black"],
-        linestyle="--",
-        label=f"break-even at η = {eta:.2f}",
-    )
-    for j, (name, (e_c, e_w)) in enumerate(teachers.items()):
-        same_length(e_c=e_c, e_w=e_w)
-        ax.plot(
-            e_c,
-            e_w,
-            marker=MARKERS[j % len(MARKERS)],
-            color=CYCLE[j % len(CYCLE)],
-            label=name,
-            clip_on=False,
-        )
-    for j, (name, (e_c, e_w)) in enumerate((marks or {}).items()):
-        ax.plot(
-            [e_c],
-            [e_w],
-            MARKERS[(j + 4) % len(MARKERS)],
-            color=CYCLE[(j + 3) % len(CYCLE)],
-            markersize=11,
-            label=name,
-            linestyle="",
-            clip_on=False,
-            zorder=4,
-        )
-    ax.set(
-        xlim=(0, 1),
-        ylim=(0, 1),
-        xlabel="e_c: mean teacher probability of the true cluster, right labels",
-        ylabel="e_w: the same, wrong labels",
-    )
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return figure
 
 

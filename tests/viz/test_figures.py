@@ -356,14 +356,14 @@ def test_unknown_kinds_of_maps_are_refused_by_name():
         viz.feature_maps([])
 
 
-def test_the_heat_map_sorts_rows_by_label_and_names_the_outliers():
-    sim, labels = np.arange(16.0).reshape(4, 4), np.array([1, -1, 0, 1])
-    ax = viz.similarity_heatmap(sim, labels=labels).axes[0]
+def test_the_jaccard_matrix_sorts_rows_by_label_and_names_the_outliers():
+    far, labels = np.arange(16.0).reshape(4, 4) / 15, np.array([1, -1, 0, 1])
+    ax = viz.jaccard_matrix(far, labels=labels).axes[0]
     order = [1, 2, 0, 3]
-    assert np.array_equal(ax.images[0].get_array(), sim[np.ix_(order, order)])
+    assert np.array_equal(ax.images[0].get_array(), far[np.ix_(order, order)])
     assert [t.get_text() for t in ax.get_yticklabels()] == ["outliers", "0", "1"]
-    given = viz.similarity_heatmap(sim, order=[3, 2, 1, 0]).axes[0].images[0].get_array()
-    assert np.array_equal(given, sim[::-1, ::-1])
+    given = viz.jaccard_matrix(far, order=[3, 2, 1, 0]).axes[0].images[0].get_array()
+    assert np.array_equal(given, far[::-1, ::-1])
 
 
 def test_pairs_that_a_sparse_jaccard_matrix_does_not_store_stay_white():
@@ -373,14 +373,14 @@ def test_pairs_that_a_sparse_jaccard_matrix_does_not_store_stay_white():
     assert "50% of pairs" in texts(figure)
     border = viz.jaccard_matrix(stored, labels=[0, 1]).axes[0].lines[0]
     assert border.get_color() == viz.PALETTE["light"]
-    border = viz.similarity_heatmap(np.eye(2), labels=[0, 1]).axes[0].lines[0]
+    border = viz.jaccard_matrix(1 - np.eye(2), labels=[0, 1]).axes[0].lines[0]
     assert border.get_color() == "white"
     with pytest.raises(KitError, match="too many to draw"):
         viz.jaccard_matrix(sp.csr_array((5000, 5000)))
     with pytest.raises(KitError, match="not square"):
-        viz.similarity_heatmap(np.zeros((2, 3)))
+        viz.jaccard_matrix(np.zeros((2, 3)))
     with pytest.raises(KitError, match="1 labels for 2 rows"):
-        viz.similarity_heatmap(np.zeros((2, 2)), labels=[1])
+        viz.jaccard_matrix(np.zeros((2, 2)), labels=[1])
 
 
 # ---------------------------------------------------------------- labels

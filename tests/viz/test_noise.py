@@ -80,27 +80,6 @@ def test_changes_are_drawn_per_epoch():
     assert "No two epochs" in texts(viz.change_curves({name: [] for name in table}))
 
 
-def test_effects_stand_beside_one_on_a_log_axis_and_an_empty_kind_says_so():
-    figure = viz.cause_effects(
-        {
-            "merged": (("same camera", "same view"), [4, 0.5], [2, 0.25], [8, 1.5]),
-            "split": ((), [], [], []),
-        }
-    )
-    ax = figure.axes[0]
-    assert ax.get_xscale() == "log"
-    assert ax.lines[0].get_xdata()[0] == 1
-    assert ax.lines[1].get_xdata().tolist() == [4, 0.5]
-    assert ax.collections[0].get_segments()[1][:, 0].tolist() == [0.25, 1.5]
-    words = texts(figure)
-    assert "wrongly merged" in words
-    assert "same view" in words
-    assert "split: nothing to compare." in words
-    assert "No causes" in texts(viz.cause_effects({}))
-    with pytest.raises(KitError, match="lengths differ"):
-        viz.cause_effects({"merged": (("a",), [1, 2], [1], [1])})
-
-
 def test_suspicion_curves_are_drawn_as_given_or_say_why_not():
     curve = ([0, 0.25, 0.5, 1], [0, 0.5, 0.5, 1])
     figure = viz.suspicion_curves({"score": curve, "other": None}, aurocs={"score": 0.625})
@@ -112,25 +91,6 @@ def test_suspicion_curves_are_drawn_as_given_or_say_why_not():
     assert "No label is wrong" in texts(viz.suspicion_curves({"score": None}))
     with pytest.raises(KitError, match="lengths differ"):
         viz.suspicion_curves({"score": ([0, 1], [0])})
-
-
-def test_noise_curves_have_means_and_deviations_over_what_was_measured():
-    figure = viz.noise_curves(
-        [0, 0.3, 0.6],
-        {"dkdmpl": [[0.8, 0.6, np.nan], [0.6, 0.6, np.nan]], "gkd": [0.7, 0.5, 0.1]},
-    )
-    first, second = figure.axes[0].containers
-    assert first.lines[0].get_ydata().tolist() == pytest.approx([0.7, 0.6])
-    ends = first.lines[2][0].get_segments()
-    assert ends[0][:, 1] == pytest.approx(
-        0.7 + np.array([-1, 1]) * np.std([0.8, 0.6], ddof=1)
-    )
-    assert second.lines[0].get_xdata().tolist() == [0, 0.3, 0.6]
-    assert "DKD-MPL (2 seeds)" in texts(figure)
-    assert "+ GKD (1 seed)" in texts(figure)
-    assert "No results" in texts(viz.noise_curves([], {}))
-    with pytest.raises(KitError, match="rates"):
-        viz.noise_curves([0, 1], {"gkd": [1, 2, 3]})
 
 
 def test_panels_of_noise_show_each_kind_with_its_gains_around_zero():
@@ -159,6 +119,26 @@ def test_panels_of_noise_show_each_kind_with_its_gains_around_zero():
     assert "No results" in texts(viz.noise_panels({}, []))
 
 
+def test_panels_of_noise_draw_means_and_deviations_over_what_was_measured():
+    figure = viz.noise_panels(
+        {
+            "symmetric": {
+                "dkdmpl": ([0, 0.3, 0.6], [[0.8, 0.6, np.nan], [0.6, 0.6, np.nan]]),
+                "gkd": ([0, 0.3, 0.6], [0.7, 0.5, 0.1]),
+            }
+        },
+        [],
+    )
+    first, second = figure.axes[0].containers
+    assert first.lines[0].get_ydata().tolist() == pytest.approx([70, 60])
+    ends = first.lines[2][0].get_segments()
+    assert ends[0][:, 1] == pytest.approx(70 + np.array([-1, 1]) * np.std([80, 60], ddof=1))
+    assert second.lines[0].get_xdata().tolist() == [0, 0.3, 0.6]
+    assert "DKD-MPL (2 seeds)" in texts(figure)
+    assert "+ GKD (1 seed)" in texts(figure)
+    assert viz.figure_png(figure).startswith(b"\x89PNG")
+
+
 def test_margins_and_gains_stand_in_four_quarters_with_those_shaded_where_signs_agree():
     figure = viz.margin_gain(
         {"first": [("symmetric", 0.2, 0.01), ("none", -0.1, -0.02)], "last": []}
@@ -174,26 +154,6 @@ def test_margins_and_gains_stand_in_four_quarters_with_those_shaded_where_signs_
     assert "after the first epoch" in words
     assert "no noise" in words
     assert "No pairs" in words
-
-
-def test_the_break_even_is_drawn_as_mass_against_accuracy_by_epoch():
-    figure = viz.break_even_curve([0, 1], {"gkd": ([0.5, 0.6], [0.4, 0.7])})
-    accuracy, mass = figure.axes[0].lines
-    assert accuracy.get_ydata().tolist() == [0.5, 0.6]
-    assert mass.get_ydata().tolist() == [
-        0.4,
-        0.7,
-    ]
-    above, below = figure.axes[0].collections
-    assert (
-        above.get_paths()[0].get_extents().x0
-        == pytest.approx(0.5)
-        == below.get_paths()[0].get_extents().x1
-    )
-    assert (above.get_label(), below.get_label()) == ("above break-even", "below break-even")
-    assert "No epochs" in texts(viz.break_even_curve([], {}))
-    with pytest.raises(KitError, match="lengths differ"):
-        viz.break_even_curve([0, 1], {"gkd": ([0.5], [0.4, 0.7])})
 
 
 def test_reliability_stands_bin_by_bin_with_larger_dots_for_more_pictures():
@@ -215,20 +175,16 @@ def test_reliability_stands_bin_by_bin_with_larger_dots_for_more_pictures():
         viz.reliability_diagrams({"e": ([0.2], [0.1, 0.8], [1, 3])})
 
 
-def test_every_picture_of_noise_renders_with_names_for_those_who_import_viz():
+def test_the_pictures_of_noise_have_names_for_those_who_import_viz():
     for name in (
-        "break_even_curve",
         "camera_error_maps",
-        "cause_effects",
         "change_curves",
         "margin_gain",
-        "noise_curves",
         "noise_panels",
         "reliability_diagrams",
         "suspicion_curves",
     ):
         assert name in viz.__all__
-    assert viz.figure_png(viz.noise_curves([0.1], {"gkd": [[0.5]]})).startswith(b"\x89PNG")
 
 
 def test_two_bars_a_teacher_show_what_it_repairs_and_what_it_spoils():

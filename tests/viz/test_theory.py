@@ -43,26 +43,6 @@ def test_a_triangle_asks_for_labels_of_three_clusters():
             viz.label_triangle({"one": ({"e": label}, None)})
 
 
-def test_the_break_even_line_goes_through_the_hard_label_and_solves_the_equation():
-    ax = viz.break_even_map(
-        0.25, {"teacher": ([0.9, 0.8], [0.1, 0.2])}, marks={"hard": (1, 0)}
-    ).axes[0]
-    e_c, e_w = lines_named(ax, "break-even at η = 0.25").get_data()
-    np.testing.assert_allclose(0.25 * e_w, 0.75 * (1 - e_c), atol=1e-12)
-    assert (e_c[-1], e_w[-1]) == (1, 0)
-    assert e_w.max() <= 1
-    np.testing.assert_allclose(
-        lines_named(ax, "teacher").get_xydata(), [[0.9, 0.1], [0.8, 0.2]]
-    )
-
-
-@pytest.mark.parametrize("eta", (0.0, 1.0))
-def test_without_right_or_without_wrong_labels_there_is_no_line(eta):
-    figure = viz.break_even_map(eta, {})
-    assert "no line to draw" in texts(figure)
-    assert not figure.axes[0].get_lines()
-
-
 def test_the_slack_shows_each_cluster_with_a_variance_as_its_bound_and_its_loss():
     chain = {"loss": 6.0, "pinsker": 3.0, "sharp": 2.0, "stated": 1.0}
     calm = {"loss": 0.0, "pinsker": 0.0, "sharp": 0.0, "stated": 0.0}
