@@ -67,7 +67,8 @@ def digest(source: Path) -> str:
 
 def select_notebooks(names: str | Sequence[str], notebooks_dir: str | Path) -> list[Path]:
     """Paths of the notebooks asked for, in order of number: "all", or names such as
-    "02_clustering" or just "02" (and "05b_results" or "05b"). KitError names a notebook that does not exist.
+    "02_clustering" or just "02" ("05b_results" or "05b"). KitError names a notebook that
+    does not exist.
     """
     found = {path.stem: path for path in sorted(Path(notebooks_dir).glob(NAMES + ".ipynb"))}
     if not found:
