@@ -127,7 +127,7 @@ def camera_error_rates(
             ax.bar(x, rate, 0.6, color=PALETTE[name], alpha=0.45)
             there = pairs[cells] > 0
             rates = 100 * wrong[cells][there] / pairs[cells][there]
-            beside = np.linspace(-0.2, 0.2, len(rates)) if len(rates) > 1 else 0
+            beside = np.linspace(-0.2, 0.2, len(rates)) if len(rates) != 1 else np.zeros(1)
             size = 8 + 90 * pairs[cells][there] / pairs.max()
             ax.scatter(x + beside, rates, s=size, color=PALETTE["black"], alpha=0.6, zorder=3)
             text = f"{rate:.0f} %\nof {total:,}" if total else "no pair"

@@ -51,6 +51,10 @@ def test_rates_within_and_between_cameras_are_bars_with_a_dot_a_pair_of_cameras(
     assert "40 % of 10" in words
     assert "25 % of 8" in words
     assert "No such pairs." in words
+    apart = np.array([[0, 4], [4, 0]])  # no cluster holds two pictures of one camera
+    ax = viz.camera_error_rates([1, 2], apart // 4, apart, apart, apart).axes[0]
+    assert [dots.get_offsets()[:, 1].tolist() for dots in ax.collections] == [[], [25]]
+    assert any("no pair" in text.get_text() for text in ax.texts)
     with pytest.raises(KitError, match="fit 1 cameras"):
         viz.camera_error_rates([0], *[np.ones((2, 2))] * 4)
 
