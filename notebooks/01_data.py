@@ -184,7 +184,7 @@ if stage.has_cameras:
               f"{counts['random']:.2f} on average.", **counts)
 
 # %% [markdown]
-# A row of several colours shows the loss one cluster under different light.
+# In a row of several colours the loss sees one cluster under several cameras.
 
 # %% [markdown]
 # ## 6. Why do pictures of one person differ?
@@ -220,7 +220,7 @@ same_person, same_camera = pids[:, None] == pids, camids[:, None] == camids
 kinds = {"same person, other camera": same_person & ~same_camera, "strangers, same camera": ~same_person & same_camera}
 once = np.where(np.triu(np.ones_like(same_person), 1), by_features, np.nan)  # each pair once
 _, friends, strangers = parts = distance_groups(once, pids, pids, camids, camids)
-caption = "Where the green and the red curve overlap, wrong pictures come before right ones."
+caption = "Where the two curves overlap, wrong pictures come before right ones."
 if len(friends) and len(strangers):
     first = 1 - np.searchsorted(np.sort(strangers), friends).mean() / len(strangers)
     caption += f" A pair of one person under two cameras is nearer than a pair of strangers in {first:.0%} of the comparisons."

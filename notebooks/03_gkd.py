@@ -84,9 +84,9 @@ print(f"{len(v)} pictures, {pseudo.n_clusters} clusters, {100 * pseudo.outlier_f
 # %% [markdown]
 # ## One picture to follow
 #
-# The course follows one picture: the one whose neighbours say most that its
-# [hard label](course/glossary.md#hard-label) does not. **Predict:** to which of the two
-# clusters does it belong?
+# From here on (03, 04, 07 and 08) the course follows one picture, whose neighbours doubt
+# its [hard label](course/glossary.md#hard-label). **Predict:** does it belong to the
+# cluster of its label, or to the other one that is shown?
 
 # %%
 one = follow(stage, features, pseudo.labels)
@@ -290,8 +290,9 @@ stage.say("cosines", f"Nearest to cluster contrast is the {near} teacher (cosine
           f"furthest the {far} teacher ({cosines[far]:.3f}).", **cosines)
 
 # %% [markdown]
-# A cosine near 1 means that GKD mostly makes the loss *louder*. That alone changes a
-# run, so the control is cluster contrast with the setting `loss_scale` $= 1+\lambda_g$.
+# A cosine near 1 means that GKD mostly makes the loss *louder* (multiplies it by a
+# number above 1). That alone changes a run, as the weight decay then counts for less. So
+# the control is cluster contrast with the setting `loss_scale` $= 1+\lambda_g$.
 # **No measurement of this kit has yet shown a gain of a distillation beyond that of a
 # louder loss** (`docs/results.md`).
 #

@@ -226,15 +226,15 @@ for divergence, by_hand in (("kl", 0.368), ("symmetric_kl", 0.439), ("js", 0.102
 # For the $n$ members of a cluster in the batch, with anchors drawn at random among the
 # others,
 #
-# $$\mathbb{E}\left[\text{symmetric KL}\right]\;\ge\;\frac{n}{n-1}\,\mathrm{Var}(q), \qquad \mathrm{Var}(q)=\frac1n\sum_i\lVert q_i-\bar q\rVert_2^2$$
+# $$\mathbb{E}\left[\text{symmetric KL}\right]\;\ge\;\frac{2n}{n-1}\,\mathrm{Var}(q), \qquad \mathrm{Var}(q)=\frac1n\sum_i\lVert q_i-\bar q\rVert_2^2$$
 #
 # (Pinsker's inequality; notebook 08 proves it). *Example:* $q_1=(1,0)$ and $q_2=(0,1)$
-# have the mean $(0.5, 0.5)$ and the variance 0.5, so the loss is at least 1. The default,
+# have the mean $(0.5, 0.5)$ and the variance 0.5, so the loss is at least 2. The default,
 # `hardest`, is not covered. **Predict:** is the left side close to the right side?
 
 # %%
 chains = [theory.consistency_chain(logits[y == k].double()) for k in y.unique() if (y == k).sum() > 1]
-losses, bounds = ([chain[name] for chain in chains] for name in ("loss", "stated"))
+losses, bounds = ([chain[name] for chain in chains] for name in ("loss", "sharp"))
 factors = [left / max(right, 1e-12) for left, right in zip(losses, bounds)]
 assert all(left >= right - 1e-12 for left, right in zip(losses, bounds))  # P3
 stage.say("p3", f"P3 holds in all {len(chains)} clusters of the batch. The loss is {min(factors):.1f} to "

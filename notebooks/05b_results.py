@@ -262,7 +262,7 @@ if differences:
 #
 # ## Take home
 #
-# 1. One run of each method shows that training works; it does not rank methods.
+# 1. One run of each method does not rank methods.
 # 2. Read ARI beside the share of right labels over all pictures.
 # 3. A schedule that ends at zero ends flat. Compare with a run twice as long.
 # 4. Pair the seeds, and give an interval; if it includes 0, say *undecided*.

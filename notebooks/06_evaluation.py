@@ -251,7 +251,7 @@ text = " and ".join("unknown" if share is None else f"{share:.1%}" for share in 
 stage.show(fig, "06_distances", "A pair of one identity under two cameras is nearer than a pair of strangers in "
            f"{text} of all comparisons, before and after (50 % by luck).")
 if None not in order:
-    stage.say("apart", f"Training moved the green and the red curve {'apart' if order[1] > order[0] else 'no further apart'}.",
+    stage.say("apart", f"Training moved the two curves {'apart' if order[1] > order[0] else 'no further apart'}.",
               before=order[0], after=order[1])
 
 # %% [markdown]
@@ -338,7 +338,7 @@ if stage.config.data == "synthetic":
 # 1. A query's own camera and junk are taken out; distractors stay.
 # 2. AP looks at all right pictures, Rank-1 at the first, INP at the last.
 # 3. Numbers can be compared only under the same rules and the same gallery.
-# 4. A map of attention is about one pair; bright need not be right.
+# 4. A map of what matters is about one pair, and a bright place may be the wrong one.
 # 5. Look at the queries that fail: a mean does not show them.
 #
 # ## Exercises

@@ -255,7 +255,9 @@ stage.show(fig, "09_additions", f"Most alike: {one} and {two}, cosine {alike.loc
 
 # %% [markdown]
 # ICE adds nothing by the logits: it uses similarities of pictures. (SpCL has other
-# logits.) And a length hardly matters: Adam divides a gradient by its size.
+# logits.) And a length hardly matters without weight decay:
+# Adam divides a gradient by its size. (With it, as in training, a larger loss makes the
+# decay count for less.)
 
 # %%
 once, twice = lesson.adams_move(g_cc), lesson.adams_move(2 * g_cc)        # ten steps with the same gradient

@@ -26,7 +26,7 @@ STEPS = (  # title, what happens, what comes out
         "pseudo labels $y_i$\n($-1$: outlier)",
     ),
     ("3  remember", "normalised cluster means\nbecome the memory", "$C$ frozen, $M$ live"),
-    ("4  train", "augmented batches are\ncompared with the memory", "a better encoder"),
+    ("4  train", "augmented batches are\ncompared with the memory", "the trained encoder"),
 )
 SIGNALS = (  # view of the label, from which step, what it does
     ("hard", 1, "hard label $\\mathbf{1}_{y_i}$:\ncluster contrast, $L_{CC}$"),
@@ -99,7 +99,7 @@ def _steps(ax: Axes) -> None:
     ax.text(
         (_WIDTH / 2 + last) / 2,
         back + 0.08,
-        "next epoch: the better encoder looks again",
+        "next epoch: the trained encoder looks again",
         ha="center",
         va="bottom",
         fontsize=9,
