@@ -265,7 +265,7 @@ def eps_curve(
                 auto,
                 color=PALETTE["purple"],
                 linestyle="-.",
-                label=f"eps = {auto:g}: where clusters are most (eps=auto)",
+                label=f"eps = {auto:g}: where clusters are most, over 3 steps (eps=auto)",
             )
         handles |= legend_entries(ax)
     if handles:
