@@ -44,6 +44,8 @@ out_dir = "../runs/demo"
 interactive = True
 
 # %%
+from functools import partial
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -249,7 +251,7 @@ for l, t in ((case["l"], case["t"]) for case in cases.values()):
     worst(limit, theory.softened_limit(l, t))
     for T in (0.1, 1.0, 3.0, 10.0, 100.0):
         G = T * ((l / T).softmax(1) - (t / T).softmax(1))                 # G_T = T (q^(T) - e^(T))
-        worst(G / len(l), gradient_of(lambda x: gkd_loss(x, t, temperature=T), l))
+        worst(G / len(l), gradient_of(lambda x, t=t, T=T: gkd_loss(x, t, temperature=T), l))
         assert ((G - limit).abs().sum(1) <= theory.softened_error_bound(l, t, T) + 1e-9).all()
 
 # %%
@@ -411,7 +413,7 @@ stage.require("truth")
 
 # %%
 y_star, soft = true_clusters(pseudo.labels, stage.pids), soft_labels_of(stage, features, pseudo.labels)
-teachers_of = lambda pictures: lesson.teachers_of(stage, memory, v, soft, pseudo.labels, pictures)
+teachers_of = partial(lesson.teachers_of, stage, memory, v, soft, pseudo.labels)
 i = running_example(soft, pseudo.labels, y_star)
 mine, star = int(labels[i]), int(y_star[i]) if y_star[i] >= 0 else int(labels[i])
 targets = {"hard label": F.one_hot(labels[[i]], pseudo.n_clusters).double()}
