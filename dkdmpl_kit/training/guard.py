@@ -3,8 +3,8 @@
 What it looks at are pictures that are held out of the training, as many as a fifth of all:
 what trains makes its own pictures agree with its labels, right or wrong, and only others
 tell. A state is kept where its `stability` (`noise.evidence`) rose there by a clear margin
-and its `mixing` did not fall by much, else the start is. Criteria and margins come from
-measurements (docs/adapt.md, "What the guard watches"). `across` and `mutual` are recorded
+and, where cameras are known, its `mixing` surely rose, else the start is. Criteria and
+margins come from measurements (docs/adapt.md, "What the guard watches"). `across` and `mutual` are recorded
 and decide nothing: they rose where cameras or makes of vehicles were learnt as one, too.
 """
 
@@ -21,7 +21,6 @@ from dkdmpl_kit.noise.evidence import Evidence, compare
 HELD_OUT = 0.2  # of the pictures, and no more than
 MOST_HELD_OUT = 1000
 MARGIN = 0.15  # of the start's stability, by which it must rise at least, surely
-MOST_LOST = 0.1  # of the start's mixing, that may be lost
 WORSE_IN_A_ROW = 3  # states surely worse than the start, after which training is stopped
 
 
@@ -45,7 +44,7 @@ def held_out(labels: np.ndarray, *, seed: int = 0) -> np.ndarray:
 @dataclass(frozen=True)
 class StateJudged:
     """One state against the start. changes: {criterion: (mean, low, high)}, its change
-    and 95 % interval. mixed: mixing did not fall by more than `MOST_LOST`. better: that,
+    and 95 % interval. mixed: mixing surely rose, or cameras are unknown. better: that,
     and stability surely rose by `MARGIN`. worse: stability surely fell.
     """
 
@@ -91,8 +90,7 @@ def _judged(epoch: int, now: Evidence, start: Evidence) -> StateJudged:
     }
     _, low, high = changes["stability"]
     before = start.means()
-    lost = -changes["mixing"][0] if "mixing" in changes else 0.0
-    mixed = not lost or lost <= MOST_LOST * before["mixing"]
+    mixed = "mixing" not in changes or changes["mixing"][1] > 0
     better = mixed and low > MARGIN * before["stability"]
     return StateJudged(epoch, means, changes, mixed, better, worse=high < 0)
 
@@ -135,5 +133,5 @@ def verdict(states: Sequence[StateJudged]) -> Verdict:
     )
     if low > MARGIN * before:
         mixed = states[0].means["mixing"], best.means["mixing"]
-        sentence += f", but mixing falls from {mixed[0]:.3f} to {mixed[1]:.3f}"
+        sentence += f", but mixing does not surely rise ({mixed[0]:.3f} to {mixed[1]:.3f})"
     return Verdict(0, sentence + ".", tuple(states))

@@ -11,7 +11,7 @@ def guard(c: dict) -> bool:
         return kept == 0 and "nothing was trained" in c["sentence"]
     sure = [e for e in range(1, len(low)) if low[e] > c["margin"] * stability[0]]
     if kept == 0:
-        why = not sure or "mixing falls" in c["sentence"]
+        why = not sure or "mixing does not surely rise" in c["sentence"]
         return why and c["sentence"].startswith("Kept the start")
     return kept in sure and f"after epoch {kept} of {len(low) - 1}" in c["sentence"]
 
