@@ -38,18 +38,16 @@ interactive = True
 
 # %%
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 from IPython.display import Markdown, display
 from scipy import stats
 
-import dkdmpl_kit
 from dkdmpl_kit import viz
 from dkdmpl_kit.experiment import METHOD_LABELS, read_json, write_json
 from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.noise import error_kinds
-from dkdmpl_kit.studies.results import by_method, collect_runs, markdown_table, paired_differences, spread, summary
+from dkdmpl_kit.studies.results import by_method, collect_runs, markdown_table, paired_differences, published, spread, summary
 from dkdmpl_kit.training import assess_untrained
 
 stage = Stage("05b_results", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
@@ -185,14 +183,10 @@ if cosines:
 # **Predict:** how far is the end of the 10 epochs from that of the 20?
 
 # %%
-published = Path(dkdmpl_kit.__file__).resolve().parents[1] / "figures"
-files = [published / name / "records.json" for name in ("ablation", "reproduce")]
-short, long = (read_json(path) if path.exists() else [] for path in files)
+short, long = published("ablation"), published("reproduce")
 both = {f"{len(next(iter(found.values()))['history'])} epochs": [record["history"] for record in found.values()]
         for found in (by_method(study).get("cluster_contrast") for study in (short, long)) if found}
-if len(both) < 2:
-    print("The records of the two studies are not in this checkout: `make ablation` and `make reproduce` make them.")
-else:
+if len(both) == 2:
     moved = [np.mean([run[-1]["ari"] - run[-3]["ari"] for run in found]) for found in both.values()]
     fig = viz.training_curves(both, metrics=("ari", "learning_rate", "mAP", "outlier_fraction"),
                               title="Cluster contrast, trained for 10 and for 20 epochs")
@@ -253,7 +247,10 @@ if differences:
         turned = np.mean(early) * np.mean(differences["dkdmpl"]) < 0
         lines.append(f"- The 10-epoch runs give DKD-MPL {np.mean(early):+.1f} points: "
                      f"{'the opposite sign' if turned else 'the same sign'}.")
-    stage.say("verdicts", "\n".join(lines), verdicts=verdicts, differences=differences, early=early)
+    loud = sum(record["settings"].get("loss_scale", 1) != 1 for record in long)
+    lines.append(f"- Runs of the control, a louder loss (`loss_scale`): {loud}"
+                 f"{'' if loud else ', so a gain by loudness could not be told from a better label'}.")
+    stage.say("verdicts", "\n".join(lines), verdicts=verdicts, differences=differences, early=early, loud=loud)
 
 # %% [markdown]
 # *Undecided* does not mean that there is no effect. *Here* means: these people, this

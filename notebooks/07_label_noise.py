@@ -43,8 +43,6 @@ out_dir = "../runs/demo"
 interactive = True
 
 # %%
-from pathlib import Path
-
 import numpy as np
 import torch
 from IPython.display import Markdown, display
@@ -52,7 +50,6 @@ from sklearn.calibration import calibration_curve
 
 from dkdmpl_kit import noise, viz
 from dkdmpl_kit.clustering import rows_of
-from dkdmpl_kit.experiment import read_json
 from dkdmpl_kit.lessons.batch_views import batch_views
 from dkdmpl_kit.lessons.checks import label_noise as exercise_checks
 from dkdmpl_kit.lessons.stage import Stage
@@ -63,6 +60,7 @@ from dkdmpl_kit.losses import mixed_target, teacher_logits, theory
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.neighbors import knn_graph
 from dkdmpl_kit.studies import label_noise as robustness
+from dkdmpl_kit.studies.results import published
 
 stage = Stage("07_label_noise", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
               table=table, pattern=pattern, out_dir=out_dir, settings=settings)
@@ -373,8 +371,7 @@ stage.say("sure", f"Too sure on average: {', '.join(name for name in lean if lea
 # (SKD)?
 
 # %%
-published = Path(robustness.__file__).resolve().parents[3] / "figures" / "robustness" / "records.json"
-records = read_json(published)["records"] if published.exists() else []
+records = published("robustness")
 if records:
     stage.show(viz.noise_panels(robustness.by_rate(records), robustness.gains(records)), "07_robustness",
                f"{len(records)} trainings. Below: the gain over cluster contrast; where its bar crosses 0, the sign is undecided.")

@@ -58,7 +58,7 @@ from dkdmpl_kit.losses import carry_posterior, cluster_contrast_loss, mixed_targ
 from dkdmpl_kit.losses.rivals import instance_consistency_loss, label_smoothing_loss, refined_labels, rlcc_loss
 from dkdmpl_kit.memory import ClusterMemory, HybridMemory
 from dkdmpl_kit.noise import true_clusters
-from dkdmpl_kit.studies.results import markdown_table, paired_differences
+from dkdmpl_kit.studies.results import markdown_table, paired_differences, published
 
 # %%
 stage = Stage("09_neighbours", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
@@ -130,15 +130,14 @@ targets = {
     "MMT: half hard, half slow copy": 0.5 * one_hot + 0.5 * p,            # (1 - lambda) 1_y + lambda p
     "HDCPD, 2nd term: slow copy": p,
     "DKD-MPL: r3, sample teacher": mixed_target(y, b.teacher.softmax(1), a, *b.weights),
+    "DKD-MPL: r3, vote teacher": mixed_target(y, b.vote.softmax(1), a, *b.weights),
 }
-if b.vote is not None:
-    targets["DKD-MPL: r3, vote teacher"] = mixed_target(y, b.vote.softmax(1), a, *b.weights)
 
 # %%
 y_star = torch.from_numpy(true_clusters(b.labels.numpy(), stage.pids))[b.batch]  # -1 where unknown
 i = lesson.example_row(targets, y, y_star)                                # wrongly labelled, if such a picture is known
 state = "not judged" if y_star[i] < 0 else "right" if y_star[i] == y[i] else "wrong"
-shown = {name: t[i] for name, t in targets.items() if "sample" not in name or b.vote is None}
+shown = {name: t[i] for name, t in targets.items() if "sample" not in name}
 fig = viz.label_targets(shown, int(y[i]), truth=None if y_star[i] < 0 else int(y_star[i]),
                         picture=stage.pictures().pixels[b.batch[i]], title="One picture, six labels to train on")
 elsewhere = [name for name, t in shown.items() if t.argmax() != y[i]]
@@ -340,10 +339,10 @@ print(f"{wide.shape[1]} classes, not {K}: the student gives the outliers {wide.s
 # [seeds](course/glossary.md#seed) scatter?
 
 # %%
-records = lesson.published()
+records = published("rivals")
 budgets = {(r["settings"]["epochs"], r["settings"]["iterations"]) for r in records if r["run"] != "untrained"}
 print(f"Budgets (epochs, batches): {budgets}; sets of pictures: {len({r['data_fingerprint'] for r in records})}.")
-Markdown(markdown_table(records)) if records else print("Make them with `make rivals`.")
+Markdown(markdown_table(records)) if records else None
 
 # %% [markdown]
 # **Cost.** Backward costs about two forward passes. So one trained pass costs 3 and each

@@ -107,6 +107,14 @@ def value(
     return test
 
 
+def no_function(answer: Any, of: str) -> str:
+    """The hint for an answer that should be a function `of` something, and is none."""
+    return (
+        f"it is a {type(answer).__name__}; a function of {of} is asked for: set the answer "
+        "to the function itself, without calling it."
+    )
+
+
 def _common_mistakes(right: np.ndarray, batch: int | None) -> dict[str, np.ndarray]:
     """{hint: what that mistake gives}."""
     known = {}

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import dkdmpl_kit
 from dkdmpl_kit.clustering.soft import rows_of
-from dkdmpl_kit.data import pk_batches, to_float
-from dkdmpl_kit.experiment import METHOD_LABELS, Config, read_json
+from dkdmpl_kit.data import to_float
+from dkdmpl_kit.experiment import METHOD_LABELS, Config
 from dkdmpl_kit.lessons.stage import Stage
+from dkdmpl_kit.lessons.views import lesson_batches, soft_labels_of
 from dkdmpl_kit.losses import (
     carry_posterior,
     cluster_contrast_loss,
@@ -77,12 +76,6 @@ IDEAS = {
         "unknown: this is a reading of the abstract",
     ),
 }
-
-
-def published() -> list[dict]:
-    """The records of the rivals in this checkout; none where it has none."""
-    path = Path(dkdmpl_kit.__file__).resolve().parent.parent / "figures/rivals/records.json"
-    return read_json(path) if path.exists() else []
 
 
 def costs(records: Sequence[dict], config: Config) -> dict[int, list[float]]:
@@ -218,8 +211,7 @@ class Bench:
     memory, hybrid: as an epoch begins. z, ema_z, plain_z (B, d): features of an augmented
     look, of another one by the slow copy, and of the plain pictures by it. carried (B, K):
     labels of the untrained features' clustering, carried over. teacher, vote (B, K):
-    logits of the teachers that DKD-MPL can have, vote None where there is none. steps:
-    of the warm run.
+    logits of the teachers that DKD-MPL can have. steps: of the warm run.
     """
 
     config: Config
@@ -234,7 +226,7 @@ class Bench:
     plain_z: Tensor
     carried: Tensor
     teacher: Tensor
-    vote: Tensor | None
+    vote: Tensor
     steps: int
 
     @property
@@ -252,7 +244,7 @@ class Bench:
 
     @property
     def methods(self) -> list[str]:
-        return [*IDEAS, *([] if self.vote is None else [VOTE])]
+        return [*IDEAS, VOTE]
 
     def loss(self, method: str, z: Tensor, logits: Tensor | None = None) -> Tensor:
         """The total of a method as a function of features (B, d), or with logits (B, K) as
@@ -322,17 +314,7 @@ def bench(stage: Stage) -> Bench:
     labels = torch.from_numpy(pseudo.labels)
     memory = ClusterMemory(v, labels, momentum=config.memory_momentum)
     draws = generator_for(config.seed, 0, "neighbours")
-    batch = next(
-        pk_batches(
-            pseudo.labels,
-            stage.camids,
-            clusters_per_batch=config.batch_clusters,
-            images_per_cluster=config.batch_images,
-            iterations=1,
-            sampler=config.sampler if stage.has_cameras else "random",
-            generator=draws,
-        )
-    )
+    batch = next(lesson_batches(stage, pseudo.labels, draws, 1))
     steps = min(4, config.epochs) * config.iterations
     state = TrainingState(encoder, None, ema=stage.encoder().cpu())
     update_ema(state, config.ema_momentum**steps)
@@ -343,11 +325,8 @@ def bench(stage: Stage) -> Bench:
         z = _unit(encoder(augmented(run, batch, draws)))
         ema_z = _unit(slow(augmented(run, batch, draws)))
         plain_z = _unit(slow(to_float(store.batch(batch))))
-    vote = None
-    if pseudo.method != "kmeans":
-        soft = stage.cluster(features, gkd_teacher="vote", method="dkdmpl").soft
-        posterior = torch.from_numpy(np.asarray(rows_of(soft, batch, pseudo.labels))).double()
-        vote = teacher_logits("vote", posterior=posterior)
+    soft = soft_labels_of(stage, features, pseudo.labels, "vote")
+    posterior = torch.from_numpy(rows_of(soft, batch, pseudo.labels)).double()
     return Bench(
         config=config,
         v=v,
@@ -366,7 +345,7 @@ def bench(stage: Stage) -> Bench:
             features=v[batch],
             temperature=config.teacher_temperature,
         ),
-        vote=vote,
+        vote=teacher_logits("vote", posterior=posterior),
         steps=steps,
     )
 

@@ -45,7 +45,7 @@ TALL, WIDE = 1.4, 0.7  # height / width of crops that stand, and of crops that l
 POOLINGS = {"osnet": "embedding", "vit": "token"}  # of weights that a file brings
 SIDES = {"tf_efficientnet_lite0": 96}  # the bundled encoder works on small pictures
 SIDE = 176  # of others: the root of the area 256 x 128 of the field
-NOTHING = Verdict(0, "Kept the start: nothing was trained, as too little clusters.", ())
+NOTHING = Verdict(0, "Kept the start: nothing was trained, as there are too few clusters.", ())
 APART = 0.7  # mixing of the start, below which cameras get lists of their own
 CLUSTERED = 0.1  # share of the pictures that clusters of four should hold at least
 

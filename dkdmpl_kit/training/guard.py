@@ -4,8 +4,9 @@ What it looks at are pictures that are held out of the training, as many as a fi
 what trains makes its own pictures agree with its labels, right or wrong, and only others
 tell. A state is kept where its `stability` (`noise.evidence`) rose there by a clear margin
 and, where cameras are known, its `mixing` surely rose, else the start is. Criteria and
-margins come from measurements (docs/adapt.md, "What the guard watches"). `across` and `mutual` are recorded
-and decide nothing: they rose where cameras or makes of vehicles were learnt as one, too.
+margins come from measurements (docs/adapt.md, "What the guard watches"). `across` and
+`mutual` are recorded and decide nothing: they rose where cameras or makes of vehicles
+were learnt as one, too.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from scipy.stats import t
 from dkdmpl_kit.experiment import METHODS, preset
 from dkdmpl_kit.lessons import neighbours as lesson
 from dkdmpl_kit.losses.rivals import NEEDS
+from dkdmpl_kit.studies.results import published
 
 
 def test_needs_and_passes_are_those_of_the_papers():
@@ -99,10 +100,13 @@ def test_costs_are_medians_in_units_of_cluster_contrast_by_number_of_passes():
     assert lesson.costs([], preset("smoke")) == {}
 
 
-def test_the_published_records_are_those_of_this_checkout():
-    assert {record["settings"]["method"] for record in lesson.published()} >= set(
-        lesson.IDEAS
-    )
+def test_the_published_records_are_those_of_this_checkout(capsys):
+    found = {record["settings"]["method"] for record in published("rivals")}
+    assert found >= set(lesson.IDEAS)
+    assert {"method", "kind"} <= set(published("robustness")[0])
+    assert capsys.readouterr().out == ""
+    assert published("nothing") == []
+    assert "`make nothing` makes it" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

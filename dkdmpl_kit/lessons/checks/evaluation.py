@@ -8,7 +8,7 @@ import numpy as np
 
 from dkdmpl_kit.errors import KitError
 from dkdmpl_kit.evaluation import evaluate_ranking
-from dkdmpl_kit.lessons.exercises import Test, exercises, value
+from dkdmpl_kit.lessons.exercises import Test, exercises, no_function, value
 
 WIDTHS = (60, 90, 150, 240)  # queries of the made-up lists of exercise 3
 DRAWS = 20_000
@@ -102,10 +102,7 @@ def _bootstrap(answer) -> str | None:
     thousand draws stay far below), the mean over all lists by a thirtieth.
     """
     if not callable(answer):
-        return (
-            f"it is a {type(answer).__name__}; a function of the values is asked for: set "
-            "the answer to the function itself, without calling it."
-        )
+        return no_function(answer, "the values")
     lists, means = _made_up()
     given = np.array([[float(x) for x in answer(values.copy())] for values in lists])
     if given.shape != (len(lists), 2):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dkdmpl_kit.lessons.exercises import Test, exercises, value
+from dkdmpl_kit.lessons.exercises import Test, exercises, no_function, value
 
 GAIN, DEVIATION = 2.0, 3.0  # of exercise 3, in points of mAP
 
@@ -47,10 +47,7 @@ def _ends(values: np.ndarray, *, share: float = 0.95, ddof: int = 1, **changes) 
 def _interval(answer) -> str | None:
     """Differences drawn here, so that two numbers cannot stand for the function."""
     if not callable(answer):
-        return (
-            f"it is a {type(answer).__name__}; a function of the differences is asked for: "
-            "set the answer to the function itself, without calling it."
-        )
+        return no_function(answer, "the differences")
     rng = np.random.default_rng(3)
     for n in (3, 5, 12):
         values = rng.normal(1.0, 3.0, n)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dkdmpl_kit.lessons.exercises import Test, exercises, value
+from dkdmpl_kit.lessons.exercises import Test, exercises, no_function, value
 from dkdmpl_kit.memory import ClusterMemory
 
 
@@ -56,7 +56,7 @@ def _shares(camids: np.ndarray, batch_images: int) -> Test:
 
     def check(answer) -> str | None:
         if not callable(answer):
-            return _no_function(answer, "one batch")
+            return no_function(answer, "one batch")
         return test([float(answer(batch.copy())) for batch in batches])
 
     return check
@@ -66,16 +66,9 @@ def _transposed(row: np.ndarray, share) -> float:
     return share(row.ravel().reshape(row.shape[::-1]).T)
 
 
-def _no_function(answer, of: str) -> str:
-    return (
-        f"it is a {type(answer).__name__}; a function of {of} is asked for: set the answer "
-        "to the function itself, without calling it."
-    )
-
-
 def _moved_row(answer) -> str | None:
     if not callable(answer):
-        return _no_function(answer, "(row, z, m)")
+        return no_function(answer, "(row, z, m)")
     generator = torch.Generator().manual_seed(6)
     for n, momentum in ((1, 0.1), (2, 0.3), (4, 0.5), (3, 0.9)):
         row, *z = torch.nn.functional.normalize(

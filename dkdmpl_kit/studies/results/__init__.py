@@ -22,7 +22,7 @@ from dkdmpl_kit.studies.results.rows import (
     method_of,
     rows_of,
 )
-from dkdmpl_kit.studies.results.runs import collect_runs, read_run
+from dkdmpl_kit.studies.results.runs import collect_runs, published, read_run
 from dkdmpl_kit.studies.results.summaries import (
     markdown_table,
     markdown_tables,
@@ -46,6 +46,7 @@ __all__ = [
     "MEASURES",
     "method_of",
     "paired_differences",
+    "published",
     "read_run",
     "Row",
     "rows_of",

@@ -143,3 +143,19 @@ def _unless_damaged(left_out: list[str] | None) -> Iterator[None]:
         if left_out is None:
             raise
         left_out.append(str(error))
+
+
+def published(study: str) -> list[dict]:
+    """The records of figures/<study>, which `make <study>` publishes in a checkout; none,
+    and a printed line that says so, where it is not there.
+    """
+    from dkdmpl_kit.experiment import read_json
+
+    path = Path(__file__).resolve().parents[3] / "figures" / study / "records.json"
+    if not path.exists():
+        print(
+            f"figures/{study}/records.json is not in this checkout: `make {study}` makes it."
+        )
+        return []
+    content = read_json(path)
+    return content["records"] if isinstance(content, dict) else content

@@ -64,6 +64,7 @@ def verdicts(c: dict) -> bool:
             statistics.fmean(c["early"]) * statistics.fmean(c["differences"]["dkdmpl"]) < 0
         )
         right &= ("the opposite sign" in c["sentence"]) == turned
+    right &= ("could not be told" in c["sentence"]) == (c["loud"] == 0)
     return right
 
 
