@@ -299,7 +299,7 @@ stage.say("cosines", f"Nearest to cluster contrast is the {near} teacher (cosine
 # ## Turn the knobs yourself
 #
 # Bars: $e$ (vote), $q$ and $r$. An arrow is minus the gradient, divided by
-# $1+\lambda_g$; the number is the gradient. **Predict:** where do the arrows end, by P1?
+# $1+\lambda_g$; the number is its length. **Predict:** where do the arrows end, by P1?
 
 # %%
 case = theory.label_case(student[b], hard, teacher[b], gkd_weight=lam)

@@ -271,7 +271,7 @@ print(f"Largest difference between autograd and P4: {(gradient - by_hand).abs().
 
 # %% [markdown]
 # Below, an arrow is minus the gradient, divided by $1+\lambda_g+\lambda_s$; the number is
-# the gradient. **Predict:** where do the arrows end, by P4? Can $r_3$ give the hard label
+# its length. **Predict:** where do the arrows end, by P4? Can $r_3$ give the hard label
 # less than $1/(1+\lambda_g+\lambda_s)$?
 
 # %%

@@ -282,6 +282,6 @@ def gradient_bars(
         )
     ax.axhline(0, color=PALETTE["grey"], linewidth=1)
     ax.set_xticks(np.arange(len(shown)), [str(k) for k in shown])
-    ax.set(xlabel="cluster", ylabel="gradient by the logit (no unit)")
+    ax.set(xlabel="cluster", ylabel="gradient by the logit\n(below 0: pulled up)")
     ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
     return figure

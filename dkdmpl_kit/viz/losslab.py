@@ -188,14 +188,14 @@ def _draw_views(
 def _draw_arrows(
     ax: Axes, views: Mapping[str, np.ndarray], gradient: np.ndarray, scale: float
 ) -> None:
-    """From the top of each q bar, minus gradient / scale long; the number is the
-    gradient itself.
+    """From the top of each q bar, minus gradient / scale long; the number is this length,
+    below 0 where the arrow points down.
     """
     order = list(views)
     shift = (order.index("q") - (len(order) - 1) / 2) * 0.84 / len(order)
     x = np.arange(len(gradient)) + shift
     ends = views["q"] - gradient / scale
-    for place, start, end, value in zip(x, views["q"], ends, gradient):
+    for place, start, end in zip(x, views["q"], ends):
         if abs(start - end) > 0.008:
             ax.annotate(
                 "",
@@ -214,7 +214,7 @@ def _draw_arrows(
             ax.text(
                 place,
                 max(start, end) + 0.015,
-                f"{value:+.2f}",
+                f"{end - start:+.2f}",
                 ha="center",
                 va="bottom",
                 fontsize=8,

@@ -33,13 +33,15 @@ def pair_cause_bars(
     table: Mapping[str, Sequence], *, kind: str, title: str | None = None, note: str = ""
 ) -> Figure:
     """Which share of the wrong pairs each cause explains (dark, with its interval), and in
-    which share it is true (light); the last row is what no clear cause explains.
+    which share it is true (light); the last row is what no clear cause explains. Causes hold
+    together, so the rows need not add up to 100 %.
 
     table: columns of `noise.PairCauses.table`; kind "merged" or "split".
     """
     same_length(**table)
     names = list(table["cause"])
     title = f"What explains {_KIND_NAMES[kind]}" if title is None else title
+    note = note or "Several causes can hold for one pair, so the rows need not add up to 100 %."
     figure = new_figure(9.5, 2.0 + 0.42 * max(len(names), 2), title=title, note=note)
     ax = figure.subplots()
     if not table["pairs"] or not any(table["pairs"]):
@@ -60,7 +62,7 @@ def pair_cause_bars(
         if not np.isnan(ends).any():
             ax.plot(ends, [place, place], color=PALETTE["black"], linewidth=1.4)
         ax.text(102, place, _explained(row), va="center", ha="left", fontsize=9)
-    ax.set_yticks(y, names)
+    ax.set_yticks(y, [*names[:-1], "not explained"])
     ax.set_xticks(range(0, 101, 20))
     ax.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 165))
     ax.set_xlabel(f"share of the wrongly {kind} pairs (%; line: 95 % interval)", loc="left")

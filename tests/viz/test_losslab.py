@@ -47,6 +47,15 @@ def test_an_arrow_that_leaves_the_unit_range_stays_in_the_picture():
     assert max(ends) <= high
 
 
+def test_the_number_at_an_arrow_is_how_far_it_goes():
+    case = label_case(LOGITS[0], 1, LOGITS[1], None, temperature=1.0, gkd_weight=1.0)
+    ax = viz.loss_lab(case.hard, case.views, case.losses, case.total, case.gradient).axes[0]
+    arrows = [text for text in ax.texts if getattr(text, "arrow_patch", None)]
+    moves = [f"{arrow.xy[1] - arrow.xyann[1]:+.2f}" for arrow in arrows]
+    numbers = [text.get_text() for text in ax.texts if text not in arrows and text.get_text()]
+    assert moves and numbers[: len(moves)] == moves
+
+
 def test_views_without_q_or_of_one_cluster_are_refused():
     with pytest.raises(KitError, match="q among them"):
         viz.loss_lab(0, {"e": [0.5, 0.5]}, {}, None, None)
