@@ -62,7 +62,7 @@ def pair_cause_bars(
         if not np.isnan(ends).any():
             ax.plot(ends, [place, place], color=PALETTE["black"], linewidth=1.4)
         ax.text(102, place, _explained(row), va="center", ha="left", fontsize=9)
-    ax.set_yticks(y, [*names[:-1], "not explained"])
+    ax.set_yticks(y, names)
     ax.set_xticks(range(0, 101, 20))
     ax.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 165))
     ax.set_xlabel(f"share of the wrongly {kind} pairs (%; line: 95 % interval)", loc="left")
