@@ -141,10 +141,16 @@ def _draw_groups(
         ax.set_xlabel(f"{count(len(names), 'identity', 'identities')}{unknown}")
 
 
-_MAP_NOTE = (
-    "A map keeps neighbourhoods, not distances: its axes have no unit. Colours repeat with "
-    "another shape."
-)
+def _map_note(panels: Sequence[Mapping[str, Any]]) -> str:
+    """What stands under maps, by the groups that their panels colour."""
+    note = "A map keeps neighbourhoods, not distances: its axes have no unit."
+    groups = [
+        np.unique(np.asarray(panel["colour_by"]))
+        for panel in panels
+        if panel["colour_by"] is not None and panel.get("kind", "cluster") != "error"
+    ]
+    many = any((found != -1).sum() > len(CYCLE) for found in groups)
+    return f"{note} Colours repeat with another shape." if many else note
 
 
 @styled
@@ -158,7 +164,8 @@ def feature_map(xy: Any, colour_by: Any, *, title: str = "", kind: str = "cluste
     xy = np.asarray(xy, float).reshape(-1, 2)
     check_option("kind", kind, KINDS)
     same_length(xy=xy, colour_by=colour_by)
-    figure = new_figure(8, 6.2, title=title, note=_MAP_NOTE)
+    note = _map_note([{"colour_by": colour_by, "kind": kind}])
+    figure = new_figure(8, 6.2, title=title, note=note)
     draw_map(figure.subplots(), xy, colour_by, kind, "")
     return figure
 
@@ -180,7 +187,8 @@ def feature_maps(
         )
     columns = max(len(row) for row in rows)
     width = min(3.3 * columns, 10) if columns > 2 else 4.5 * columns
-    figure = new_figure(width, 3.6 * len(rows) + 0.7, title=title, note=_MAP_NOTE)
+    note = _map_note([panel for row in rows for panel in row])
+    figure = new_figure(width, 3.6 * len(rows) + 0.7, title=title, note=note)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for r, row in enumerate(rows):
         for ax, panel in zip(axes[r], row):

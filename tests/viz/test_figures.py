@@ -622,3 +622,15 @@ def test_distances_without_a_list_are_curves_alone():
     figure = viz.query_distances({"a": (groups, [], []), "b": (groups, [0.2], ["right"])})
     assert [len(ax.lines) for ax in figure.axes] == [0, 1]
     assert "in this list: right" in texts(figure)
+
+
+def test_a_map_says_that_colours_repeat_only_where_they_do():
+    xy = np.arange(20.0).reshape(10, 2)
+    few, many = np.arange(10) % 7, np.arange(10)
+    assert "repeat" not in viz.feature_map(xy, few).get_supxlabel()
+    assert "repeat" in viz.feature_map(xy, many).get_supxlabel()
+    assert "repeat" not in viz.feature_map(xy, None).get_supxlabel()
+    panels = [{"xy": xy, "colour_by": groups} for groups in (few, many)]
+    assert "repeat" in viz.feature_maps(panels).get_supxlabel()
+    kinds = {"xy": xy, "colour_by": np.array(["right"] * 10), "kind": "error"}
+    assert "repeat" not in viz.feature_maps([panels[0], kinds]).get_supxlabel()
