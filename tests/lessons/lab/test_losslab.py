@@ -153,7 +153,8 @@ def test_arrows_are_autograds_gradient_from_the_top_of_q(values):
         for text in bars(panel).texts
         if re.fullmatch(r"[+-]\d\.\d\d", text.get_text())
     ]
-    assert numbers == [f"{value:+.2f}" for value in pull[moved]]
+    # the number beside an arrow is the way it goes, in its own unit: minus the gradient
+    assert numbers == [f"{value:+.2f}" for value in -pull[moved] / scale]
 
 
 def test_arrows_end_at_r3_where_p4_holds_and_the_note_says_where_it_does_not():
