@@ -23,8 +23,7 @@
 # **Reads** the data set. **Writes** to `out_dir`: features, figures, and numbers in
 # `metrics/00_start_here`.
 #
-# Run the cells from top to bottom (Shift + Enter). Answer each **Predict:** question
-# before you look.
+# Run the cells in order (Shift + Enter). Answer each **Predict:** before you look.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -64,13 +63,13 @@ print(stage.dataset.summary())
 # **[gallery](course/glossary.md#gallery)**, by similarity.
 #
 # An **[encoder](course/glossary.md#encoder)** turns a picture into a
-# **[feature](course/glossary.md#feature)**, a vector of length 1. Similarity is the inner
-# product: (0.6, 0.8) and (0.8, 0.6) have 0.96. The encoder at the start knows *kinds of
-# things* (ImageNet: dogs, cups, cars), not persons. By default the people are drawn: nobody
-# real is shown.
+# **[feature](course/glossary.md#feature)**, a vector of length 1. Similarity is the
+# inner product: (0.6, 0.8) and (0.8, 0.6) have 0.96. At the start it knows *kinds of
+# things* (ImageNet: dogs, cups, cars), not persons. The people are drawn by default;
+# nobody real is shown.
 #
-# **Predict:** how many of the ten most similar pictures show the query's person? What do
-# the others share with the query?
+# **Predict:** how many of the ten most similar pictures show the query's person? What
+# do the others share with it?
 
 # %%
 search = first_search(stage)
@@ -85,8 +84,7 @@ if same is not None:
 stage.show(fig, "00_ranking", caption)
 
 # %% [markdown]
-# A grey dash is the same person under the query's *own* camera: too easy, so it does not
-# count (notebook 06).
+# A grey dash: the same person under the query's *own* camera, too easy to count.
 #
 # Three scores, means over the queries: **[Rank-1](course/glossary.md#cmc)**, the share
 # with a right picture first; **[mAP](course/glossary.md#mean-average-precision)**, how
@@ -107,12 +105,12 @@ if search.result is not None:
 #
 # **[Unsupervised](course/glossary.md#unsupervised)** re-ID has pictures without
 # [identities](course/glossary.md#identity). It puts similar pictures into
-# [clusters](course/glossary.md#cluster) and trains as if each were a person. The cluster's
-# number is the **[pseudo label](course/glossary.md#pseudo-label)**. Pictures that fit
-# nowhere are **[outliers](course/glossary.md#outlier)**, left out this time.
+# [clusters](course/glossary.md#cluster) and trains as if each were a person: its number
+# is the **[pseudo label](course/glossary.md#pseudo-label)**. Pictures that fit nowhere,
+# **[outliers](course/glossary.md#outlier)**, are left out this time.
 #
 # The [ARI](course/glossary.md#adjusted-rand-index) compares clusters with identities: 1
-# is equal, 0 is chance. Identities only measure; training never sees them.
+# is equal, 0 is chance. Training never sees identities.
 #
 # **Predict:** more clusters than people, or fewer? Is the ARI nearer to 0 or to 1?
 
@@ -176,9 +174,8 @@ if agreement.ari is not None:
 # $\lambda$ are weights.
 
 # %% [markdown]
-# **What is the paper's, what is ours.** Only the abstract of the paper is available to us,
-# and it names the ideas. All formulas and weights are *our reading*; no number here is the
-# paper's.
+# **The paper's, and ours.** Only the paper's abstract is available to us. It names the
+# ideas; all formulas and weights are *our reading*, and no number here is the paper's.
 #
 # **Predict:** do teacher and student of a wrongly labelled picture repeat its label?
 
@@ -218,9 +215,9 @@ if views is not None:
 # %% [markdown]
 # ## 4. The notebooks
 #
-# **01** data, **02** clustering, **03** GKD, **04** SKD, **05** training, **05b** results,
-# **06** evaluation, **07** label noise, **08** theory, **09** rivals, **10** your own
-# pictures. Each runs alone and makes what is missing. Words stand in the
+# **01** data, **02** clustering, **03** GKD, **04** SKD, **05** training, **05b**
+# results, **06** evaluation, **07** label noise, **08** theory, **09** rivals, **10**
+# your own pictures. Each runs alone and makes what is missing. Words:
 # [glossary](course/glossary.md).
 #
 # ## 5. Responsible use
@@ -233,7 +230,8 @@ if views is not None:
 #   people who did not consent. It has not been examined for fairness across skin colour,
 #   age, sex, disability or dress: expect it to fail more often for some groups.
 # - **DukeMTMC** was withdrawn by its authors in 2019: the people in it never gave
-#   consent. Its reader exists because published work reports on it. Please choose another.
+#   consent. Its reader exists because published work reports on it: please choose
+#   another.
 # - With your own pictures: ask for consent, keep no more than you need, respect the law,
 #   and publish neither faces nor features. A feature is personal data: it is made to
 #   recognise somebody.
@@ -254,7 +252,7 @@ print(f"Python {found['python']} on {found['platform']}, {found['threads']} thre
 #
 # ## Exercises
 #
-# Put each answer into the named variable. The cell below says whether it is right.
+# Set the named variable; the next cell says whether it is right.
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.checks import start_here
@@ -262,9 +260,9 @@ from dkdmpl_kit.lessons.checks import start_here
 check = start_here.checks(search, lambda eps: stage.cluster(features, eps=eps))
 
 # %% [markdown]
-# **1.** What Rank-1 does luck give? A query's chance is the share of right pictures among
-# those that count for it (the same person under the same camera counts in neither).
-# Average it over the queries that have a right picture.
+# **1.** What Rank-1 does luck give? A query's chance is the share of right pictures
+# among those that count for it (the same person under the same camera counts in
+# neither). Average it over the queries that have one.
 
 # %% tags=["solution"]
 # answer_1: one number from 0 to 1; search has query_pids, query_camids (Q,), gallery_pids and gallery_camids (G,)

@@ -15,13 +15,12 @@
 #
 # **You will learn**
 #
-# - what a re-ID data set consists of, and how to read a folder of your own;
+# - what a re-ID data set consists of, and how to read your own folder;
 # - how batches are drawn (P clusters x K images), and what augmentation does;
 # - what makes two pictures of one person differ, and how much of it is the camera.
 #
-# **Time** on 2 CPU cores: about a minute. **Reads** the data set and the untrained
-# features (made if missing). **Writes** to `out_dir`: a folder `data/own-crops`, figures,
-# and numbers in `metrics/01_data`.
+# **Time** on 2 CPU cores: a minute. **Reads** the data set and the untrained features.
+# **Writes** to `out_dir`: `data/own-crops`, figures, and numbers in `metrics/01_data`.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -60,8 +59,8 @@ print(stage.dataset.summary())
 #
 # The **train** pictures are clustered and learnt from. **Query** and **gallery** show
 # *other* people, for the test. Each picture has a file, an
-# [identity](course/glossary.md#identity) (`pid`) and a camera (`camid`, from 0 in memory,
-# from 1 in file names). Training receives files and cameras, never identities.
+# [identity](course/glossary.md#identity) (`pid`, never seen by training) and a camera
+# (`camid`, from 0 in memory, from 1 in file names).
 
 # %%
 cameras = np.unique(stage.camids) if stage.has_cameras else np.array([0])
@@ -118,13 +117,13 @@ fig = viz.contact_sheet(both, rows=np.zeros(9, int), row_name="picture", frames=
 stage.show(fig, "01_augmentation", f"One picture and eight of its augmentations; the chance of a box is {config.erasing:.0%}.")
 
 # %% [markdown]
-# It may. So the encoder cannot rely on the shirt alone.
+# It may: the encoder cannot rely on the shirt alone.
 #
 # ## 4. Your own folder
 #
 # Any folder of crops can be read. If names tell person and camera, give a **regular
 # expression** with the named groups `pid` and `camid`. Folders `train`, `query` and
-# `gallery` make the splits. Here is such a folder:
+# `gallery` make the splits:
 
 # %%
 own = stage.out_dir / "data" / "own-crops"
@@ -138,7 +137,7 @@ print(name)
 print(read_dataset("folder", own, pattern=r"visitor(?P<pid>\d+)_gate(?P<camid>\d+)").summary())
 
 # %% [markdown]
-# What does not fit stops with a sentence that says what, where, and what to do:
+# What does not fit stops with one sentence: what, where, what to do.
 
 # %%
 for root, regex in ((own, r"person(?P<pid>\d+)"), (own / "not-there", None), (own, r"visitor(\d+)")):
@@ -150,10 +149,11 @@ for root, regex in ((own, r"person(?P<pid>\d+)"), (own / "not-there", None), (ow
 # %% [markdown]
 # ## 5. Batches: P clusters x K images
 #
-# The losses compare a picture with its own cluster and with others. So a batch holds
-# **P** clusters with **K** images each. The [sampler](course/glossary.md#sampler) `random`
-# takes any images of the cluster; `camera` takes one, and the others from *other* cameras
-# where it can. It reads camera ids, so a result should name the sampler.
+# The losses compare a picture with its own cluster and with others: a batch holds **P**
+# clusters with **K** images each (a smaller cluster repeats some). The
+# [sampler](course/glossary.md#sampler) `random` takes any images of the cluster;
+# `camera` takes one, and the others from *other* cameras where it can. It reads camera
+# ids: a result should name it.
 #
 # **Predict:** from how many cameras come the K images of a cluster, with each sampler?
 
@@ -263,8 +263,6 @@ if costs:
 # - What separates pictures of one person most is a question to the data.
 #
 # ## Exercises
-#
-# Put each answer into the named variable. The cell below says whether it is right.
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.checks import data as data_checks
@@ -287,10 +285,10 @@ if len(cameras) > 1:
 check(1, answer_1)
 
 # %% [markdown]
-# **2.** Subtract each camera's mean colour from the small versions of its pictures. What
-# is then the mean pixel distance of *same person, other camera*? (`small` (n, 3·32·16)
-# holds values 0 to 1: all red ones, then green, then blue; `colours` goes to 255.) What
-# happens to strangers?
+# **2.** Subtract each camera's mean colour from the small versions of its pictures.
+# What is then the mean pixel distance of *same person, other camera*? (`small` (n,
+# 3·32·16) holds values 0 to 1: all red ones, then green, then blue; `colours` goes to
+# 255.)
 
 # %% tags=["solution"]
 # answer_2: one number, the mean distance after balancing

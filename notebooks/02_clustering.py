@@ -19,7 +19,7 @@
 # - what DBSCAN does with it, and what its radius `eps` changes;
 # - in which ways pseudo labels are wrong, and what part the cameras have.
 #
-# **Time** on 2 CPU cores: about a minute. **Reads** the data set and the untrained features.
+# **Time** on 2 CPU cores: a minute. **Reads** the data set and the untrained features.
 # **Writes** to `out_dir`: figures, and numbers in `metrics/02_clustering`.
 #
 # This is the field's usual clustering (Zhong et al. 2017; Ester et al. 1996; Cluster
@@ -59,10 +59,10 @@ print(stage.dataset.summary())
 # %% [markdown]
 # ## 1. Neighbours
 #
-# $v_i$ is the [feature](course/glossary.md#feature) of picture $i$, and
-# $s_{ij} = v_i^\top v_j$ is a similarity. Let $R_i$ be the list of the $k_1$ pictures most
-# similar to $i$, itself first. All lists together are the k-NN graph, made once an
-# [epoch](course/glossary.md#epoch).
+# $v_i$ is the [feature](course/glossary.md#feature) of picture $i$, and $s_{ij} =
+# v_i^\top v_j$ is a similarity. Let $R_i$ be the list of the $k_1$ pictures most
+# similar to $i$, itself first. All lists are the [epoch](course/glossary.md#epoch)'s
+# k-NN graph.
 #
 # **Predict:** do the nearest neighbours show the same person?
 
@@ -83,9 +83,9 @@ stage.show(fig, "02_neighbours", f"Of the {len(near)} nearest pictures of pictur
 # %% [markdown]
 # ## 2. Reciprocal neighbours
 #
-# To be near is not mutual: a picture in a crowd has near neighbours that all have *nearer*
-# ones. Keep a [neighbour](course/glossary.md#k-reciprocal-neighbours) only if $i$ is among
-# *its* nearest:
+# To be near is not mutual: neighbours in a crowd have *nearer* ones. Keep a
+# [neighbour](course/glossary.md#k-reciprocal-neighbours) only if $i$ is among *its*
+# nearest:
 #
 # $$P_i = \{\, j \in R_i : i \in R_j \,\}$$
 #
@@ -211,10 +211,10 @@ if compared:
               eps=grid.tolist(), ari=np.nan_to_num(curve["ari"], nan=-1).tolist(), right=curve["right"].tolist())
 
 # %% [markdown]
-# The ARI counts clustered pictures only: read the black curve beside it. You can choose by
-# either only because you know the identities. An
-# [unsupervised](course/glossary.md#unsupervised) method must not; `settings="eps=auto"`
-# takes the `eps` where the number of clusters, averaged over three steps, is largest.
+# The ARI counts clustered pictures only: read the black curve beside it. To choose by
+# either takes identities, which an [unsupervised](course/glossary.md#unsupervised)
+# method must not have; `settings="eps=auto"` takes the `eps` where the number of
+# clusters, averaged over three steps, is largest.
 
 # %%
 auto = cluster_agreement(sweep.labels, pids).ari
@@ -255,7 +255,7 @@ stage.say("blocks", f"**Answer.** A block on the diagonal is one cluster. Distan
           f"{'mostly' if inside > between else 'hardly'} blocks.", inside=inside, between=between)
 
 # %% [markdown]
-# Spots off the diagonal are pictures of two clusters: a larger `eps` may join them.
+# A spot off the diagonal: a larger `eps` may join these clusters.
 
 # %% [markdown]
 # ## 5. Kinds of error, on a map
@@ -271,7 +271,7 @@ stage.say("blocks", f"**Answer.** A block on the diagonal is one cluster. Distan
 # [UMAP](course/glossary.md#umap) draws the neighbour graph in 2 dimensions. It keeps
 # neighbourhoods, not distances: ask questions of a map, answer them with numbers.
 #
-# **Predict:** does each person form one island? Which error is the most frequent?
+# **Predict:** does each person form one island? Which error is most frequent?
 
 # %%
 xy = umap_layout(graph, seed=seed)
@@ -295,7 +295,7 @@ if seen:
               + f" of all pictures. The most frequent error: {worst}.", worst=worst, shares=seen)
 
 # %% [markdown]
-# For rendered pictures we can ask what goes with an error. (More on causes: notebook 07.)
+# For rendered pictures, what goes with an error?
 
 # %%
 marks = error_marks(stage.factors())
@@ -310,7 +310,7 @@ if marks and {"right", "merged"} <= set(seen):
 # %% [markdown]
 # ## 6. Look around
 #
-# In JupyterLab you can drag, scroll, click a picture to open its cluster, or lasso many. The
+# In JupyterLab drag, scroll, click a picture to open its cluster, or lasso many: the
 # lasso's buttons write `corrections.csv`, which the clustering obeys.
 #
 # **Task:** colour by kind of error and raise `eps`. Do *split* pictures come together before
@@ -338,9 +338,9 @@ stage.say("cameras", f"**Answer.** The nearest neighbour is from the same camera
 
 # %% [markdown]
 # A simple remedy subtracts from each feature the mean $\mu$ of its camera $c(i)$ and
-# restores length 1: $v_i \leftarrow (v_i - \mu_{c(i)}) / \lVert v_i - \mu_{c(i)} \rVert$.
-# `centre_cameras` is off by default: the paper's abstract does not name it, and it uses
-# camera ids.
+# restores length 1: $v_i \leftarrow (v_i - \mu_{c(i)}) / \lVert v_i - \mu_{c(i)}
+# \rVert$. `centre_cameras` is off by default: it uses camera ids, and the abstract does
+# not name it.
 #
 # **Predict:** does it help here?
 
@@ -366,8 +366,6 @@ stage.say("centring", f"**Answer.** With it {change} pictures have a right label
 # - A method that chooses `eps` by identities is not unsupervised.
 #
 # ## Exercises
-#
-# Put each answer into the named variable. The cell below says whether it is right.
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.checks import clustering as clustering_checks

@@ -20,14 +20,12 @@
 # - What the distillation loss does: it trains on a *mixed* label.
 # - When a teacher brings labels nearer to the truth, and when it only repeats them.
 #
-# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, about two with `"demo"`.
+# **Time** on 2 CPU cores: two minutes (`preset="smoke"`: one). **Reads** the data set
+# and the run `warm-seed…` (made if missing). **Writes** to `out_dir`:
+# `figures/03_*.png`, `metrics/03_gkd`.
 #
-# **Reads and writes** in `out_dir`: reads the data set and the run `warm-seed…` (both
-# made if missing); writes `figures/03_*.png` and `metrics/03_gkd/metrics.json`.
-#
-# **Whose method is this?** Zhu, Peng and Yan, *Dual Knowledge Distillation on Multiview
-# Pseudo Labels for Unsupervised Person Re-Identification* (IEEE Trans. Multimedia, 2024).
-# Only the abstract is available to us: the formulas are **this kit's reading**.
+# **Whose method is this?** Zhu, Peng and Yan (IEEE Trans. Multimedia, 2024). Only the
+# abstract is available to us: the formulas are **this kit's reading**.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -65,8 +63,8 @@ print(stage.dataset.summary())
 # ## Where we start
 #
 # We train an [encoder](course/glossary.md#encoder) for a few epochs with *cluster
-# contrast*, the [baseline](course/glossary.md#baseline), and cluster its features once
-# more: clusters that are neither poor nor clean.
+# contrast*, the [baseline](course/glossary.md#baseline), and cluster its features:
+# neither poor nor clean.
 
 # %%
 encoder, features, pseudo = stage.warm_start()
@@ -84,9 +82,9 @@ print(f"{len(v)} pictures, {pseudo.n_clusters} clusters, {100 * pseudo.outlier_f
 # %% [markdown]
 # ## One picture to follow
 #
-# From here on (03, 04, 07 and 08) the course follows one picture, whose neighbours doubt
-# its [hard label](course/glossary.md#hard-label). **Predict:** does it belong to the
-# cluster of its label, or to the other one that is shown?
+# Here and in 04, 07 and 08 we follow one picture, whose neighbours doubt its [hard
+# label](course/glossary.md#hard-label). **Predict:** does it belong to the cluster of
+# its label, or to the other one that is shown?
 
 # %%
 one = follow(stage, features, pseudo.labels)
@@ -146,7 +144,7 @@ stage.say("favourites", f"For all {len(yc)} clustered pictures: the sample teach
 # $C$ and moves with every batch. The [student](course/glossary.md#student) is
 # $q_i = \mathrm{softmax}(M\,z_i / \tau)$. We take a batch that holds our picture.
 #
-# **Predict:** is $q$ surer of the label than the vote teacher?
+# **Predict:** which is surer of the label, $q$ or the vote teacher?
 
 # %%
 draws = generator_for(seed, 0, "lesson")
@@ -192,7 +190,7 @@ def global_distillation(student_logits, teacher_logits, temperature=1.0):
 
 
 # %% [markdown]
-# Does it equal the function that the kit trains with, in value **and** in gradient?
+# Is it equal to the kit's function, in value **and** in gradient?
 
 # %%
 assert abs(global_distillation(torch.zeros(1, 2), torch.tensor([[0.8, 0.2]]).log()) - 0.193) < 5e-4   # the example
@@ -244,8 +242,8 @@ stage.say("second_cluster", f"The hard label {does['hard']} the logit of cluster
           f"with the vote teacher it {does['vote']} it ({second['vote']:+.2f}).", **second)
 
 # %% [markdown]
-# The hard label pushes *every* other cluster away, also one of the same person. The mixed
-# label can repair this, or harm: it may keep two people with the same jacket together.
+# The hard label pushes *every* other cluster away, also one of the same person. The
+# mixed label can repair this, or keep two people with the same jacket together.
 #
 # ## How soft should the sample teacher be?
 #
@@ -262,8 +260,8 @@ stage.show(viz.temperature_curves(taus, softmax_entropy(similarities, taus), our
            f"and {softness[1]:.0f} % at {5 * tau_t:g}. Right: our picture.")
 
 # %% [markdown]
-# (No: a temperature never changes the order.) A target that is too soft only weakens the
-# hard label; one that is too sharp repeats it.
+# (No: the order stays.) Too soft, a target only weakens the hard label; too sharp, it
+# repeats it.
 #
 # ## What does each teacher add?
 #
@@ -272,8 +270,8 @@ stage.show(viz.temperature_curves(taus, softmax_entropy(similarities, taus), our
 # ([RLCC](course/glossary.md#clustering-consensus)). `neighbourhood`: votes with the
 # weights $V_{ij}$ of notebook 02.
 #
-# The last column compares the gradient of $L_{\mathrm{GKD}}$ with that of
-# $L_{\mathrm{CC}}$: at 1 they point the same way. **Predict:** which is nearest to 1?
+# The last column compares the gradients of $L_{\mathrm{GKD}}$ and $L_{\mathrm{CC}}$: at
+# 1 they point the same way. **Predict:** which is nearest to 1?
 
 # %%
 teachers |= more_teachers(stage, features, pseudo, tau_t)
@@ -290,11 +288,10 @@ stage.say("cosines", f"Nearest to cluster contrast is the {near} teacher (cosine
           f"furthest the {far} teacher ({cosines[far]:.3f}).", **cosines)
 
 # %% [markdown]
-# A cosine near 1 means that GKD mostly makes the loss *louder* (multiplies it by a
-# number above 1). That alone changes a run, as the weight decay then counts for less. So
-# the control is cluster contrast with the setting `loss_scale` $= 1+\lambda_g$.
-# **No measurement of this kit has yet shown a gain of a distillation beyond that of a
-# louder loss** (`docs/results.md`).
+# Near 1, GKD mostly makes the loss *louder* (multiplies it by a number above 1). That
+# alone changes a run, as the weight decay counts for less. So the control is cluster
+# contrast with `loss_scale` $= 1+\lambda_g$. **No measurement of this kit has yet shown
+# a gain of a distillation beyond that of a louder loss** (`docs/results.md`).
 #
 # ## Turn the knobs yourself
 #
@@ -307,8 +304,8 @@ stage.show(viz.loss_lab(case.hard, case.views, case.losses, case.total, case.gra
            "03_losslab", case.verdict)
 
 # %% [markdown]
-# In JupyterLab there are controls. (`tau_t` starts with the votes as they are.) Turn `T`
-# away from 1: do the arrows still reach the purple bars? Move `picture` to an
+# In JupyterLab (`tau_t` starts with the votes as they are) turn `T` away from 1: do the
+# arrows still reach the purple bars? Move `picture` to an
 # [outlier](course/glossary.md#outlier) (*out*): what is missing?
 
 # %%
@@ -325,9 +322,10 @@ if interactive:
 # ## Does the teacher know better? P2, the break-even
 #
 # With identities we can measure it. The true cluster $y^*$ of an identity is, of the
-# clusters in which it is the most frequent one, the one with most of its pictures. The
-# [supervision deviation](course/glossary.md#supervision-deviation) of a target $t$ is
-# $D(t) = \lVert t - \mathbb{1}_{y^*}\rVert_1 = 2\,(1-t[y^*])$. With $\eta$ the share of
+# clusters in which it is the most frequent one, the one with most of its pictures (some
+# identities have none). The [supervision
+# deviation](course/glossary.md#supervision-deviation) of a label $\rho$ is $D(\rho) =
+# \lVert \rho - \mathbb{1}_{y^*}\rVert_1 = 2\,(1-\rho[y^*])$. With $\eta$ the share of
 # wrong labels, and $e_c$, $e_w$ the mean of $e[y^*]$ on correct and wrong ones:
 #
 # $$\mathbb{E}\,D(r) = 2\eta + \frac{2\lambda_g}{1+\lambda_g}\Big[\underbrace{(1-\eta)(1-e_c)}_{\text{spoilt}} - \underbrace{\eta\,e_w}_{\text{repaired}}\Big].$$
@@ -367,9 +365,9 @@ stage.say("wrong_labels", "At least 0.1 lies on the true cluster for "
           wrong=int(wrong.sum()), **knowing)
 
 # %% [markdown]
-# (The prediction: no, as nothing is repaired.) This compares *targets* at one moment.
-# Whether training gains, only runs to the [plateau](course/glossary.md#plateau) can say,
-# with several seeds and the louder control.
+# (No: nothing is repaired.) This compares *targets* at one moment. Whether training
+# gains, only runs to the [plateau](course/glossary.md#plateau) say, with several seeds
+# and the louder control.
 #
 # ## Take home
 #
@@ -380,8 +378,6 @@ stage.say("wrong_labels", "At least 0.1 lies on the true cluster for "
 # 5. P2 is about *targets*; whether *training* gains is another question.
 #
 # ## Exercises
-#
-# Set the named variable; the next cell says whether it is right.
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.checks import gkd

@@ -20,14 +20,13 @@
 # - Three divergences between two views of a label, and what a small loss forces.
 # - How three views form *one* mixed target, and what a wrong anchor does.
 #
-# **Time** on 2 CPU cores: under a minute with `preset="smoke"`, about two with `"demo"`.
-#
-# **Reads and writes** in `out_dir`: reads the data set and the run `warm-seed…` (both
-# made if missing); writes `figures/04_*.png` and `metrics/04_skd/metrics.json`.
+# **Time** on 2 CPU cores: two minutes (`preset="smoke"`: one). **Reads** the data set
+# and the run `warm-seed…` (made if missing). **Writes** to `out_dir`:
+# `figures/04_*.png`, `metrics/04_skd`.
 #
 # **Whose method is this?** The abstract of Zhu, Peng and Yan (2024) names *positive
-# anchors* and *query images* as two views of the mini-batch. How anchors are chosen and
-# compared is **this kit's reading**.
+# anchors* and *query images* as two views; how they are chosen and compared is **this
+# kit's reading**.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -64,9 +63,9 @@ print(stage.dataset.summary())
 # %% [markdown]
 # ## Where we start
 #
-# As in notebook 03: the encoder after a few epochs of
-# [cluster contrast](course/glossary.md#cluster-contrast), the picture that the course
-# follows, and a batch that holds it, augmented twice.
+# As in notebook 03: the encoder after a short training with [cluster
+# contrast](course/glossary.md#cluster-contrast), the picture that we follow, and a
+# batch that holds it, augmented twice.
 
 # %%
 encoder, features, pseudo = stage.warm_start()
@@ -96,14 +95,15 @@ b = int((torch.from_numpy(batch) == one.index).nonzero()[0, 0])           # our 
 # The [positive anchor](course/glossary.md#anchor) $p(i)$ of a query $i$ is *another*
 # view that should get the same label. The kit knows five (`skd_anchor`):
 #
-# 1. `hardest`, the default: the **least** similar batch mate of the same cluster,
-#    $p(i)=\arg\min_{j\neq i,\; y_j=y_i} z_i^\top z_j$;
+# 1. `hardest`, the default: the **least** similar batch mate of the same cluster (which
+#    may repeat a picture, if it is small), $p(i)=\arg\min_{j\neq i,\; y_j=y_i} z_i^\top
+#    z_j$;
 # 2. `random`: any batch mate of the cluster;
 # 3. `mean`: the normalised mean of the batch mates, which is not a picture;
 # 4. `augmentation`: the same picture, augmented once more;
 # 5. `ema`: the same picture through a slow copy of the encoder.
 #
-# **Predict:** which can show a *different person*? Which will differ most from the query?
+# **Predict:** which can show a *different person*?
 
 
 # %% tags=["code"]
@@ -123,7 +123,7 @@ mine = hardest_anchor(z, y)                                               # ties
 torch.testing.assert_close((z * z[mine]).sum(dim=1), (z * z[hardest]).sum(dim=1))
 
 # %% [markdown]
-# Now all five. (At the first step of a training the `ema` copy *is* the encoder.)
+# All five. (At the first step the `ema` copy *is* the encoder.)
 
 # %%
 encoder.eval()
@@ -148,8 +148,8 @@ stage.show(viz.ranking_grid(seen[chosen], rows, right if stage.has_truth else No
                             title="Queries and anchors: 1 hardest · 2 random · 3 augmentation"), "04_anchors", who)
 
 # %% [markdown]
-# (The mean is not a picture; `ema` sees the query itself.) The same picture, augmented
-# again, is never the wrong person, but it shows nothing of other cameras.
+# (The mean is not a picture; `ema` sees the query itself.) The same picture is never
+# the wrong person, but shows nothing of other cameras.
 #
 # ## The anchor view of the label
 #
@@ -177,12 +177,10 @@ stage.say("gaps", f"On average over the batch the {most} anchor differs most fro
 
 # %% [markdown]
 # The number is the symmetric [KL divergence](course/glossary.md#kl-divergence) below.
-# (`ema` differs as the query is in train mode and the copy in eval mode.)
 #
 # ## The loss, with three divergences
 #
-# Neither view is the [teacher](course/glossary.md#teacher), so there is a choice
-# (`skd_divergence`):
+# Neither view is the [teacher](course/glossary.md#teacher): choose (`skd_divergence`)
 #
 # - `kl`: $\mathrm{KL}(\mathrm{sg}(a)\Vert q)$. The anchor stands still
 #   ([stop-gradient](course/glossary.md#stop-gradient)) and the query moves;
@@ -332,8 +330,8 @@ if interactive:
 # %% [markdown]
 # ## When the anchor is somebody else
 #
-# A cluster of two people offers anchors of the wrong person. We count them in four new
-# batches. **Predict:** is the *hardest* anchor wrong more often than a random one?
+# A cluster of two people offers wrong anchors. We count them in four new batches.
+# **Predict:** is the *hardest* anchor wrong more often than a random one?
 
 # %%
 stage.require("truth")
@@ -363,9 +361,9 @@ stage.say("wrong_gap", f"Symmetric KL of query and hardest anchor in our batch: 
           n_wrong=int(strange.sum()), n=len(batch), **means)
 
 # %% [markdown]
-# SKD pulls the labels of two people in one cluster together: the mistake grows stronger.
-# But an anchor that gives little to the shared cluster softens the target. Which effect
-# is larger must be measured on the [plateau](course/glossary.md#plateau) (notebook 05b).
+# SKD pulls the labels of two people in one cluster together: the mistake grows. But an
+# anchor that gives little to the shared cluster softens the target. Which effect is
+# larger, only the [plateau](course/glossary.md#plateau) can show (notebook 05b).
 #
 # ## Take home
 #
@@ -373,12 +371,10 @@ stage.say("wrong_gap", f"Symmetric KL of query and hardest anchor in our batch: 
 # 2. A small loss forces labels that agree within a cluster. Agreement is not truth.
 # 3. With `kl` and $T=1$, DKD-MPL trains on one target, $r_3$.
 # 4. An anchor may show somebody else; look at *all* bars of $q-a$ before you explain it.
-# 5. No measurement of this kit has yet shown a gain of a distillation beyond that of a
-#    louder loss, `loss_scale` (`docs/results.md`).
+# 5. Compare a distillation with a louder loss (`loss_scale`): no gain beyond it was
+#    measured yet (`docs/results.md`).
 #
 # ## Exercises
-#
-# Set the named variable; the next cell says whether it is right.
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.checks import skd

@@ -18,13 +18,11 @@
 # the same; how the clusters of a run split, merge and die; how to watch a run.
 #
 # **Time** on 2 CPU cores: under a minute with `preset="smoke"`, some minutes with
-# `"demo"`. Finished runs are read again; a cut one goes on where it stopped. **Reads**
-# the data set (rendered if missing). **Writes** in `out_dir`: `runs/`,
-# `figures/05_*.png` and `metrics/05_training/metrics.json`. Notebook 05b reads the
-# results.
+# `"demo"`. **Reads** the data set. **Writes** to `out_dir`: `runs/`,
+# `figures/05_*.png`, `metrics/05_training`. Notebook 05b reads the results.
 #
-# Only the abstract of the DKD-MPL paper (Zhu, Peng, Yan, 2024) is available to us. This
-# loop is **the kit's reading** of it, built on the recipe of Cluster Contrast.
+# This loop is **the kit's reading** of the paper's abstract (Zhu, Peng, Yan, 2024), on
+# the recipe of Cluster Contrast.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -65,10 +63,10 @@ print(stage.dataset.summary())
 # %% [markdown]
 # ## What the trainer may see
 #
-# The training is [unsupervised](course/glossary.md#unsupervised): the trainer receives
-# files and cameras. Only the `Monitor` has the true
-# [identities](course/glossary.md#identity). It measures, and nothing that it returns
-# enters labels, [sampler](course/glossary.md#sampler) or loss.
+# In [unsupervised](course/glossary.md#unsupervised) training the trainer receives files
+# and cameras. Only the `Monitor` has the true
+# [identities](course/glossary.md#identity), and nothing that it returns enters labels,
+# [sampler](course/glossary.md#sampler) or loss.
 
 # %%
 images = stage.dataset.unlabelled()
@@ -162,7 +160,7 @@ stage.say("first_epoch", f"Guessing evenly among {pseudo.n_clusters} clusters co
           clusters=pseudo.n_clusters, first=first, last=last)
 
 # %% [markdown]
-# That is the whole method. An outer loop repeats it for every
+# That is the method. An outer loop repeats it for every
 # [epoch](course/glossary.md#epoch), measures, and saves a checkpoint.
 #
 # ## The runs
@@ -186,7 +184,7 @@ for method, count in epochs.items():
     print(f"{method}: {len(runs[method].history)} epochs in {seconds:.0f} s.")
 
 # %% [markdown]
-# Does our loop do what the kit does? The mean loss of the first epoch must be the same.
+# Does our loop do the same? The mean loss of the first epoch must be equal.
 
 # %%
 ours, kit = float(np.mean(totals)), float(runs["dkdmpl"].history[0]["loss"])
@@ -202,14 +200,13 @@ stage.say("same_loss", f"Mean loss of the first epoch: {ours:.5f} by our loop, {
 # %% [markdown]
 # ## How clusters split, merge and die
 #
-# Every epoch clusters again, so cluster 5 of one epoch is not cluster 5 of the next. To
-# *follow* clusters, the kit matches those of two epochs one to one by their overlap. A
-# pair that shares less than a fifth does not count. A cluster without a partner *dies*;
-# one that continues no other is *born*.
+# Every epoch clusters again: cluster 5 of one epoch is not cluster 5 of the next. So
+# the kit matches the clusters of two epochs one to one by their overlap, a fifth at
+# least. A cluster without a partner *dies*; one that continues no other is *born*.
 #
 # A column is an epoch, a band is a cluster, a ribbon shows where its pictures go. Two
-# ribbons out of a band, each at least a fifth of it, are a **split**; two into one are a
-# **merge**. (These are *events*. The kinds of error of notebook 02 have the same names.)
+# ribbons out of a band, each at least a fifth of it, are a **split**; two into one are
+# a **merge**. (Notebook 02's kinds of error have the same names.)
 #
 # **Predict:** are splits or merges more frequent? Do later epochs move fewer pictures?
 
@@ -234,9 +231,8 @@ if len(moved) > 1:
 stage.say("events", text, moved=moved, **{k: events[k] for k in ("born", "died", "split", "merged")})
 
 # %% [markdown]
-# Now the same clusters on [maps](course/glossary.md#umap) of the features, each started
-# from the one before. **A map is only a picture:** the clusters were found in feature
-# space.
+# The same clusters on [maps](course/glossary.md#umap), each started from the one
+# before. **A map is only a picture:** the clusters were found in feature space.
 
 # %%
 shares = [100 * float((found < 0).mean()) for found in replay.labels]
@@ -260,11 +256,11 @@ if interactive:
 # %% [markdown]
 # ## Watching it live
 #
-# The last panel is the [break-even](course/glossary.md#break-even) of P2 (notebook 03):
-# the teacher's mass on the true cluster, less the accuracy of the hard label. P2 measures
-# with one ruler; the Brier score, a [proper score](course/glossary.md#proper-score), can
-# disagree. The second picture shows the *hardest* pictures: the centre of another cluster
-# is nearly as close as their own. This needs no truth.
+# The last panel is P2's [break-even](course/glossary.md#break-even) (notebook 03): the
+# teacher's mass on the true cluster, less the hard label's accuracy. A [proper
+# score](course/glossary.md#proper-score) can disagree. The second picture shows the
+# *hardest* pictures: another cluster's centre is nearly as close as their own (no truth
+# needed).
 #
 # **Predict:** does the margin rise? How many of the twelve are labelled wrongly?
 
@@ -300,9 +296,9 @@ if latest is not None:
                   wrong=wrong, shown=len(worst), share=all_wrong)
 
 # %% [markdown]
-# In JupyterLab **Start** trains a short run here. **Pause** waits before the next batch;
-# **Stop** ends the run, and **Resume** goes on from the last whole epoch, with the same
-# result as a run without a stop.
+# In JupyterLab **Start** trains a short run here. **Pause** waits before the next
+# batch; **Stop** ends the run; **Resume** goes on from the last whole epoch, with the
+# same result.
 
 # %%
 if interactive:
@@ -328,8 +324,6 @@ if interactive:
 # 5. The pictures nearest to another cluster are worth a look; no truth is needed.
 #
 # ## Exercises
-#
-# The cell below each answer says whether it is right, or why not.
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.checks import training as training_checks
@@ -337,11 +331,10 @@ from dkdmpl_kit.lessons.checks import training as training_checks
 check = training_checks.checks(stage.camids if stage.has_cameras else None, config.batch_images, memory)
 
 # %% [markdown]
-# **1. What does the camera sampler do?** A batch is an array of picture indices, one
-# cluster after the other, `config.batch_images` of each. Write a function of one batch:
-# of all batch mates (the pictures of a cluster but the first), which share comes from
-# another camera (`stage.camids`) than the first? Then compare batches of `pk_batches`
-# with `sampler="camera"` and `"random"`.
+# **1. What does the camera sampler do?** A batch holds picture indices, one cluster
+# after the other, `config.batch_images` of each. Write a function of it: the share of
+# batch mates (all of a cluster but its first) from another camera (`stage.camids`) than
+# the first. Then compare `pk_batches` with `sampler="camera"` and `"random"`.
 
 # %% tags=["solution"]
 # answer_1: a function (batch) -> share from 0 to 1

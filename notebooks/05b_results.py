@@ -19,10 +19,10 @@
 # when they do not.
 #
 # **Time** on 2 CPU cores: under a minute where notebook 05 has run; else as long as 05,
-# because its runs are trained here. **Reads** these runs from `out_dir/runs`, and records
-# of longer runs that come with the kit (`figures/ablation`, `figures/reproduce`).
-# **Writes** `untrained.json`, `figures/05_*.png` and `metrics/05b_results/metrics.json`.
-# No number here is the paper's.
+# because its runs are trained here. **Reads** these runs, and records that come with
+# the kit (`figures/ablation`, `figures/reproduce`). **Writes** to `out_dir`:
+# `untrained.json`, `figures/05_*.png`, `metrics/05b_results`. No number here is the
+# paper's.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -108,10 +108,11 @@ if {"untrained", "dkdmpl", "cluster_contrast"} <= set(score):
 # %% [markdown]
 # ## 2. How good are the labels?
 #
-# The [ARI](course/glossary.md#adjusted-rand-index) compares clusters with identities, and
-# **leaves the [outliers](course/glossary.md#outlier) out**. If 60 of 100 pictures are
-# outliers and the other 40 are all right, the ARI is 1, and 0.4 of *all* labels are
-# right. So read the two together.
+# The [ARI](course/glossary.md#adjusted-rand-index) compares clusters with identities,
+# and **leaves the [outliers](course/glossary.md#outlier) out**. If 60 of 100 pictures
+# are outliers and the other 40 are all right, the ARI is 1, and 0.4 of *all* labels are
+# right. So read the two together. (An epoch's row shows the labels that it *trained
+# on*; the table above is measured after the last one.)
 #
 # **Predict:** which is larger in the first epoch? Will they come together?
 
@@ -176,9 +177,9 @@ if cosines:
 # ## 4. Flat is not a plateau
 #
 # A comparison is fair on the [plateau](course/glossary.md#plateau), where more training
-# changes nothing. But the learning rate follows a cosine down to zero, so **every curve
-# ends flat, whatever happens**. Only a longer run shows a plateau. The kit comes with two
-# studies of the same rendered people: three seeds for 10 epochs, and three for 20.
+# changes nothing. But the learning rate falls to zero, so **every curve ends flat,
+# whatever happens**. Only a longer run shows a plateau. We read two studies of the same
+# rendered people: three seeds for 10 epochs, three for 20.
 #
 # **Predict:** how far is the end of the 10 epochs from that of the 20?
 
@@ -191,7 +192,8 @@ if len(both) == 2:
     fig = viz.training_curves(both, metrics=("ari", "learning_rate", "mAP", "outlier_fraction"),
                               title="Cluster contrast, trained for 10 and for 20 epochs")
     stage.show(fig, "05_plateau", "In the last two epochs the ARI moved by "
-               + " and ".join(f"{step:+.3f} in the runs of {name}" for name, step in zip(both, moved)) + ".")
+               + " and ".join(f"{step:+.3f} in the runs of {name}" for name, step in zip(both, moved))
+               + ". (The mAP of the short runs was measured twice only.)")
 
 # %%
 if len(both) == 2:
@@ -205,8 +207,8 @@ if len(both) == 2:
 # %% [markdown]
 # ## 5. Several seeds, in pairs
 #
-# Seeds differ, and clusterings amplify small differences. So **pair** them: both methods
-# at the same seed, so that what a seed brings to both cancels.
+# Clusterings amplify small differences. So **pair** the seeds: what a seed brings to
+# both methods cancels.
 #
 # The 95 % [confidence interval](course/glossary.md#confidence-interval) of the mean of
 # $n$ differences is $\bar d \pm t\,s/\sqrt n$: $s$ is their standard deviation (with
@@ -234,28 +236,30 @@ if differences:
               deviation=100 * base.deviation, differences=differences)
 
 # %%
+lines, verdicts = [], {}
+for m, points in differences.items():
+    mean, width = float(np.mean(points)), half[m]
+    sure = width is not None and abs(mean) > width
+    verdicts[m] = ("helps here" if mean > 0 else "harms here") if sure else "undecided"
+    lines.append(f"- **{METHOD_LABELS[m]}**: {mean:+.1f} points on average, ahead in {sum(d > 0 for d in points)} "
+                 f"of {len(points)} seeds: **{verdicts[m]}**.")
+
+# %%
+early = [100 * d for d in paired_differences(short).get("dkdmpl", {}).values()]
+if early and "dkdmpl" in differences:
+    turned = np.mean(early) * np.mean(differences["dkdmpl"]) < 0
+    lines.append(f"- The 10-epoch runs give DKD-MPL {np.mean(early):+.1f} points: "
+                 f"{'the opposite sign' if turned else 'the same sign'}.")
+loud = sum(record["settings"].get("loss_scale", 1) != 1 for record in long)
 if differences:
-    lines, verdicts = [], {}
-    for m, points in differences.items():
-        mean, width = float(np.mean(points)), half[m]
-        sure = width is not None and abs(mean) > width
-        verdicts[m] = ("helps here" if mean > 0 else "harms here") if sure else "undecided"
-        lines.append(f"- **{METHOD_LABELS[m]}**: {mean:+.1f} points on average, ahead in {sum(d > 0 for d in points)} "
-                     f"of {len(points)} seeds: **{verdicts[m]}**.")
-    early = [100 * d for d in paired_differences(short).get("dkdmpl", {}).values()]
-    if early and "dkdmpl" in differences:
-        turned = np.mean(early) * np.mean(differences["dkdmpl"]) < 0
-        lines.append(f"- The 10-epoch runs give DKD-MPL {np.mean(early):+.1f} points: "
-                     f"{'the opposite sign' if turned else 'the same sign'}.")
-    loud = sum(record["settings"].get("loss_scale", 1) != 1 for record in long)
     lines.append(f"- Runs of the control, a louder loss (`loss_scale`): {loud}"
                  f"{'' if loud else ', so a gain by loudness could not be told from a better label'}.")
     stage.say("verdicts", "\n".join(lines), verdicts=verdicts, differences=differences, early=early, loud=loud)
 
 # %% [markdown]
-# *Undecided* does not mean that there is no effect. *Here* means: these people, this
-# encoder, these settings. With several methods against one baseline, one may look better
-# by chance. Choose settings on *other* seeds or identities than those reported.
+# *Undecided* does not mean "no effect". *Here*: these people, this encoder, these
+# settings. Of several methods one may look better by chance. Choose settings on *other*
+# seeds or identities than those reported.
 #
 # ## Take home
 #
@@ -266,8 +270,6 @@ if differences:
 # 5. A loss is comparable within one method only, and it is not the goal.
 #
 # ## Exercises
-#
-# The cell below each answer says whether it is right, or why not.
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.checks import results as results_checks
@@ -278,7 +280,7 @@ check = results_checks.checks(runs["cluster_contrast"].history)
 # **1. Why is the loss not the goal?** With $K$ clusters, guessing evenly costs $\log K$
 # nats. Compute $L_{\mathrm{CC}}/\log K$ for every record of
 # `runs["cluster_contrast"].history` (`loss_cc`, `n_clusters`). Does the loss fall where
-# the labels get worse? How can that be?
+# the labels get worse?
 
 # %% tags=["solution"]
 # answer_1: a list of one number an epoch

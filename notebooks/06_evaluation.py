@@ -18,10 +18,9 @@
 # what AP, CMC and mINP measure; what training changed in maps, rankings and distances;
 # which queries still fail.
 #
-# **Time** on 2 CPU cores: one or two minutes. **Reads** the runs that notebook 05 left in
-# `out_dir/runs` (else it trains a short one, and says so) and features from
-# `out_dir/artefacts`. **Writes** `figures/06_*.png` and
-# `metrics/06_evaluation/metrics.json`. Which method is better is the question of 05b.
+# **Time** on 2 CPU cores: one or two minutes. **Reads** the runs of notebook 05 (else
+# it trains a short one, and says so). **Writes** to `out_dir`: `figures/06_*.png`,
+# `metrics/06_evaluation`. Which method is better is the question of 05b.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -58,8 +57,8 @@ print(stage.dataset.summary())
 #
 # For one [query](course/glossary.md#query) the [gallery](course/glossary.md#gallery) is
 # sorted by similarity. Before scoring, two kinds of pictures are taken out: **the same
-# person under the same camera** (taken a moment before or after, and too easy to find)
-# and **[junk](course/glossary.md#junk)** (`pid` -1 in Market-1501's layout: bad boxes).
+# person under the same camera** (too easy) and **[junk](course/glossary.md#junk)**
+# (`pid` -1 in Market-1501's layout: bad boxes).
 # **[Distractors](course/glossary.md#distractor)** (`pid` 0: people whom nobody searches
 # for) *stay*, and never match.
 #
@@ -118,8 +117,8 @@ stage.require("clusters")
 # %% [markdown]
 # ## 2. The training pictures, before and after
 #
-# The maps show *training* pictures, by untrained features and by those of one trained
-# run. Identities and cameras only colour them.
+# Maps of *training* pictures, by untrained features and by a trained run's. Identities
+# and cameras only colour them.
 #
 # **Predict:** in the lower maps, will islands be people or cameras?
 
@@ -152,8 +151,8 @@ stage.require("test")
 # %% [markdown]
 # ## 3. The untrained features, query by query
 #
-# From here on: pictures of the *test*, whose people were in no training. Our function
-# over all queries must give the kit's numbers.
+# From here on: *test* pictures, of people who were in no training. Our function over
+# all queries must give the kit's numbers.
 
 # %%
 query_paths, query_pids, query_camids = arrays_of(stage.dataset.query)
@@ -200,7 +199,7 @@ print(f"{itself.sum()} gallery pictures are queries as well. (Without the camera
 # %% [markdown]
 # ## 4. The same queries, before and after
 #
-# Four queries, spread evenly over the list and not chosen by their result.
+# Four queries, spread evenly over the list.
 #
 # **Predict:** is the query's own camera frequent among the *wrong* pictures? Will
 # training change that?
@@ -282,10 +281,9 @@ else:
                f"training, and {middle[1]} after. This is one pair.")
 
 # %% [markdown]
-# In JupyterLab the browser below takes any query; what the protocol leaves out is framed
-# grey. **Predict:** take the query with the lowest AP. What do the wrong pictures at its
-# top share with it: clothes, view, or camera? Then choose *most changed first*: is there
-# a query that training made worse?
+# In JupyterLab the browser takes any query (framed grey: left out). Take the one with
+# the lowest AP: what do the wrong pictures at its top share with it? Then choose *most
+# changed first*: did training make a query worse?
 
 # %%
 if interactive:
@@ -312,8 +310,8 @@ stage.show(fig, "06_hardest",
            f"The lowest AP is {np.nanmin(precision):.2f}; {(precision < 0.5).sum()} of {len(valid)} queries have less than 0.5.")
 
 # %% [markdown]
-# Rendered pictures have a manifest of what made them. For those, a table compares the
-# hardest quarter with all other queries. A small difference may be chance.
+# For rendered pictures a table compares the hardest quarter with all other queries. A
+# small difference may be chance.
 
 # %%
 if stage.config.data == "synthetic":
@@ -338,12 +336,10 @@ if stage.config.data == "synthetic":
 # 1. A query's own camera and junk are taken out; distractors stay.
 # 2. AP looks at all right pictures, Rank-1 at the first, INP at the last.
 # 3. Numbers can be compared only under the same rules and the same gallery.
-# 4. A map of what matters is about one pair, and a bright place may be the wrong one.
+# 4. A map of what matters is about one pair; a bright place may be the wrong one.
 # 5. Look at the queries that fail: a mean does not show them.
 #
 # ## Exercises
-#
-# The cell below each answer says whether it is right, or why not.
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 from dkdmpl_kit.lessons.checks import evaluation as evaluation_checks
@@ -352,7 +348,7 @@ check = evaluation_checks.checks(view[after], *ids, precision=precision, itself=
 
 # %% [markdown]
 # **1.** Score the queries of each camera apart: the mean of `precision` (AP, NaN where
-# nothing can be matched) over each of `np.unique(query_camids)`. Is one camera harder?
+# nothing can be matched) over each of `np.unique(query_camids)`.
 
 # %% tags=["solution"]
 # answer_1: one number a camera, NaN for a camera without a query that can be matched
@@ -366,9 +362,9 @@ for camera in np.unique(query_camids):
 check(1, answer_1)
 
 # %% [markdown]
-# **2.** Do several pictures of a person find more than one? Average the features of each
-# identity's queries (and bring the mean back to length 1) before ranking; take
-# `view[after]`, query and gallery. Such a query has several cameras, so give it none
+# **2.** Do several pictures of a person find more than one? Average the features of
+# each identity's queries (and bring the mean back to length 1) before ranking; take
+# `view[after]`, query and gallery. Such a query has several cameras: give it none
 # (camid -1), and leave out the gallery pictures that are queries too (`itself`): why?
 # What is the mAP?
 

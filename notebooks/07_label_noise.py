@@ -20,15 +20,12 @@
 # - To measure which share of the wrong labels a cause explains.
 # - To judge each view of a label by its mass on the truth and by its confidence.
 #
-# **Time** on 2 CPU cores: a minute with `preset="smoke"`, several with `"demo"` if the
-# runs are missing. Reading: 20 minutes.
+# **Time** on 2 CPU cores: a minute, more if runs are missing. **Reads** the data set
+# and the runs `warm-seed…` and `dkdmpl-seed…`. **Writes** to `out_dir`:
+# `figures/07_*.png`, `metrics/07_label_noise`.
 #
-# **Reads and writes** in `out_dir`: the data set and the runs `warm-seed…` and
-# `dkdmpl-seed…` (made if missing); `figures/07_*.png` and
-# `metrics/07_label_noise/metrics.json`.
-#
-# Only the abstract of the DKD-MPL paper (Zhu, Peng, Yan, IEEE Trans. Multimedia, 2024)
-# is available to us. How noise is measured here is **this kit's reading**.
+# How noise is measured is **this kit's reading** of the abstract of Zhu, Peng and Yan
+# (2024).
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -82,8 +79,7 @@ known_by = {"camids": stage.camids if stage.has_cameras else None, "factors": st
 # - the [anchor](course/glossary.md#anchor)'s view $a_i$: the query view of the least
 #   similar picture of the same cluster in the batch.
 #
-# ($\tau_t$ and $\tau$ are temperatures.) $q$ and $a$ come from batches as training draws
-# them, as batch norm uses the whole batch.
+# $q$ and $a$ come from batches as training draws them.
 
 # %%
 encoder, features, pseudo = stage.warm_start()
@@ -109,7 +105,7 @@ stage.say("doubt", f"On the label itself the teacher $e$ puts {own['e']:.3f} of 
 # - **vote**: little of the vote's mass lies on the label.
 #
 # The *mean rank* joins the first three. **Predict:** are the most suspicious labels
-# wrong, or the pictures only hard (seen from behind, hidden, cut)?
+# wrong, or the pictures only hard?
 
 # %%
 found = noise.label_quality(labels[images], views=(e.numpy(), q.numpy(), a.numpy()), features=features[images],
@@ -140,8 +136,8 @@ stage.say("followed", f"{followed.sentence} The vote puts {mass:.2f} of its mass
 #
 # ## 2. How do labels move?
 #
-# Clusters of neighbouring epochs are matched by their overlap. **Predict:** do fewer
-# labels change in later epochs?
+# (Clusters of two epochs are matched by overlap.) **Predict:** do fewer labels change
+# in later epochs?
 
 # %%
 stage.require("clusters")
@@ -157,7 +153,7 @@ stage.say("moves", f"Of the pictures that stay clustered, {begin:.1%} change sid
           f"{'as many as' if begin == end else 'more than' if end > begin else 'fewer than'} at first.", first=begin, last=end)
 
 # %% [markdown]
-# What follows needs identities, and uses them only to *measure*.
+# The rest needs identities, only to *measure*.
 
 # %%
 stage.require("truth")
@@ -193,13 +189,12 @@ repaired, spoilt = noise.label_repairs(by_epoch, stage.pids)
 stage.say("repairs", f"The changes of section 2 repair {repaired} labels and spoil {spoilt}.", repaired=repaired, spoilt=spoilt)
 
 # %% [markdown]
-# The prediction: the pairs, as a cluster of 100 holds 4950 and one of 4 holds 6.
-# Look at the [outliers](course/glossary.md#outlier) too: if every hard picture is left
-# out, the other labels are clean.
+# (Of pairs: a cluster of 100 holds 4950, one of 4 holds 6.) Look at the
+# [outliers](course/glossary.md#outlier) too: where every hard picture is left out, the
+# other labels are clean.
 #
-# **Did the scores of section 1 find the wrong labels?** The
-# [AUROC](course/glossary.md#auroc) is the probability that a wrong label looks more
-# suspicious than a right one; 0.5 is chance.
+# **Did the scores of section 1 find them?** [AUROC](course/glossary.md#auroc): how
+# probably a wrong label looks more suspicious than a right one; 0.5 is chance.
 
 # %%
 aurocs = {name: noise.auroc(score, wrong) for name, score in suspicion.items()}
@@ -227,17 +222,16 @@ if stage.has_cameras:
 
 # %% [markdown]
 # Cameras, clothes and views come together, so rates cannot separate them. A logistic
-# regression predicts "this pair is wrong" from what its two pictures share. An
-# [odds ratio](course/glossary.md#odds-ratio) of 3 means: with this factor the odds of an
-# error are three times as high, the others being equal. Intervals come from a
+# regression predicts "this pair is wrong" from what its pictures share. An [odds
+# ratio](course/glossary.md#odds-ratio) of 3: with this factor the odds of an error are
+# three times as high, all else equal. The intervals: a
 # [bootstrap](course/glossary.md#bootstrap) over identities.
 #
-# A cause does not explain every pair that has it. If errors are rare and a factor of
-# ratio 1.7 holds in all wrong pairs, $1-1/1.7=41\,\%$ of them would be right without it:
+# A cause does not explain every pair that has it. Where errors are rare and all wrong
+# pairs have a factor of ratio 1.7, $1-1/1.7=41\,\%$ of them would be right without it:
 # its **attributable fraction**.
 #
-# Of photographs only the camera is known, of rendered pictures also clothes, view and
-# occluder. **Predict:** which factor explains most?
+# **Predict:** which factor explains most?
 
 # %%
 causes = pairs[main]
@@ -270,10 +264,10 @@ stage.show(viz.noise_response_curves(response, noise=made, kind=kind), "07_respo
            f"{response['pair_precision'][-1]:.2f} and a recall of {response['pair_recall'][-1]:.2f}.")
 
 # %% [markdown]
-# Camera split never puts two people together, so it lowers the recall alone. An odds
-# ratio far below 1 means that the *absence* of the factor goes with errors.
+# Camera split never puts two people together: it lowers the recall alone. Far below 1,
+# an odds ratio says that the *absence* of the factor goes with errors.
 #
-# The panel below does this for every kind of noise.
+# The panel does this for every kind of noise.
 
 # %%
 if interactive:
@@ -286,8 +280,8 @@ if interactive:
 #
 # We add the [mixed target](course/glossary.md#mixed-target)
 # $r_3=(\mathbb{1}_y+\lambda_g e+\lambda_s a)/(1+\lambda_g+\lambda_s)$, with the weights
-# $\lambda$ of the distillations. Three rulers, where $y^*$ exists: how often the view's
-# favourite is $y^*$; its mass on $y^*$; the squared distance from the truth, a
+# $\lambda$ of the distillations. Three measures, where $y^*$ exists: how often the
+# view's favourite is $y^*$; its mass on $y^*$; the squared distance from the truth, a
 # [proper score](course/glossary.md#proper-score) (0 at best, 2 at worst). **Predict:**
 # which view is best by each?
 
@@ -326,9 +320,9 @@ stage.say("balance", "Nearer to the truth, further from it, or undecided (0 lies
           **{name: [one.margin, one.low, one.high] for name, one in balances.items()})
 
 # %% [markdown]
-# P2 has limits. A teacher that is right as often as it says, and prefers the label, can
-# never pass this line ($\sum_k e_k^2\le\max_k e_k$), though in the squared distance it is
-# nearer to the truth than the label.
+# P2 has limits: a teacher that is right as often as it says, and prefers the label,
+# never passes this line, though in the squared distance it is nearer to the truth
+# (notebook 08).
 #
 # ## 7. Is a view as sure as it should be?
 #
@@ -364,11 +358,10 @@ stage.say("sure", f"Too sure on average: {', '.join(name for name in lean if lea
 # %% [markdown]
 # ## 8. What does noise cost each loss?
 #
-# In the kit's experiment (`figures/robustness/`) a share of true labels was made wrong,
-# each loss trained a small head on fixed features (**not** the whole encoder), and other
-# people were ranked. *Look alike* noise gives the label of the most similar identity.
-# **Predict:** against which noise does the teacher help (GKD), against which the anchor
-# (SKD)?
+# In `figures/robustness/` a share of true labels was made wrong, each loss trained a
+# small head on fixed features (**not** the encoder), and other people were ranked.
+# *Look alike* noise gives the label of the most similar identity. **Predict:** against
+# which noise does the teacher help (GKD), against which the anchor (SKD)?
 
 # %%
 records = published("robustness")
@@ -377,8 +370,8 @@ if records:
                f"{len(records)} trainings. Below: the gain over cluster contrast; where its bar crosses 0, the sign is undecided.")
 
 # %% [markdown]
-# **Did P2 predict it?** Across: P2's margin in the run *without* GKD; upwards: what GKD
-# gained. **Predict:** if P2 decided the result, where would the points lie?
+# **Did P2 predict it?** Across: its margin in the run *without* GKD; upwards: GKD's
+# gain. **Predict:** if P2 decided the result, where would the points lie?
 
 # %%
 if records:
@@ -393,21 +386,19 @@ if records:
               first=told["first"]["rho"], last=told["last"]["rho"], within=within)
 
 # %% [markdown]
-# If the correlations within one kind are near 0, the margin tells the kinds apart, and
-# not how much a method gains. The last margin is known only after training.
+# Correlations near 0 within one kind: the margin tells the kinds apart, not how much a
+# method gains. And the last margin is known only after training.
 #
 # ## Take home
 #
 # 1. Signs of doubt need no identities; test them on a few dozen labels of your own.
-# 2. Read precision and recall together, beside the share of outliers.
+# 2. Read precision, recall and outliers together.
 # 3. An odds ratio says how strong a cause is, its attributable fraction how many errors
 #    it explains.
 # 4. Judge a view by a proper score and by its calibration.
 # 5. What noise costs depends on its kind.
 #
 # ## Exercises
-#
-# Set each named variable; the cell below it checks.
 
 # %% jupyter={"source_hidden": true} tags=["check"]
 check = exercise_checks.checks(eta=eta, logits=t, labels=y, judged=judged, goal=goal, e=e, q=q)
@@ -442,11 +433,10 @@ print(f"margin {balances['e'].margin:+.3f} -> {answer_2:+.3f}; squared distance 
 check(2, answer_2)
 
 # %% [markdown]
-# **3. Disagreement by hand.** For every picture compute how far teacher and query differ:
-# $\left(H\!\left(\frac{e+q}2\right)-\frac{H(e)+H(q)}2\right)/\log 2$, with the
+# **3. Disagreement by hand.** For every picture compute how far teacher and query
+# differ: $\left(H\!\left(\frac{e+q}2\right)-\frac{H(e)+H(q)}2\right)/\log 2$, with the
 # [entropy](course/glossary.md#entropy) $H(p)=-\sum_k p_k\log p_k$ and $0\log0=0$
-# (`torch.special.entr` is $-p\log p$). Which two views would *you* compare to find wrong
-# labels?
+# (`torch.special.entr` is $-p\log p$).
 
 # %% tags=["solution"]
 # answer_3: one number a picture, from 0 to 1

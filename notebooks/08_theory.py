@@ -17,19 +17,15 @@
 # **What you will learn**
 #
 # - The loss trains on *one* label, mixed from three views (P1, P4).
-# - What a small consistency loss guarantees (P3) and what $T^2$ is for (P5), with the
-#   slack of both bounds.
+# - What a small consistency loss guarantees (P3), what $T^2$ is for (P5), and the slack
+#   of both bounds.
 # - When the mixed label is nearer to the truth (P2), in three rulers.
 #
-# **Time** on 2 CPU cores: one minute with `preset="smoke"`, two with `"demo"`. Reading:
-# 25 minutes.
+# **Time** on 2 CPU cores: two minutes. **Reads** the data set and the run `warm-seed…`
+# (made if missing). **Writes** to `out_dir`: `figures/08_*.png`, `metrics/08_theory`.
 #
-# **Reads and writes** in `out_dir`: reads the data set and the run `warm-seed…` (made
-# if missing); writes `figures/08_*.png` and `metrics/08_theory/metrics.json`.
-#
-# **Whose theory is this?** The paper (Zhu, Peng and Yan, IEEE Trans. Multimedia, 2024)
-# announces an analysis; only its abstract is available to us. P1 to P5 are **this kit's
-# own derivations** about its reading of the method.
+# **Whose theory is this?** The paper (Zhu, Peng and Yan, 2024) announces an analysis;
+# only its abstract is available to us. P1 to P5 are **this kit's own derivations**.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -68,13 +64,11 @@ stage = Stage("08_theory", preset_name=preset, seed=seed, device=device, data=da
 # %% [markdown]
 # ## What we test on
 #
-# **Real logits** come from a short training's encoder, on batches drawn as in training;
-# **random logits** because real ones may be special. In 64 bits a difference of
-# $10^{-6}$ means a wrong formula, not rounding.
+# **Real logits** of a short training's encoder, and **random logits**, as real ones may
+# be special. In 64 bits a difference of $10^{-6}$ means a wrong formula, not rounding.
 #
-# Letters: $K$ clusters; $l$, $t$ logits of student and
-# [teacher](course/glossary.md#teacher); $q,e,a$ labels
-# ([softmax](course/glossary.md#softmax)) of student, teacher,
+# $K$ clusters; $l$, $t$ logits of student and [teacher](course/glossary.md#teacher);
+# $q,e,a$ labels ([softmax](course/glossary.md#softmax)) of student, teacher,
 # [anchor](course/glossary.md#anchor); $y$ or $\mathbb{1}_y$ the hard label; $y^*$ the
 # true cluster.
 
@@ -100,9 +94,9 @@ cases = {"random": random, "real": real}
 #
 # $$H(\rho,q)=-\sum_k\rho_k\log q_k=-\sum_k\rho_kl_k+\log\sum_je^{l_j}\quad\Rightarrow\quad\frac{\partial H}{\partial l}=q-\rho.$$
 #
-# $\mathrm{KL}(\rho\Vert q)=H(\rho,q)-H(\rho)$ has the same gradient, because the
-# entropy $H(\rho)$ does not depend on $l$. *By hand:* $q=(.5,.3,.2)$, $\rho=(1,0,0)$
-# give $(-.5,.3,.2)$. Losses are means over $B$ rows, so a row's gradient carries $1/B$.
+# $\mathrm{KL}(\rho\Vert q)=H(\rho,q)-H(\rho)$ has the same gradient: $H(\rho)$ does not
+# depend on $l$. *By hand:* $q=(.5,.3,.2)$, $\rho=(1,0,0)$ give $(-.5,.3,.2)$. (In a
+# mean over $B$ rows it carries $1/B$.)
 
 # %% [markdown]
 # ## P1 and P4: one label from three views
@@ -143,8 +137,8 @@ stage.say("one_label", f"P1 and P4 hold: autograd differs by at most {max(gaps):
           f"differs by up to {max(off.values()):.2f}: P4 does not hold for it.", gaps=gaps, off=off)
 
 # %% [markdown]
-# With three clusters a label is a point of a triangle, and a corner is a sure label. We
-# start at one $q$ and follow the gradient.
+# With three clusters a label is a point of a triangle; its corners are sure. From one
+# $q$ we follow the gradient.
 #
 # **Predict:** where does each path end?
 
@@ -216,8 +210,7 @@ stage.show(viz.bound_slack(chains), "08_p3", f"Every cluster lies above the line
            f"{times['random']:.1f} times its bound for random labels and {times['real']:.1f} times for ours.")
 
 # %% [markdown]
-# In the upper right sure labels contradict one another: KL has no limit, the variance
-# has.
+# Upper right, sure labels contradict each other: KL has no limit, the variance has.
 
 # %% [markdown]
 # ## P5: what the factor $T^2$ is for
@@ -267,8 +260,9 @@ stage.say("p5_far", f"The kit distils at $T={T_used:g}$. There the limit {descri
 # %% [markdown]
 # ## P2: is the mixed label nearer to the truth?
 #
-# **Limits first.** P2 needs true identities, counts clustered pictures whose identity
-# owns a cluster $y^*$, and judges *labels*, not trainings. The ruler matters:
+# **Limits first.** P2 judges *labels*, not trainings, of clustered pictures whose
+# identity owns a cluster $y^*$. The ruler (the measure of distance from the truth)
+# matters:
 #
 # - $\ell_1$ distance, $D(\rho)=\lVert\rho-\mathbb{1}_{y^*}\rVert_1=2(1-\rho[y^*])$: on
 #   average least for a *sure* label.
@@ -297,8 +291,7 @@ stage.say("p5_far", f"The kit distils at $T={T_used:g}$. There the limit {descri
 # *By hand:* $K=2$, ten pictures, two wrong, $e_c=.9$, $e_w=.3$, $\lambda_g=.5$. Gains:
 # $\ell_1$ $-.013$, Brier $+.074$, log $+.017$. The rulers disagree.
 #
-# **Predict:** which $\lambda_g$ is best by $\ell_1$? Can a little of a bad teacher help
-# by Brier?
+# **Predict:** which $\lambda_g$ is best by $\ell_1$? Can a bad teacher help by Brier?
 
 # %%
 def three_rulers(label, truth):
@@ -333,8 +326,8 @@ e = torch.tensor([[0.9, 0.1]] * 8 + [[0.3, 0.7]] * 2, dtype=torch.float64)
 worst((1000 * gains_of(e, y, truth, 0.5).mean(0)).round(), [-13, 74, 17])
 
 # %% [markdown]
-# Two invented worlds: in one, 30 % of the labels are wrong. In the other the teacher is
-# *calibrated* (where it says 70 %, it is right in 70 %) and the label is its favourite.
+# Two invented worlds: 30 % of the labels wrong; and a *calibrated* teacher (where it
+# says 70 %, it is right in 70 %) with its favourite as the label.
 
 # %%
 worlds, weights = lesson.invented_worlds(dice), np.unique(np.append(np.geomspace(0.05, 20, 12), lam_g))
@@ -348,9 +341,9 @@ stage.say("p2_calibrated", f"At $\\lambda_g={lam_g:g}$ the calibrated teacher's 
           f"{brier:+.3f} by Brier: these rulers {'disagree' if l1 * brier < 0 else 'agree'}.", l1=l1, brier=brier)
 
 # %% [markdown]
-# By $\ell_1$ the gain moves in one direction: the best weight is 0 or $\infty$. By
-# Brier, where labels are wrong, a little helps: as $\gamma\to0$ the bracket tends to
-# $2\eta(1-w)$, above 0 unless the teacher repeats every wrong label with certainty.
+# By $\ell_1$ the best weight is 0 or $\infty$. By Brier, where labels are wrong, a
+# little helps: as $\gamma\to0$ the bracket tends to $2\eta(1-w)$, above 0 unless the
+# teacher repeats every wrong label with certainty.
 #
 # By $\ell_1$ such a calibrated teacher never passes: on average
 # $e[y^*]=\sum_ke_k^2\le\max_ke_k$, the hard label's accuracy. "Below the
@@ -359,7 +352,7 @@ stage.say("p2_calibrated", f"At $\\lambda_g={lam_g:g}$ the calibrated teacher's 
 # %% [markdown]
 # ## Would we have noticed a mistake?
 #
-# A check that cannot fail proves nothing. So we change each formula in one place.
+# A check that cannot fail proves nothing: we change each formula in one place.
 #
 # **Predict:** which mistake would be the hardest to notice by eye?
 
@@ -388,15 +381,13 @@ stage.say("mistakes", f"| mistake | what the check sees |\n|---|---|\n{rows}\n\n
 # %% [markdown]
 # ## What the propositions do not say
 #
-# - **One step, not a training.** Teacher, anchor and memory are held still. Nothing says
-#   that training converges or that mAP rises.
-# - **Certain settings.** P1 and P4 need $T=1$ and `kl`, P3 random anchors. The defaults
-#   are `symmetric_kl` and the hardest anchor.
-# - **P3 is about agreement.** Members with the same wrong label have loss 0.
-# - **P2 forecasts little.** In `make robustness` (a head on frozen features) the signs
-#   of P2's $\ell_1$ gain and of GKD's gain in mAP agreed in 38 of 39 pairs of runs after
-#   the last epoch, in 18 after the first. Within one kind of noise their rank
-#   correlations were $-.02$, $-.04$, $+.15$: P2 told kinds of noise apart, not runs.
+# - **One step, not a training.** Nothing says that training converges or that mAP
+#   rises.
+# - **Certain settings.** P1 and P4 need $T=1$ and `kl`, P3 random anchors; the defaults
+#   differ.
+# - **P3 is about agreement.** Equal wrong labels have loss 0.
+# - **P2 is no forecast of a training.** Notebook 07 (section 8) asks how well it told
+#   the gains of real runs.
 #
 # The rest needs true identities.
 
@@ -406,8 +397,8 @@ stage.require("truth")
 # %% [markdown]
 # ## P2 on the labels of this run
 #
-# Two teachers: `sample`, from the picture's own feature, and `vote`, from its
-# neighbours' clusters. We follow the course's picture.
+# Two teachers: `sample`, from the picture's feature, and `vote`, from its neighbours'
+# clusters. First our picture.
 #
 # **Predict:** which teacher moves more mass to the truth?
 
@@ -426,8 +417,8 @@ stage.show(fig, "08_p2_picture", f"Picture {i} is labelled {mine}; its true clus
            f"{star if y_star[i] >= 0 else 'not known'}. Probability of cluster {star}: {mass}.")
 
 # %% [markdown]
-# One picture proves nothing. Each mean gain gets two standard errors (a person's
-# pictures count as one draw). A gain within them, or of $\pm0.000$, gets no verdict.
+# One picture proves nothing. Each mean gain gets two standard errors (a person is one
+# draw); within them, or at $\pm0.000$, there is no verdict.
 #
 # **Predict:** do the rulers agree?
 
@@ -451,8 +442,7 @@ stage.say("p2_verdicts", f"At $\\lambda_g={lam_g:g}$, by ℓ1, Brier and log los
           found={name: x.tolist() for name, x in now.items()})
 
 # %% [markdown]
-# A soft label without any mass on the truth has a huge log loss; smoothing always gives
-# a little.
+# Without any mass on the truth a log loss is huge; smoothing always gives a little.
 
 # %% [markdown]
 # ## Take home

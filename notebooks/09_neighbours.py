@@ -20,14 +20,12 @@
 #   are equal in special cases, and which add more than a louder loss.
 # - To read a comparison with equal budgets, and what it does **not** say.
 #
-# **Time** on 2 CPU cores: about two minutes. **Reads** from `out_dir` the data set and
-# the run `warm-seed…` (made if missing), and `figures/rivals/records.json` of this
-# checkout. **Writes** `figures/09_*.png` and `metrics/09_neighbours/metrics.json`.
+# **Time** on 2 CPU cores: about two minutes. **Reads** the data set, the run
+# `warm-seed…` (made if missing) and `figures/rivals/records.json`. **Writes** to
+# `out_dir`: `figures/09_*.png`, `metrics/09_neighbours`.
 #
-# **Whose work is this?** The functions are the kit's, written from the papers' formulas
-# and their authors' published code: ideas in this kit's frame, and not the published
-# systems. Of DKD-MPL only the abstract is available to us: its formulas are this kit's
-# reading.
+# **Whose work is this?** The functions are the kit's, after the papers' formulas and
+# their authors' code, in one frame. DKD-MPL's formulas are our reading.
 
 # %% tags=["parameters"]
 preset = "demo"
@@ -145,8 +143,7 @@ stage.show(fig, "09_targets", f"The hard label, cluster {int(y[i])}, is {state}.
            f"Another cluster comes first for: {'; '.join(elsewhere) or 'no label'}.")
 
 # %% [markdown]
-# Label smoothing gives all other clusters the same, so it cannot point at the true one.
-# (One batch is not a statistic.)
+# Label smoothing cannot point at the true cluster: all others get the same.
 
 # %%
 found = lesson.labels_table(targets, y, y_star)
@@ -254,9 +251,8 @@ stage.show(fig, "09_additions", f"Most alike: {one} and {two}, cosine {alike.loc
 
 # %% [markdown]
 # ICE adds nothing by the logits: it uses similarities of pictures. (SpCL has other
-# logits.) And a length hardly matters without weight decay:
-# Adam divides a gradient by its size. (With it, as in training, a larger loss makes the
-# decay count for less.)
+# logits.) A length hardly matters without weight decay: Adam divides a gradient by its
+# size. (With it, a larger loss makes the decay count for less.)
 
 # %%
 once, twice = lesson.adams_move(g_cc), lesson.adams_move(2 * g_cc)        # ten steps with the same gradient
@@ -332,8 +328,8 @@ print(f"{wide.shape[1]} classes, not {K}: the student gives the outliers {wide.s
 # %% [markdown]
 # ## The comparison: equal budgets, paired seeds
 #
-# `make rivals` trained them all on rendered people, with the same start, clustering and
-# number of steps.
+# `make rivals` trained all on rendered people, with one start, clustering and number of
+# steps.
 #
 # **Predict:** is any method ahead of cluster contrast by more than the
 # [seeds](course/glossary.md#seed) scatter?
@@ -345,8 +341,8 @@ print(f"Budgets (epochs, batches): {budgets}; sets of pictures: {len({r['data_fi
 Markdown(markdown_table(records)) if records else None
 
 # %% [markdown]
-# **Cost.** Backward costs about two forward passes. So one trained pass costs 3 and each
-# further one 1: two passes should take 4/3 = 1.33 times as long as one, three 1.67.
+# **Cost.** Backward costs about two forward passes. So one trained pass costs 3 and
+# each further one 1: two should take 4/3 = 1.33 times as long as one, three 1.67.
 
 # %%
 ratio = lesson.costs(records, b.config)  # {passes: seconds in those of cluster contrast}
@@ -384,9 +380,9 @@ if points:
               + ("" if max(loud) > 1 else "So a gain by loudness could not be told from a better label."), scales=loud)
 
 # %% [markdown]
-# This is **not a ranking of the papers**. The rivals' weights are their authors', for
-# other pictures and longer trainings; DKD-MPL's were chosen on rendered people (not
-# these), an advantage for it alone. Rendered people say nothing about photographs.
+# **Not a ranking of the papers**: the rivals' weights are their authors', for other
+# pictures and longer trainings; DKD-MPL's were chosen on rendered people (not these),
+# which helps it alone. Rendered people do not speak for photographs.
 #
 # ## Take home
 #
@@ -394,7 +390,7 @@ if points:
 # - RLCC with an even past is label smoothing.
 # - Compare an addition with a louder loss: only what lies across is new.
 # - In a short training a slow copy is mostly its start.
-# - Few seeds decide only large differences; undecided does not mean equal.
+# - Few seeds decide only large differences.
 #
 # ## Exercises
 

@@ -66,7 +66,7 @@ folder = Path(out_dir) / "own_crops"
 # %% [markdown]
 # ## 1. Look first
 #
-# **Predict:** which of these can spoil a clustering, and how?
+# **Predict:** what in a folder of crops can spoil a clustering, and how?
 
 # %%
 images = stage.dataset.unlabelled()                                       # files and cameras, and no identity
@@ -77,8 +77,8 @@ print("\n".join(seen.lines()))
 # Pictures that are nearly the same fill each other's lists of neighbours; a camera's
 # light makes strangers alike; pictures that show little are near everybody.
 #
-# `dkdmpl adapt crops --out mine` chooses its settings from that. (This notebook keeps its
-# preset's sizes.)
+# `dkdmpl adapt crops --out mine` chooses its settings from that (this notebook keeps
+# its preset's sizes).
 
 # %%
 choices = chosen_settings(seen, stage.config)
@@ -93,7 +93,8 @@ pd.DataFrame([(c.name, c.value, c.why) for c in choices], columns=["setting", "v
 #
 # It asks for **stability**: how often do both halves of a feature's numbers name the
 # same nearest picture? A state is kept where stability surely rose by 15 % of the
-# start's, and cameras leave no clearer trace. Else **the start is kept**.
+# start's and, with known cameras, neighbours surely come from more of them. Else **the
+# start is kept**.
 #
 # **Predict:** is the last [encoder](course/glossary.md#encoder) the one to keep?
 
@@ -234,7 +235,7 @@ else:
 # - Without a threshold every stranger is somebody.
 #
 # **Responsible use.** Crops of people are personal data. Ask whether you may have them
-# before you ask what they show; do not use this to watch people.
+# before you ask what they show; never watch people with this.
 #
 # ## Exercises
 
