@@ -4,6 +4,7 @@ it.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
 from typing import Any
@@ -67,7 +68,19 @@ def _fit_umap(features: np.ndarray, **options: Any) -> np.ndarray:
         warnings.filterwarnings("ignore", message=".*knn_search_index.*")
         from umap import UMAP
 
+        _keep_compiled_loops()
         return np.asarray(UMAP(n_jobs=1, **options).fit_transform(features), np.float32)
+
+
+def _keep_compiled_loops() -> None:
+    """UMAP compiles two loops anew in every process, most of the time of a small map:
+    let numba keep them on disk, where it finds a place.
+    """
+    from umap import umap_
+
+    for loop in (umap_.smooth_knn_dist, umap_.compute_membership_strengths):
+        with contextlib.suppress(RuntimeError):  # no folder can be written: no gain, no harm
+            loop.enable_caching()
 
 
 def align(xy: np.ndarray, reference: np.ndarray) -> np.ndarray:
