@@ -193,7 +193,7 @@ stage.say("past", f"The past gives the present cluster {past:.2f} on average, be
 #
 # ICE's soft part compares each picture with *every picture of this batch*:
 #
-# $$P_i = \mathrm{softmax}_j\!\left(\tfrac{z_i^\top z^{\mathrm{slow}}_j}{\tau_s}\right),\quad Q_i = \mathrm{softmax}_j\!\left(\tfrac{g_i^\top g_j}{\tau_s}\right),\quad L_{\mathrm{soft}}=\frac1B\sum_i\mathrm{KL}(Q_i\Vert P_i),$$
+# $$U_i = \mathrm{softmax}_j\!\left(\tfrac{z_i^\top z^{\mathrm{slow}}_j}{\tau_s}\right),\quad W_i = \mathrm{softmax}_j\!\left(\tfrac{g_i^\top g_j}{\tau_s}\right),\quad L_{\mathrm{soft}}=\frac1B\sum_i\mathrm{KL}(W_i\Vert U_i),$$
 #
 # with $z^{\mathrm{slow}}$ from the slow copy on another augmentation, $g$ from it on the
 # plain pictures. **Predict:** what does a wrong pseudo label change here?
@@ -201,9 +201,9 @@ stage.say("past", f"The past gives the present cluster {past:.2f} on average, be
 # %% tags=["code"]
 def ranks_alike(z, ema_z, plain_z, temperature=0.4):
     """ICE's soft part: an augmented picture should rank the batch as the plain one does. Each (B, d)."""
-    log_P = (z @ ema_z.T / temperature).log_softmax(1)                    # P_i = softmax_j <z_i, z_slow_j> / tau_s
-    log_Q = (plain_z @ plain_z.T / temperature).log_softmax(1)            # Q_i = softmax_j <g_i, g_j> / tau_s
-    return (log_Q.exp() * (log_Q - log_P)).sum(1).mean()                  # KL(Q || P)
+    log_U = (z @ ema_z.T / temperature).log_softmax(1)                    # U_i = softmax_j <z_i, z_slow_j> / tau_s
+    log_W = (plain_z @ plain_z.T / temperature).log_softmax(1)            # W_i = softmax_j <g_i, g_j> / tau_s
+    return (log_W.exp() * (log_W - log_U)).sum(1).mean()                  # KL(W || U)
 
 
 torch.testing.assert_close(ranks_alike(z, b.ema_z, b.plain_z), instance_consistency_loss(z, b.ema_z, b.plain_z))

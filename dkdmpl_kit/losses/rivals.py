@@ -268,18 +268,18 @@ def hard_instance_loss(
 def instance_consistency_loss(
     z: Tensor, ema_z: Tensor, plain_z: Tensor, *, temperature: float = 0.4
 ) -> Tensor:
-    """L_soft = KL(Q || P) over the batch's instances (ICE): augmented views shall rank
+    """L_soft = KL(W || U) over the batch's instances (ICE): augmented views shall rank
     them as plain ones do. (B, d).
     """
     z, ema_z, plain_z = _features(z=z, ema_z=ema_z, plain_z=plain_z)
     require_positive("temperature", temperature)
     ema_z = ema_z.detach()
     plain_z = plain_z.detach()
-    # P_i = softmax_j <f_i, m_j> / tau_s
-    log_p = F.log_softmax(z @ ema_z.T / temperature, dim=1)
-    # Q_i = softmax_j <g_i, g_j> / tau_s
-    log_q = F.log_softmax(plain_z @ plain_z.T / temperature, dim=1)
-    return kl_divergence(log_q, log_p)
+    # U_i = softmax_j <z_i, m_j> / tau_s
+    log_U = F.log_softmax(z @ ema_z.T / temperature, dim=1)
+    # W_i = softmax_j <g_i, g_j> / tau_s
+    log_W = F.log_softmax(plain_z @ plain_z.T / temperature, dim=1)
+    return kl_divergence(log_W, log_U)
 
 
 _FUNCTIONS = {
