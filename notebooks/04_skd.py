@@ -277,8 +277,8 @@ case = theory.label_case(logits[b], one.hard, teacher[b], anchor_logits[b], gkd_
                          divergence="kl")
 own = {name: float(view[one.hard]) for name, view in case.views.items()}
 stage.show(viz.loss_lab(case.hard, case.views, case.losses, case.total, case.gradient, picture=seen[b],
-                        anchor_picture=seen[hardest[b]]), "04_three_views",
-           f"On cluster {one.hard}, the label: e {own['e']:.2f}, q {own['q']:.2f}, a {own['a']:.2f}; "
+                        anchor_picture=seen[hardest[b]], title=f"Three views, one target: {own['r3']:.2f} of it on the label"),
+           "04_three_views", f"On cluster {one.hard}, the label: e {own['e']:.2f}, q {own['q']:.2f}, a {own['a']:.2f}; "
            f"the target r3 puts {own['r3']:.2f} (never less than {1 / (1 + lam_g + lam_s):.2f}).")
 
 # %% [markdown]

@@ -244,11 +244,10 @@ order = []  # how often a pair of one identity under two cameras is nearer than 
 for _, one, two in pairs.values():
     strangers = np.repeat([0, 1], [len(one), len(two)])
     order.append(float(roc_auc_score(strangers, np.concatenate([one, two]))) if len(one) and len(two) else None)
+text = " before training, ".join("unknown" if share is None else f"{share:.0%}" for share in order) + " after"
 fig = viz.query_distances({METHOD_LABELS[name]: (found, [], []) for name, found in pairs.items()},
-                          title="Cosine distances between query and gallery")
-text = " and ".join("unknown" if share is None else f"{share:.1%}" for share in order)
-stage.show(fig, "06_distances", "A pair of one identity under two cameras is nearer than a pair of strangers in "
-           f"{text} of all comparisons, before and after (50 % by luck).")
+                          title=f"How often is the same person (green) nearer than another (red)? {text}")
+stage.show(fig, "06_distances", f"Of all pairs of pairs, under two cameras: {text} (50 % by luck).")
 if None not in order:
     stage.say("apart", f"Training moved the two curves {'apart' if order[1] > order[0] else 'no further apart'}.",
               before=order[0], after=order[1])
@@ -276,7 +275,8 @@ else:
     pair = {METHOD_LABELS[name]: (g[k], q[j]) for name, (q, g) in view.items()}
     maps = {name: rankings.look(encoders[name], a, of_b, b, of_a) for name, (of_b, of_a) in pair.items()}
     middle = ["unknown" if share is None else f"{share:.0%}" for share in rankings.middle_shares(maps).values()]
-    fig = viz.activation_pairs(a.numpy(), b.numpy(), maps, scores={name: float(x @ y) for name, (x, y) in pair.items()})
+    fig = viz.activation_pairs(a.numpy(), b.numpy(), maps, scores={name: float(x @ y) for name, (x, y) in pair.items()},
+                               title=f"Of what matters, the middle half holds {middle[0]} before training, {middle[1]} after")
     stage.show(fig, "06_where_it_looks", f"{middle[0]} of the effect lies in the middle half of the two pictures before "
                f"training, and {middle[1]} after. This is one pair.")
 
