@@ -288,10 +288,10 @@ stage.say("cosines", f"Nearest to cluster contrast is the {near} teacher (cosine
           f"furthest the {far} teacher ({cosines[far]:.3f}).", **cosines)
 
 # %% [markdown]
-# Near 1, GKD mostly makes the loss *louder* (multiplies it by a number above 1). That
-# alone changes a run, as the weight decay counts for less. So the control is cluster
-# contrast with `loss_scale` $= 1+\lambda_g$. **No measurement of this kit has yet shown
-# a gain of a distillation beyond that of a louder loss** (`docs/results.md`).
+# Near 1, GKD mostly makes the loss [louder](course/glossary.md#louder-loss). That alone
+# changes a run, as the weight decay counts for less. So the control is cluster contrast
+# with `loss_scale` $= 1+\lambda_g$. **No measurement of this kit has yet shown a gain
+# of a distillation beyond that of a louder loss** (`docs/results.md`).
 #
 # ## Turn the knobs yourself
 #

@@ -261,8 +261,7 @@ stage.say("p5_far", f"The kit distils at $T={T_used:g}$. There the limit {descri
 # ## P2: is the mixed label nearer to the truth?
 #
 # **Limits first.** P2 judges *labels*, not trainings, of clustered pictures whose
-# identity owns a cluster $y^*$. The ruler (the measure of distance from the truth)
-# matters:
+# identity owns a cluster $y^*$. The [ruler](course/glossary.md#ruler) matters:
 #
 # - $\ell_1$ distance, $D(\rho)=\lVert\rho-\mathbb{1}_{y^*}\rVert_1=2(1-\rho[y^*])$: on
 #   average least for a *sure* label.
