@@ -56,8 +56,7 @@ from dkdmpl_kit.lessons.views import follow
 from dkdmpl_kit.losses import mixed_target, teacher_logits, theory
 from dkdmpl_kit.memory import ClusterMemory
 from dkdmpl_kit.neighbors import knn_graph
-from dkdmpl_kit.studies import label_noise as robustness
-from dkdmpl_kit.studies.results import published
+from dkdmpl_kit.studies import label_noise as robustness, results
 
 stage = Stage("07_label_noise", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
               table=table, pattern=pattern, out_dir=out_dir, settings=settings)
@@ -364,10 +363,14 @@ stage.say("sure", f"Too sure on average: {', '.join(name for name in lean if lea
 # which noise does the teacher help (GKD), against which the anchor (SKD)?
 
 # %%
-records = published("robustness")
+records = results.published("robustness")
 if records:
     stage.show(viz.noise_panels(robustness.by_rate(records), robustness.gains(records)), "07_robustness",
                f"{len(records)} trainings. Below: the gain over cluster contrast; where its bar crosses 0, the sign is undecided.")
+    helps = {method: sorted({row["kind"].replace("_", " ") for row in robustness.gains(records)
+                             if (row["method"], row["verdict"]) == (method, "helps")}) for method in ("gkd", "skd")}
+    stage.say("helps", "**Answer.** Surely better than cluster contrast at some rate: " + "; ".join(
+        f"{method.upper()} against {', '.join(kinds) or 'no kind'}" for method, kinds in helps.items()) + ".", **helps)
 
 # %% [markdown]
 # **Did P2 predict it?** Across: its margin in the run *without* GKD; upwards: GKD's

@@ -40,8 +40,6 @@ out_dir = "../runs/demo"
 interactive = True
 
 # %%
-from functools import partial
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -403,11 +401,11 @@ stage.require("truth")
 
 # %%
 y_star, soft = true_clusters(pseudo.labels, stage.pids), soft_labels_of(stage, features, pseudo.labels)
-teachers_of = partial(lesson.teachers_of, stage, memory, v, soft, pseudo.labels)
+known = (stage, memory, v, soft, pseudo.labels)
 i = running_example(soft, pseudo.labels, y_star)
 mine, star = int(labels[i]), int(y_star[i]) if y_star[i] >= 0 else int(labels[i])
 targets = {"hard label": F.one_hot(labels[[i]], pseudo.n_clusters).double()}
-targets |= {name: mixed_target(labels[[i]], e, e, lam_g, 0.0) for name, e in teachers_of(np.array([i])).items()}
+targets |= {name: mixed_target(labels[[i]], e, e, lam_g, 0.0) for name, e in lesson.teachers_of(*known, np.array([i])).items()}
 titles = {lesson.ruler_title(name, three_rulers(x, torch.tensor([star]))[0]): x[0] for name, x in targets.items()}
 mass = ", ".join(f"{float(x[0, star]):.3f} ({name})" for name, x in targets.items())
 fig = viz.label_targets(titles, mine, truth=star, picture=stage.pictures().pixels[i],
@@ -424,7 +422,7 @@ stage.show(fig, "08_p2_picture", f"Picture {i} is labelled {mine}; its true clus
 # %%
 index = np.flatnonzero((pseudo.labels >= 0) & (y_star >= 0))
 judged, truth, pids = labels[index], torch.from_numpy(y_star[index]), stage.pids[index]
-e_of = teachers_of(index)
+e_of = lesson.teachers_of(*known, index)
 gap = max(check_p2(e, judged, truth, weight) for e in e_of.values() for weight in weights)
 found = {name: np.array([lesson.mean_and_error(gains_of(e, judged, truth, weight), pids) for weight in weights])
          for name, e in e_of.items()}                                     # (weights, mean or error, ruler)

@@ -69,6 +69,16 @@ def _forecast(c: dict) -> bool:
     return len(c["within"]) == 3 and all(f"{rho:+.2f}" in c["sentence"] for rho in said)
 
 
+def _helps(c: dict) -> bool:
+    """Of the study's kinds of noise each method names exactly those of its list."""
+    kinds = {"symmetric", "look alike", "camera split"}
+    parts = dict(zip(("gkd", "skd"), c["sentence"].split(": ")[-1].split("; ")))
+    named = {
+        method: {kind for kind in kinds if kind in part} for method, part in parts.items()
+    }
+    return all(named[method] == set(c[method]) for method in ("gkd", "skd"))
+
+
 RULES = {
     "doubt": lambda c: ("the vote doubts more" in c["sentence"]) == (c["vote"] < c["e"]),
     "followed": _followed,
@@ -86,5 +96,6 @@ RULES = {
     "views": _views,
     "balance": _balance,
     "sure": _sure,
+    "helps": _helps,
     "forecast": _forecast,
 }
