@@ -16,7 +16,7 @@
 # **You will learn**
 #
 # - what a re-ID data set consists of, and how to read your own folder;
-# - how batches are drawn (P clusters x K images), and what augmentation does;
+# - how batches are drawn, and what augmentation does;
 # - what makes two pictures of one person differ, and how much of it is the camera.
 #
 # **Time** on 2 CPU cores: a minute. **Reads** the data set and the untrained features.
@@ -147,15 +147,15 @@ for root, regex in ((own, r"person(?P<pid>\d+)"), (own / "not-there", None), (ow
         print("KitError:", str(error).replace(str(stage.out_dir), "OUT_DIR"), "\n")
 
 # %% [markdown]
-# ## 5. Batches: P clusters x K images
+# ## 5. Batches
 #
-# The losses compare a picture with its own cluster and with others: a batch holds **P**
-# clusters with **K** images each (a smaller cluster repeats some). The
-# [sampler](course/glossary.md#sampler) `random` takes any images of the cluster;
-# `camera` takes one, and the others from *other* cameras where it can. It reads camera
-# ids: a result should name it.
+# The losses compare a picture with its own cluster and with others: a batch holds
+# `batch_clusters` clusters with `batch_images` images each (a smaller cluster repeats
+# some). The [sampler](course/glossary.md#sampler) `random` takes any images of the
+# cluster; `camera` takes one, and the others from *other* cameras where it can. It
+# reads camera ids: a result should name it.
 #
-# **Predict:** from how many cameras come the K images of a cluster, with each sampler?
+# **Predict:** from how many cameras come a cluster's images, with each sampler?
 
 # %%
 stage.require("clusters")
@@ -258,7 +258,8 @@ if costs:
 #
 # - Training sees files and cameras; identities only measure.
 # - A camera leaves a mark on its pictures, which can be measured.
-# - A batch holds P clusters with K images; name a sampler that reads cameras.
+# - A batch holds some images of each of some clusters; name a sampler that reads
+#   cameras.
 # - Augmentation hides what the encoder could rely on too easily.
 # - What separates pictures of one person most is a question to the data.
 #

@@ -432,7 +432,7 @@ out = (labels < 0).nonzero()[:, 0]
 answer_3 = float(e_all[out].max(dim=1).values.mean()) if len(out) else None
 known = out[torch.from_numpy(one.star)[out] >= 0]
 hits = int((e_all[known].argmax(dim=1) == torch.from_numpy(one.star)[known]).sum())
-print(f"The favourite is the true cluster for {hits} of {len(known)} outliers that have one.")
+print(f"Largest probability: {answer_3 and round(answer_3, 3)} on average; the true cluster for {hits} of {len(known)} outliers that have one.")
 
 # %% tags=["check"]
 check(3, answer_3)

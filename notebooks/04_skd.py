@@ -148,8 +148,8 @@ stage.show(viz.ranking_grid(seen[chosen], rows, right if stage.has_truth else No
                             title="Queries and anchors: 1 hardest · 2 random · 3 augmentation"), "04_anchors", who)
 
 # %% [markdown]
-# (The mean is not a picture; `ema` sees the query itself.) The same picture is never
-# the wrong person, but shows nothing of other cameras.
+# (`hardest` and `random` can, `mean` in part; `ema` sees the query itself.) The same
+# picture is never the wrong person, but shows nothing of other cameras.
 #
 # ## The anchor view of the label
 #
@@ -423,7 +423,7 @@ absurd[b] = -20.0
 absurd[b, (int(y[b]) + 1) % n_clusters] = 20.0
 answer_3 = [float(skd_loss(logits, absurd, divergence=d) - skd_loss(logits, anchor_logits, divergence=d))
             for d in ("kl", "symmetric_kl", "js")]
-print(f"With js one query adds at most log(2) / {len(y)} = {np.log(2) / len(y):.4f} nats. The others have no bound.")
+print(f"Rise: {[round(rise, 3) for rise in answer_3]} nats. With js one query adds at most log(2) / {len(y)} = {np.log(2) / len(y):.4f} nats. The others have no bound.")
 
 # %% tags=["check"]
 check(3, answer_3)

@@ -224,7 +224,7 @@ moved = [int(x) for x in replay.changes["moved"]]
 more = np.sign(events["split"] - events["merged"])
 text = {1: "Splits are more frequent than merges", -1: "Merges are more frequent than splits",
         0: "Splits and merges are equally frequent"}[int(more)]
-text += f" ({events['split']} and {events['merged']} in the whole run)."
+text += f" ({events['split']} splits, {events['merged']} merges in the whole run)."
 if len(moved) > 1:
     text += (f" The last step moved {moved[-1]} pictures to another cluster, the first step {moved[0]}: "
              + ("fewer." if moved[-1] < moved[0] else "not fewer."))
@@ -275,7 +275,7 @@ margins = [record["teacher_mass"] - record["hard_accuracy"] for record in record
 if margins:
     brier = records[-1].get("brier_gain")
     rises = "rises" if margins[-1] > margins[0] else "does not rise"
-    text = f"The margin of P2 {rises}, from {margins[0]:+.4f} to {margins[-1]:+.4f}."
+    text = f"The margin of P2 {rises}, from {margins[0]:+.4f} to {margins[-1]:+.4f} (of a teacher that repeats the label it is 0)."
     if brier is not None:
         text += f" In the last epoch the Brier score {'gains' if brier > 0 else 'gains nothing'} ({brier:+.4f})."
     stage.say("margin", text, first=float(margins[0]), last=float(margins[-1]), brier=brier)

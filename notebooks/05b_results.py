@@ -279,8 +279,7 @@ check = results_checks.checks(runs["cluster_contrast"].history)
 # %% [markdown]
 # **1. Why is the loss not the goal?** With $K$ clusters, guessing evenly costs $\log K$
 # nats. Compute $L_{\mathrm{CC}}/\log K$ for every record of
-# `runs["cluster_contrast"].history` (`loss_cc`, `n_clusters`). Does the loss fall where
-# the labels get worse?
+# `runs["cluster_contrast"].history` (`loss_cc`, `n_clusters`).
 
 # %% tags=["solution"]
 # answer_1: a list of one number an epoch

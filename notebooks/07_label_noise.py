@@ -71,8 +71,7 @@ known_by = {"camids": stage.camids if stage.has_cameras else None, "factors": st
 # [pseudo label](course/glossary.md#pseudo-label) $y_i$ has these views:
 #
 # - the [teacher](course/glossary.md#teacher) $e_i=\mathrm{softmax}(Cv_i/\tau_t)$, from
-#   the feature $v_i$ and the centroids $C$; beside it the *vote*: the share of the most
-#   similar pictures in each cluster;
+#   the feature $v_i$ and the centroids $C$; beside it notebook 03's *vote*;
 # - the query view $q_i=\mathrm{softmax}(Mz_i/\tau)$, from an augmented picture's feature
 #   $z_i$ and the [memory](course/glossary.md#memory) $M$;
 # - the [anchor](course/glossary.md#anchor)'s view $a_i$: the query view of the least
@@ -183,7 +182,7 @@ pairs = {kind: noise.pair_causes(labels, stage.pids, kind=kind, seed=seed, **kno
 counts = {kind: one.n_wrong for kind, one in pairs.items()}
 main = max(counts, key=counts.get)
 stage.say("errors", f"{counts['merged']:,} pairs are wrongly merged and {counts['split']:,} wrongly split; {wrong.mean():.1%} of the "
-          f"labels are wrong. We go on with the commoner error: **{main}**.", kind=main, **counts)
+          f"labels are wrong. We go on with the commoner error of pairs: **{main}**.", kind=main, **counts)
 repaired, spoilt = noise.label_repairs(by_epoch, stage.pids)
 stage.say("repairs", f"The changes of section 2 repair {repaired} labels and spoil {spoilt}.", repaired=repaired, spoilt=spoilt)
 
@@ -203,8 +202,7 @@ stage.show(viz.suspicion_curves({name: noise.suspicion_curve(score, wrong) for n
            "07_suspicion", f"Of the tenth that *{best}* doubts most, {wrong[tenth].mean():.0%} have a wrong label; of all pictures "
            f"{wrong.mean():.0%}.")
 stage.say("scores", "All labels are right or all are wrong, so no score can be tested." if aurocs[best] is None else
-          f"Of these scores, *{best}* finds wrong labels best here (AUROC {aurocs[best]:.2f}); the mean rank has "
-          f"{aurocs['mean rank']:.2f}.", best=best, aurocs=aurocs)
+          f"Of these scores, *{best}* finds wrong labels best here: AUROC {aurocs[best]:.2f}.", best=best, aurocs=aurocs)
 
 # %% [markdown]
 # ## 4. Where, and why?
@@ -239,7 +237,7 @@ clear = [cause for cause, holds in zip(named["cause"], named["clear"]) if holds]
 stage.show(viz.pair_cause_bars(named, kind=main, note=causes.note), "07_causes",
            f"Together the clear causes explain {1 - causes.unexplained:.0%} of the wrongly {main} pairs.")
 stage.say("causes", f"Of the recorded factors, *{clear[0]}* explains the largest share of the wrongly {main} pairs, {named['explains'][0]:.0%}."
-          if clear else "No recorded factor explains errors here: no interval of an odds ratio lies above 1.",
+          if clear else "No recorded factor clearly explains errors here.",
           clear=clear, explains=dict(zip(named["cause"], named["explains"])))
 some = causes.pairs[np.random.default_rng(seed).permutation(len(causes.pairs))[:6]]
 stage.show(viz.pair_pictures(*(store.batch(side) for side in some.T), [f"id {stage.pids[i]} | {stage.pids[j]}" for i, j in some],
@@ -358,9 +356,10 @@ stage.say("sure", f"Too sure on average: {', '.join(name for name in lean if lea
 # ## 8. What does noise cost each loss?
 #
 # In `figures/robustness/` a share of true labels was made wrong, each loss trained a
-# small head on fixed features (**not** the encoder), and other people were ranked.
-# *Look alike* noise gives the label of the most similar identity. **Predict:** against
-# which noise does the teacher help (GKD), against which the anchor (SKD)?
+# small head on fixed features (**not** the encoder; no louder control), and other
+# people were ranked. *Look alike* noise gives the label of the most similar identity.
+# **Predict:** against which noise does the teacher help (GKD), against which the anchor
+# (SKD)?
 
 # %%
 records = results.published("robustness")

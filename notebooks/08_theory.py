@@ -46,14 +46,12 @@ import torch.nn.functional as F
 
 from dkdmpl_kit import viz
 from dkdmpl_kit.lessons import theory as lesson
-from dkdmpl_kit.lessons.example import running_example
 from dkdmpl_kit.lessons.stage import Stage
 from dkdmpl_kit.lessons.theory import gradient_of, loss_of, worst
-from dkdmpl_kit.lessons.views import soft_labels_of
+from dkdmpl_kit.lessons.views import follow
 from dkdmpl_kit.losses import gkd_loss, mixed_target, positive_anchors, skd_loss, teacher_logits, theory
 from dkdmpl_kit.losses.rulers import rulers
 from dkdmpl_kit.memory import ClusterMemory
-from dkdmpl_kit.noise import true_clusters
 
 # %%
 stage = Stage("08_theory", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root, table=table,
@@ -400,10 +398,10 @@ stage.require("truth")
 # **Predict:** which teacher moves more mass to the truth?
 
 # %%
-y_star, soft = true_clusters(pseudo.labels, stage.pids), soft_labels_of(stage, features, pseudo.labels)
-known = (stage, memory, v, soft, pseudo.labels)
-i = running_example(soft, pseudo.labels, y_star)
-mine, star = int(labels[i]), int(y_star[i]) if y_star[i] >= 0 else int(labels[i])
+one = follow(stage, features, pseudo.labels)
+i, mine, y_star = one.index, one.hard, one.star
+star = mine if one.true < 0 else one.true
+known = (stage, memory, v, one.votes, pseudo.labels)
 targets = {"hard label": F.one_hot(labels[[i]], pseudo.n_clusters).double()}
 targets |= {name: mixed_target(labels[[i]], e, e, lam_g, 0.0) for name, e in lesson.teachers_of(*known, np.array([i])).items()}
 titles = {lesson.ruler_title(name, three_rulers(x, torch.tensor([star]))[0]): x[0] for name, x in targets.items()}
@@ -499,7 +497,8 @@ e, y, truth = worlds["30 % wrong"]
 share, wrong = float((y != truth).double().mean()), y != truth            # eta
 w = float((e.gather(1, y[:, None]) - e.gather(1, truth[:, None]))[wrong].mean())
 gamma = share * (1 - w) / (float(three_rulers(e, truth)[:, 1].mean()) - 2 * share * w)  # the parabola's slope is 0
-answer_3 = gamma / (1 - gamma)
+answer_3 = gamma / (1 - gamma)                                            # lambda_g
+print(f"The best weight is {answer_3:.2f}.")
 
 # %% tags=["check"]
 check(3, answer_3)

@@ -237,7 +237,7 @@ columns = ["added by logits", "added by features", "cosine to cluster contrast",
 # %%
 most, back = max(rows, key=lambda name: rows[name][3]), [name for name, row in rows.items() if row[2] < 0]
 stage.say("across", f"The most across is added by {most}: {rows[most][3]:.2f} of cluster contrast's length. "
-          f"Against cluster contrast point: {', '.join(back) or 'none'}.", most=most, back=back,
+          f"Across is another direction, not a better one. Against cluster contrast point: {', '.join(back) or 'none'}.", most=most, back=back,
           rows={name: row[1:3] for name, row in rows.items()})
 pd.DataFrame(rows, index=columns, dtype=float).T.round(2)
 
@@ -246,7 +246,7 @@ alike = pd.DataFrame({LABELS[m]: {LABELS[n]: part_across(added[n], added[m])[1] 
 distinct = combinations([name for name in alike if name != LABELS[lesson.VOTE]], 2)
 one, two = max(distinct, key=lambda pair: np.nan_to_num(alike.loc[pair], nan=-2))
 fig = viz.cosine_table(alike, list(alike), list(alike), title="Which additions point the same way?")
-stage.show(fig, "09_additions", f"Most alike: {one} and {two}, cosine {alike.loc[one, two]:.2f}. In the first row, the "
+stage.show(fig, "09_additions", f"Most alike of two methods: {one} and {two}, cosine {alike.loc[one, two]:.2f}. In the first row, the "
            "control, 1 means louder, -1 quieter, and 0 something else.")
 
 # %% [markdown]
@@ -380,9 +380,10 @@ if points:
               + ("" if max(loud) > 1 else "So a gain by loudness could not be told from a better label."), scales=loud)
 
 # %% [markdown]
-# **Not a ranking of the papers**: the rivals' weights are their authors', for other
-# pictures and longer trainings; DKD-MPL's were chosen on rendered people (not these),
-# which helps it alone. Rendered people do not speak for photographs.
+# **Not a ranking of the papers**: the budget is short of a plateau (05b), the rivals'
+# weights are their authors', for other pictures and longer trainings; DKD-MPL's were
+# chosen on rendered people (not these), which helps it alone. Rendered people do not
+# speak for photographs.
 #
 # ## Take home
 #

@@ -221,7 +221,7 @@ def verdicts(
         pairs = list(zip(means.tolist(), errors.tolist()))
         words[name] = [verdict_of(mean, error) for mean, error in pairs]
         numbers = ", ".join(
-            f"{word} ({mean:+.3f} ± {2 * error:.3f})"
+            f"{word} ({mean:+.4f} ± {2 * error:.4f})"
             for word, (mean, error) in zip(words[name], pairs)
         )
         agree = "they agree" if len(set(words[name])) == 1 else "they do not agree"

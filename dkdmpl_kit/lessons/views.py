@@ -59,8 +59,12 @@ class Followed:
             return said + "Its true cluster is not known."
         if self.true < 0:
             return said + "Its identity has no cluster of its own."
-        right = "right" if self.true == self.hard else "wrong"
-        return said + f"Its true cluster is {self.true}, so the label is {right}."
+        if self.true == self.hard:
+            return said + f"Its true cluster is {self.true}, so the label is right."
+        return said + (
+            f"Its true cluster, where most of its identity is, is {self.true}, so the label "
+            "is wrong."
+        )
 
 
 def follow(stage: Stage, features: np.ndarray, labels: np.ndarray) -> Followed:

@@ -20,6 +20,7 @@ ALIKE_RGB = 40.0  # mean distance of the clothes' colours, in 0..441 of the RGB 
 _CLOTHES = {"id_top_rgb": ("id_top_rgb", "id_bottom_rgb"), "id_paint_rgb": ("id_paint_rgb",)}
 _ENUMERATED = 2_000_000  # pairs within groups looked at; beyond, so many are drawn
 _FEW = 20
+NEARLY_ALL = 0.95  # of the right pairs: what they have too is no cause of errors
 NO_CAUSE = "none of these"
 _WITHOUT = {
     "same camera": "another camera",
@@ -169,8 +170,10 @@ class PairCauses:
 
     @property
     def clear(self) -> np.ndarray:
-        """(F,) bool: the interval of the odds ratio lies above 1."""
-        return self.low > 1
+        """(F,) bool: the interval of the odds ratio lies above 1, and not nearly every
+        right pair has it too: the lack of what is rare protects nobody and causes nothing.
+        """
+        return (self.low > 1) & (self.among_right <= NEARLY_ALL)
 
     @property
     def among_wrong(self) -> np.ndarray:

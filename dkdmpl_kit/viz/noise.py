@@ -439,7 +439,7 @@ def repaired_and_spoilt(
             ax.text(length, place, f" {length:.3f}", va="center", fontsize=8)
     ax.set_yticks(places, list(teachers))
     ax.invert_yaxis()
-    ax.set(xlabel="probability of the true cluster, mean over the pictures (0 to 1)")
+    ax.set(xlabel="probability moved to the true cluster (repaired) or away (spoilt), mean")
     ax.set_xlim(0, 1.12 * max(max(max(values) for values in teachers.values()), 1e-3))
     ax.grid(axis="y", visible=False)
     ax.grid(axis="x")

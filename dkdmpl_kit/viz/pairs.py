@@ -59,7 +59,7 @@ def pair_cause_bars(
     ax.barh(y[-1], rest, 0.4, color=PALETTE["grey"], label="explained by none")
     for place, row in enumerate(rows):
         ends = [100 * row[end] for end in ("from", "to")]
-        if not np.isnan(ends).any():
+        if not np.isnan(ends).any() and (row["clear"] or row["low"] <= 1):
             ax.plot(ends, [place, place], color=PALETTE["black"], linewidth=1.4)
         ax.text(102, place, _explained(row), va="center", ha="left", fontsize=9)
     ax.set_yticks(y, names)
@@ -79,6 +79,8 @@ def _explained(row: Mapping[str, Any]) -> str:
     if np.isnan(row["to"]):
         return odds
     span = f"{row['from']:.0%} to {row['to']:.0%}".replace("% to", " to")
+    if not row["clear"] and row["low"] > 1:
+        return f"nearly all pairs have it, {odds}"
     if not row["clear"]:
         return f"undecided ({span}), {odds}"
     return f"explains {row['explains']:.0%} ({span}), {odds}"

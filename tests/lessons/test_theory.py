@@ -95,9 +95,9 @@ def test_verdicts_are_words_and_a_sentence_with_the_numbers():
     words, sentence = verdicts(found)
     assert words == {"sample": ["undecided", "undecided", "further"], "vote": ["nearer"] * 3}
     assert sentence == (
-        "`sample` undecided (+0.000 ± 0.000), undecided (+0.000 ± 0.000), further (-0.100 ± "
-        "0.020): they do not agree; `vote` nearer (+0.100 ± 0.020), nearer (+0.200 ± 0.020), "
-        "nearer (+0.300 ± 0.020): they agree."
+        "`sample` undecided (+0.0000 ± 0.0000), undecided (+0.0002 ± 0.0000), further "
+        "(-0.1000 ± 0.0200): they do not agree; `vote` nearer (+0.1000 ± 0.0200), nearer "
+        "(+0.2000 ± 0.0200), nearer (+0.3000 ± 0.0200): they agree."
     )
 
 

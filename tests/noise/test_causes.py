@@ -4,6 +4,7 @@ and what it says of nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -282,6 +283,16 @@ def test_every_wrong_pair_is_there_with_the_planted_cause(kind, cause):
         else (1 / odds.odds_ratio, 1 / odds.high, 1 / odds.low)
     )
     np.testing.assert_allclose((found.odds_ratio, found.low, found.high), turned)
+
+
+def test_what_nearly_every_right_pair_has_too_is_no_clear_cause():
+    labels, pids, camids = merged_and_split_by_camera()
+    found = pair_causes(labels, pids, camids=camids, kind="split", resamples=50)
+    assert found.clear.all()
+    everywhere = replace(found, among_right=np.array([0.96]))
+    assert not everywhere.clear.any()
+    assert everywhere.unexplained == 1
+    assert replace(found, among_right=np.array([0.95])).clear.all()
 
 
 def test_the_table_orders_clear_causes_by_what_they_explain():

@@ -45,6 +45,13 @@ def test_a_cause_has_a_bar_for_where_it_is_true_and_one_for_what_it_explains():
     assert "one identity in two clusters" in figure.get_suptitle()
 
 
+def test_a_cause_that_nearly_all_pairs_have_explains_nothing_and_says_why():
+    everywhere = TABLE | {"low": [2.0, 1.5, NAN]}
+    figure = viz.pair_cause_bars(everywhere, kind="split")
+    assert words(figure)[1] == "nearly all pairs have it, odds ×100 or more"
+    assert [list(line.get_xdata()) for line in figure.axes[0].lines] == [[30, 70]]
+
+
 def test_without_wrong_pairs_or_known_causes_the_bars_say_so():
     nothing = {name: [0] if name == "pairs" else [NAN] for name in TABLE}
     assert words(viz.pair_cause_bars(nothing, kind="merged")) == [

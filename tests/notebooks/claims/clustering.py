@@ -28,7 +28,7 @@ def _best(c: dict) -> bool:
 
 
 def _auto(c: dict) -> bool:
-    return ("more than 0.1" in c["sentence"]) == (c["highest"] - c["ari"] > 0.1)
+    return ("more than 10 points" in c["sentence"]) == (c["highest"] - c["right"] > 0.1)
 
 
 def _blocks(c: dict) -> bool:

@@ -25,7 +25,7 @@ def events(c: dict) -> bool:
     right = all((words in told) == true for words, true in winner.items())
     if len(moved) > 1:
         right &= c["sentence"].endswith(": fewer.") == (moved[-1] < moved[0])
-    return right and f"({split} and {merged} in" in c["sentence"]
+    return right and f"({split} splits, {merged} merges in" in c["sentence"]
 
 
 def margin(c: dict) -> bool:
