@@ -196,7 +196,7 @@ some = np.linspace(0, len(stage.paths) - 1, 4).astype(int)
 fig = viz.loop_diagram(stage.pictures().batch(some), picture=picture, hard=None if views is None else y, views=views, notes=notes)
 caption = "Four steps make an epoch, and the loss of step 4 compares the student with three labels."
 if views is not None:
-    caption += (f" Below, picture {i}: the hard label gives cluster {y} everything, the teacher {e[y]:.0%}, and the student "
+    caption += (f" Below, picture {i}, chosen as its neighbours doubt its label: the hard label gives cluster {y} everything, the teacher {e[y]:.0%}, and the student "
                 f"(before training, by $v_i$ in place of $z_i$) {q[y]:.0%}.")
 stage.show(fig, "00_loop", caption)
 

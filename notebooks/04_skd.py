@@ -357,7 +357,7 @@ strange = torch.from_numpy(stage.pids[batch] != stage.pids[batch[hardest]])   # 
 apart = {"wrong": gap["hardest"][strange], "right": gap["hardest"][~strange]}
 means = {name: float(values.mean()) if len(values) else None for name, values in apart.items()}
 known = [f"{values.mean():.2f} nats for the {len(values)} {name} ones" for name, values in apart.items() if len(values)]
-stage.say("wrong_gap", f"Symmetric KL of query and hardest anchor in our batch: {' and '.join(known)}.",
+stage.say("wrong_gap", f"Symmetric KL of query and hardest anchor in our batch: {' and '.join(known)}. (One batch.)",
           n_wrong=int(strange.sum()), n=len(batch), **means)
 
 # %% [markdown]

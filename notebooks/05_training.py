@@ -380,7 +380,8 @@ check(2, answer_2)
 answer_3 = (memory.features * memory.centroids).sum(dim=1)  # rows of length 1
 still = int((answer_3 > 1 - 1e-6).sum())
 print(f"From {answer_3.min():.2f} to {answer_3.max():.2f}; {still} of {len(answer_3)} rows did not move.")
-# A row stays where it is when no batch of the epoch held its cluster.
+# A row stays where no batch of the epoch held its cluster. The others moved to features of augmented pictures,
+# in train mode, of an encoder that trained meanwhile: another place than the features of the clustering.
 
 # %% tags=["check"]
 check(3, answer_3)

@@ -91,10 +91,10 @@ pd.DataFrame([(c.name, c.value, c.why) for c in choices], columns=["setting", "v
 # [features](course/glossary.md#feature) worse, while its loss falls. So a guard looks at
 # pictures that were held out, in whole clusters.
 #
-# It asks for **stability**: how often do both halves of a feature's numbers name the
-# same nearest picture? A state is kept where stability surely rose by 15 % of the
-# start's and, with known cameras, neighbours surely come from more of them. Else **the
-# start is kept**.
+# It asks: how often do both halves of a feature's numbers name the same nearest picture
+# (**stability**), or, with known cameras, the same one of another camera (**across**)?
+# A state is kept where stability surely rose by 15 %; or where across rose, and
+# neighbours surely come from more cameras. Else **the start is kept**.
 #
 # **Predict:** is the last [encoder](course/glossary.md#encoder) the one to keep?
 
@@ -104,15 +104,18 @@ own = {"height", "width", "padding", "k1", "k2", "eps", "iterations", "sampler",
        "method", "pooling", "min_samples"}
 found = adapt(lesson, stage.dataset, given=own, resume=True, progress=False)
 states, kept = found.verdict.judged, found.verdict.epoch
-low, high = (np.array([s.changes["stability"][end] if s.changes else 0.0 for s in states]) for end in (1, 2))
-stability = np.array([s.means["stability"] for s in states])
+criterion = states[0].criterion                                           # across, or without cameras stability
+low, high = (np.array([s.changes[criterion][end] if s.changes else 0.0 for s in states]) for end in (1, 2))
+values = np.array([s.means[criterion] for s in states])
 
 # %%
-sure = [epoch for epoch in range(1, len(states)) if low[epoch] > MARGIN * stability[0]]
+margin = MARGIN if criterion == "stability" else 0
+sure = [epoch for epoch in range(1, len(states)) if low[epoch] > margin * values[0]]
 name = f"the encoder after epoch {kept}" if kept else "the start"
-stage.show(viz.guard_curve(stability, low, high, margin=MARGIN, chosen=kept), "10_guard",
-           f"Kept is {name}: in {len(sure)} of {max(len(states) - 1, 0)} epochs the band lies above the dashed line.")
-stage.say("guard", found.verdict.sentence, kept=kept, stability=stability.tolist(), low=low.tolist(), margin=MARGIN)
+stage.show(viz.guard_curve(values, low, high, margin=margin, chosen=kept, criterion=criterion), "10_guard",
+           f"Kept is {name}: in {len(sure)} of {max(len(states) - 1, 0)} epochs the band lies above the line.")
+stage.say("guard", found.verdict.sentence, kept=kept, values=values.tolist(), low=low.tolist(), margin=margin,
+          mixed=[s.mixed for s in states])
 
 # %% [markdown]
 # ## 3. Labels out
@@ -250,9 +253,9 @@ from dkdmpl_kit.lessons.checks import own_crops
 check = own_crops.checks(names)
 
 # %% [markdown]
-# **1. The guard's rule.** `stability` holds the start's and each epoch's, `low` the low
-# end of the change. Write the function that lists the epochs that surely rose (cameras
-# aside).
+# **1. The guard's rule without cameras.** `stability` holds the start's and each
+# epoch's, `low` the low end of the change. Write the function that lists the epochs
+# that surely rose by `MARGIN`.
 
 # %% tags=["solution"]
 # answer_1: a function (stability (E + 1,), low (E + 1,)) -> list of epochs
@@ -261,7 +264,8 @@ def surely_risen(stability, low):
 
 
 answer_1 = surely_risen
-print(f"Surely risen here: {surely_risen(stability, low) or 'none'}.")
+stability = np.array([s.means["stability"] for s in states])
+print(f"Surely risen here: {surely_risen(stability, [s.changes['stability'][1] if s.changes else 0.0 for s in states]) or 'none'}.")
 
 # %% tags=["check"]
 check(1, answer_1)

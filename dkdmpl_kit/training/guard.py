@@ -2,11 +2,10 @@
 
 What it looks at are pictures that are held out of the training, as many as a fifth of all:
 what trains makes its own pictures agree with its labels, right or wrong, and only others
-tell. A state is kept where its `stability` (`noise.evidence`) rose there by a clear margin
-and, where cameras are known, its `mixing` surely rose, else the start is. Criteria and
-margins come from measurements (docs/adapt.md, "What the guard watches"). `across` and
-`mutual` are recorded and decide nothing: they rose where cameras or makes of vehicles
-were learnt as one, too.
+tell. Where cameras are known, a state is kept whose `across` and whose `mixing`
+(`noise.evidence`) surely rose there; where they are not, one whose `stability` rose by a
+clear margin; else the start is. Criteria and margin come from measurements (docs/adapt.md,
+"What the guard watches"). `mutual` is recorded and decides nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from dkdmpl_kit.noise.evidence import Evidence, compare
 
 HELD_OUT = 0.2  # of the pictures, and no more than
 MOST_HELD_OUT = 1000
-MARGIN = 0.15  # of the start's stability, by which it must rise at least, surely
+MARGIN = 0.15  # of the start's stability: its least sure rise where cameras are unknown
 WORSE_IN_A_ROW = 3  # states surely worse than the start, after which training is stopped
 
 
@@ -45,13 +44,15 @@ def held_out(labels: np.ndarray, *, seed: int = 0) -> np.ndarray:
 @dataclass(frozen=True)
 class StateJudged:
     """One state against the start. changes: {criterion: (mean, low, high)}, its change
-    and 95 % interval. mixed: mixing surely rose, or cameras are unknown. better: that,
-    and stability surely rose by `MARGIN`. worse: stability surely fell.
+    and 95 % interval. criterion: which one judges, "across" where cameras are known, else
+    "stability". mixed: mixing surely rose, or cameras are unknown. better: that, and the
+    criterion surely rose, stability by `MARGIN`. worse: the criterion surely fell.
     """
 
     epoch: int
     means: dict[str, float | None]
     changes: dict[str, tuple[float, float, float]]
+    criterion: str
     mixed: bool
     better: bool
     worse: bool
@@ -77,23 +78,39 @@ def judged(found: Sequence[Evidence]) -> tuple[StateJudged, ...]:
     """Each state's evidence against that of the first one, the start."""
     if not found:
         raise KitError("The guard needs the evidence of the start at least.")
-    return tuple(_judged(epoch, now, found[0]) for epoch, now in enumerate(found))
-
-
-def _judged(epoch: int, now: Evidence, start: Evidence) -> StateJudged:
-    means = now.means()
-    if epoch == 0:
-        return StateJudged(0, means, {}, mixed=True, better=False, worse=False)
-    changes = {
-        name: compare(getattr(now, name), getattr(start, name))
-        for name, value in means.items()
-        if value is not None
-    }
-    _, low, high = changes["stability"]
+    start, *later = found
     before = start.means()
+    states = [judged_state(0, before, {}, before)]
+    for epoch, now in enumerate(later, 1):
+        means = now.means()
+        changes = {
+            name: compare(getattr(now, name), getattr(start, name))
+            for name, value in means.items()
+            if value is not None
+        }
+        states.append(judged_state(epoch, means, changes, before))
+    return tuple(states)
+
+
+def judged_state(
+    epoch: int,
+    means: dict[str, float | None],
+    changes: dict[str, tuple[float, float, float]],
+    start: dict[str, float | None],
+) -> StateJudged:
+    """The state after `epoch` epochs by its means, their changes (mean, low, high) and the
+    start's means: the guard's rule.
+    """
+    criterion = "stability" if start["across"] is None else "across"
+    if epoch == 0:
+        return StateJudged(
+            0, means, changes, criterion, mixed=True, better=False, worse=False
+        )
+    _, low, high = changes[criterion]
+    least = MARGIN * start["stability"] if criterion == "stability" else 0
     mixed = "mixing" not in changes or changes["mixing"][1] > 0
-    better = mixed and low > MARGIN * before["stability"]
-    return StateJudged(epoch, means, changes, mixed, better, worse=high < 0)
+    better = mixed and low > least
+    return StateJudged(epoch, means, changes, criterion, mixed, better, worse=high < 0)
 
 
 def hopeless(states: Sequence[StateJudged]) -> bool:
@@ -104,35 +121,32 @@ def hopeless(states: Sequence[StateJudged]) -> bool:
 
 def verdict(states: Sequence[StateJudged]) -> Verdict:
     """The state to keep: where one is surely better than the start, the last one whose
-    stability lies within the interval of the most stable of these, else the start.
+    criterion lies within the interval of the best of these, else the start.
     """
     if len(states) == 1:
         return Verdict(0, "Kept the start: nothing was trained.", tuple(states))
+    start, name = states[0], states[0].criterion
     better = [state for state in states if state.better]
-    epochs = states[-1].epoch
-    best = max(better or states[1:], key=lambda state: state.means["stability"])
-    before = states[0].means["stability"]
+    best = max(better or states[1:], key=lambda state: state.means[name])
     # of states that cannot be told apart the last one: the rate has fallen the furthest
-    level = before + best.changes["stability"][1]
+    level = start.means[name] + best.changes[name][1]
     for state in states[1:] if better else ():
-        if state.mixed and state.means["stability"] >= level:
+        if state.mixed and state.means[name] >= level:
             best = state
-    mean, low, high = best.changes["stability"]
-    rise = (
-        f"stability goes from {before:.3f} to {before + mean:.3f} (change {low:+.3f} to "
-        f"{high:+.3f})"
+    rises = " and ".join(
+        f"{criterion} goes from {start.means[criterion]:.3f} to {best.means[criterion]:.3f} "
+        f"(change {best.changes[criterion][1]:+.3f} to {best.changes[criterion][2]:+.3f})"
+        for criterion in (("stability",) if name == "stability" else ("across", "mixing"))
     )
     if better:
         sentence = (
-            f"Kept the encoder after epoch {best.epoch} of {epochs}: on pictures held out of "
-            f"the training {rise}."
+            f"Kept the encoder after epoch {best.epoch} of {states[-1].epoch}: on pictures "
+            f"held out of the training {rises}."
         )
         return Verdict(best.epoch, sentence, tuple(states))
+    asked = f"more stable by {MARGIN:.0%}" if name == "stability" else "better across cameras"
     sentence = (
-        f"Kept the start: no epoch of {epochs} is surely more stable by {MARGIN:.0%} on pictures "
-        f"held out of the training; in the best one, epoch {best.epoch}, {rise}"
+        f"Kept the start: no epoch of {states[-1].epoch} is surely {asked}; on pictures held out "
+        f"of the training, in epoch {best.epoch}, {rises}."
     )
-    if low > MARGIN * before:
-        mixed = states[0].means["mixing"], best.means["mixing"]
-        sentence += f", but mixing does not surely rise ({mixed[0]:.3f} to {mixed[1]:.3f})"
-    return Verdict(0, sentence + ".", tuple(states))
+    return Verdict(0, sentence, tuple(states))

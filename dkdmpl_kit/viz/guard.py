@@ -21,52 +21,52 @@ from dkdmpl_kit.viz.style import (
 
 @styled
 def guard_curve(
-    stability: Any,
+    values: Any,
     low: Any,
     high: Any,
     *,
     margin: float,
     chosen: int,
+    criterion: str = "stability",
     title: str = "",
 ) -> Figure:
-    """Stability (E + 1,) of the start and after each epoch, on pictures held out of the
-    training.
+    """A criterion's values (E + 1,) of the start and after each epoch, on pictures held out
+    of the training.
 
     low, high: the ends (E + 1,) of the 95 % interval of its change against the start, 0 for
-    the start itself. margin: the share of the start's stability by which a state must
-    surely rise to be kept. chosen: the epoch that is kept, 0: the start.
+    the start itself. margin: the share of the start's value by which a state must surely
+    rise to be kept. chosen: the epoch that is kept, 0: the start.
     """
-    same_length(stability=stability, low=low, high=high)
-    stability, low, high = (np.asarray(array, float) for array in (stability, low, high))
+    same_length(values=values, low=low, high=high)
+    values, low, high = (np.asarray(array, float) for array in (values, low, high))
     kept = "the start is kept" if chosen == 0 else f"epoch {chosen} is kept"
-    note = "Band: 95% interval of the change against the start. It must lie above the dashed line."
+    line = "dashed" if margin else "grey"
     figure = new_figure(
-        7.5, 3.6, title=title or f"Pictures held out judge: {kept}", note=note
+        7.5,
+        3.6,
+        title=title or f"Pictures held out judge: {kept}",
+        note="Band: 95% interval of the change against the start. It must lie above the "
+        f"{line} line.",
     )
     ax = figure.subplots()
-    if len(stability) < 2:
+    if len(values) < 2:
         say(ax, "Nothing was trained, so there is nothing to compare with the start.")
         return figure
-    epochs = np.arange(len(stability))
-    ax.fill_between(
-        epochs,
-        stability[0] + low,
-        stability[0] + high,
-        color=PALETTE["blue"],
-        alpha=0.2,
-        lw=0,
-    )
-    ax.plot(epochs, stability, color=PALETTE["blue"], marker="o", label="stability")
-    ax.axhline(stability[0], color=PALETTE["grey"], label="the start")
-    ax.axhline(
-        stability[0] * (1 + margin),
-        color=PALETTE["black"],
-        linestyle="--",
-        label=f"{margin:.0%} above the start",
-    )
+    epochs = np.arange(len(values))
+    ends = values[0] + low, values[0] + high
+    ax.fill_between(epochs, *ends, color=PALETTE["blue"], alpha=0.2, lw=0)
+    ax.plot(epochs, values, color=PALETTE["blue"], marker="o", label=criterion)
+    ax.axhline(values[0], color=PALETTE["grey"], label="the start")
+    if margin:
+        ax.axhline(
+            values[0] * (1 + margin),
+            color=PALETTE["black"],
+            linestyle="--",
+            label=f"{margin:.0%} above the start",
+        )
     ax.plot(
         chosen,
-        stability[chosen],
+        values[chosen],
         marker="o",
         markersize=13,
         markerfacecolor="none",
@@ -75,7 +75,7 @@ def guard_curve(
         linestyle="none",
         label="kept",
     )
-    ax.set(xlabel="epochs of training", ylabel="stability (share, 0 to 1)")
+    ax.set(xlabel="epochs of training", ylabel=f"{criterion} (share, 0 to 1)")
     ax.set_xticks(epochs)
     ax.legend(loc="best")
     return figure

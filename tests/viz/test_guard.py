@@ -23,6 +23,16 @@ def test_the_kept_state_is_ringed_and_the_margin_stands_above_the_start():
     )
 
 
+def test_without_a_margin_the_start_is_the_line_and_the_criterion_has_its_name():
+    figure = viz.guard_curve(
+        [0.4, 0.5], [0, 0.05], [0, 0.15], margin=0, chosen=1, criterion="across"
+    )
+    (ax,) = figure.axes
+    assert [line.get_label() for line in ax.lines] == ["across", "the start", "kept"]
+    assert "above the grey line" in figure.get_supxlabel()
+    assert ax.get_ylabel().startswith("across")
+
+
 def test_a_start_alone_is_a_sentence():
     figure = viz.guard_curve([0.4], [0], [0], margin=0.15, chosen=0)
     assert "Nothing was trained" in figure.axes[0].texts[0].get_text()

@@ -6,14 +6,15 @@ import re
 
 
 def guard(c: dict) -> bool:
-    kept, stability, low = c["kept"], c["stability"], c["low"]
-    if len(stability) < 2:
+    kept, values, low = c["kept"], c["values"], c["low"]
+    if len(values) < 2:
         return kept == 0 and "nothing was trained" in c["sentence"]
-    sure = [e for e in range(1, len(low)) if low[e] > c["margin"] * stability[0]]
+    risen = [e for e in range(1, len(low)) if low[e] > c["margin"] * values[0]]
+    sure = [e for e in risen if c["mixed"][e]]
     if kept == 0:
-        why = not sure or "mixing does not surely rise" in c["sentence"]
-        return why and c["sentence"].startswith("Kept the start")
-    return kept in sure and f"after epoch {kept} of {len(low) - 1}" in c["sentence"]
+        return not sure and c["sentence"].startswith("Kept the start")
+    told = f"after epoch {kept} of {len(low) - 1}" in c["sentence"]
+    return bool(sure) and c["mixed"][kept] and told
 
 
 def labels(c: dict) -> bool:
