@@ -129,10 +129,7 @@ def rejudged(row: dict) -> dict:
     """The row, with the choice that the present guard makes of its evidence. KitError: the
     state it keeps was not measured.
     """
-    start = row["states"][0]["means"]
-    states = [
-        judged_state(s["epoch"], s["means"], s["changes"], start) for s in row["states"]
-    ]
+    states = [judged_state(s["epoch"], s["means"], s["changes"]) for s in row["states"]]
     found = verdict(states)
     kept = row["measured"].get(str(found.epoch))
     if kept is None:

@@ -56,7 +56,6 @@ from dkdmpl_kit.noise import label_table
 from dkdmpl_kit.training import extract, load_encoder, read_corrections
 from dkdmpl_kit.training.adaptation import adapt, chosen_settings
 from dkdmpl_kit.training.corrections import Correction, names_below, write_corrections
-from dkdmpl_kit.training.guard import MARGIN
 from dkdmpl_kit.training.label_files import save_labels
 
 stage = Stage("10_own_crops", preset_name=preset, seed=seed, device=device, data=data, data_root=data_root,
@@ -92,9 +91,9 @@ pd.DataFrame([(c.name, c.value, c.why) for c in choices], columns=["setting", "v
 # pictures that were held out, in whole clusters.
 #
 # It asks: how often do both halves of a feature's numbers name the same nearest picture
-# (**stability**), or, with known cameras, the same one of another camera (**across**)?
-# A state is kept where stability surely rose by 15 %; or where across rose, and
-# neighbours surely come from more cameras. Else **the start is kept**.
+# of another camera (**across**)? And do neighbours come from other cameras as often as
+# chance (**mixing**)? A state is kept where both surely rose. Else, and where cameras
+# are unknown, **the start is kept**.
 #
 # **Predict:** is the last [encoder](course/glossary.md#encoder) the one to keep?
 
@@ -104,18 +103,17 @@ own = {"height", "width", "padding", "k1", "k2", "eps", "iterations", "sampler",
        "method", "pooling", "min_samples"}
 found = adapt(lesson, stage.dataset, given=own, resume=True, progress=False)
 states, kept = found.verdict.judged, found.verdict.epoch
-criterion = states[0].criterion                                           # across, or without cameras stability
+criterion = "stability" if states[0].means["across"] is None else "across"
 low, high = (np.array([s.changes[criterion][end] if s.changes else 0.0 for s in states]) for end in (1, 2))
 values = np.array([s.means[criterion] for s in states])
 
 # %%
-margin = MARGIN if criterion == "stability" else 0
-sure = [epoch for epoch in range(1, len(states)) if low[epoch] > margin * values[0]]
+sure = [state.epoch for state in states if state.better]
 name = f"the encoder after epoch {kept}" if kept else "the start"
-stage.show(viz.guard_curve(values, low, high, margin=margin, chosen=kept, criterion=criterion), "10_guard",
-           f"Kept is {name}: in {len(sure)} of {max(len(states) - 1, 0)} epochs the band lies above the line.")
-stage.say("guard", found.verdict.sentence, kept=kept, values=values.tolist(), low=low.tolist(), margin=margin,
-          mixed=[s.mixed for s in states])
+stage.show(viz.guard_curve(values, low, high, chosen=kept, criterion=criterion), "10_guard",
+           f"Kept is {name}: across and mixing surely rose in {len(sure)} of {len(states) - 1} epochs.")
+stage.say("guard", found.verdict.sentence, kept=kept, sure=sure, trained=len(states) - 1,
+          mixed=[s.mixed for s in states], cameras=criterion == "across")
 
 # %% [markdown]
 # ## 3. Labels out
@@ -253,19 +251,18 @@ from dkdmpl_kit.lessons.checks import own_crops
 check = own_crops.checks(names)
 
 # %% [markdown]
-# **1. The guard's rule without cameras.** `stability` holds the start's and each
-# epoch's, `low` the low end of the change. Write the function that lists the epochs
-# that surely rose by `MARGIN`.
+# **1. The guard's rule.** `across` and `mixing` hold the low ends of each epoch's
+# change (0 for the start). Write the function that lists the epochs that surely rose.
 
 # %% tags=["solution"]
-# answer_1: a function (stability (E + 1,), low (E + 1,)) -> list of epochs
-def surely_risen(stability, low):
-    return [epoch for epoch in range(1, len(low)) if low[epoch] > MARGIN * stability[0]]
+# answer_1: a function (across (E + 1,), mixing (E + 1,)) -> list of epochs
+def surely_risen(across, mixing):
+    return [epoch for epoch in range(len(across)) if across[epoch] > 0 and mixing[epoch] > 0]
 
 
 answer_1 = surely_risen
-stability = np.array([s.means["stability"] for s in states])
-print(f"Surely risen here: {surely_risen(stability, [s.changes['stability'][1] if s.changes else 0.0 for s in states]) or 'none'}.")
+ends = [[s.changes[name][1] if name in s.changes else 0.0 for s in states] for name in ("across", "mixing")]
+print(f"Surely risen here: {surely_risen(*ends) or 'none'}.")
 
 # %% tags=["check"]
 check(1, answer_1)

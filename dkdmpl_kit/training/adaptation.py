@@ -226,6 +226,11 @@ def adapt(
     tell(f"the start: {pseudo.n_clusters} clusters, {pseudo.outlier_fraction:.0%} outliers")
     apart = held_out(pseudo.labels, seed=config.seed)
     tell(f"{apart.sum():,} pictures are held out of the training, for the guard")
+    if len(np.unique(images.camids[images.camids >= 0])) < 2:
+        tell(
+            "fewer than two cameras are known, so the guard cannot judge and will keep the "
+            "start: name the cameras by --pattern or in a table"
+        )
     states = _States(config, blind, apart, found.burst, tell)
     kept = states.train(resume, progress, worth=pseudo.n_clusters > 1 and apart.sum() > 3)
     if kept.epoch:

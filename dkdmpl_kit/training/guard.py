@@ -2,10 +2,10 @@
 
 What it looks at are pictures that are held out of the training, as many as a fifth of all:
 what trains makes its own pictures agree with its labels, right or wrong, and only others
-tell. Where cameras are known, a state is kept whose `across` and whose `mixing`
-(`noise.evidence`) surely rose there; where they are not, one whose `stability` rose by a
-clear margin; else the start is. Criteria and margin come from measurements (docs/adapt.md,
-"What the guard watches"). `mutual` is recorded and decides nothing.
+tell. A state is kept whose `across` and whose `mixing` (`noise.evidence`) surely rose there,
+else the start is. Both need cameras: without them no criterion that was measured told good
+trainings from bad ones (docs/adapt.md, "What the guard watches"), and the start is kept.
+`stability` and `mutual` are recorded and decide nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from dkdmpl_kit.noise.evidence import Evidence, compare
 
 HELD_OUT = 0.2  # of the pictures, and no more than
 MOST_HELD_OUT = 1000
-MARGIN = 0.15  # of the start's stability: its least sure rise where cameras are unknown
+WITHOUT_CAMERAS = (
+    "fewer than two cameras are known, and without them nothing tells whether a training "
+    "helped; the trained encoder is the run in runs/training"
+)
 WORSE_IN_A_ROW = 3  # states surely worse than the start, after which training is stopped
 
 
@@ -44,15 +47,13 @@ def held_out(labels: np.ndarray, *, seed: int = 0) -> np.ndarray:
 @dataclass(frozen=True)
 class StateJudged:
     """One state against the start. changes: {criterion: (mean, low, high)}, its change
-    and 95 % interval. criterion: which one judges, "across" where cameras are known, else
-    "stability". mixed: mixing surely rose, or cameras are unknown. better: that, and the
-    criterion surely rose, stability by `MARGIN`. worse: the criterion surely fell.
+    and 95 % interval. mixed: mixing surely rose. better: that, and across surely rose.
+    worse: across surely fell. Without known cameras none of the three.
     """
 
     epoch: int
     means: dict[str, float | None]
     changes: dict[str, tuple[float, float, float]]
-    criterion: str
     mixed: bool
     better: bool
     worse: bool
@@ -79,8 +80,7 @@ def judged(found: Sequence[Evidence]) -> tuple[StateJudged, ...]:
     if not found:
         raise KitError("The guard needs the evidence of the start at least.")
     start, *later = found
-    before = start.means()
-    states = [judged_state(0, before, {}, before)]
+    states = [judged_state(0, start.means(), {})]
     for epoch, now in enumerate(later, 1):
         means = now.means()
         changes = {
@@ -88,7 +88,7 @@ def judged(found: Sequence[Evidence]) -> tuple[StateJudged, ...]:
             for name, value in means.items()
             if value is not None
         }
-        states.append(judged_state(epoch, means, changes, before))
+        states.append(judged_state(epoch, means, changes))
     return tuple(states)
 
 
@@ -96,21 +96,14 @@ def judged_state(
     epoch: int,
     means: dict[str, float | None],
     changes: dict[str, tuple[float, float, float]],
-    start: dict[str, float | None],
 ) -> StateJudged:
-    """The state after `epoch` epochs by its means, their changes (mean, low, high) and the
-    start's means: the guard's rule.
+    """The state after `epoch` epochs by its means and their changes (mean, low, high): the
+    guard's rule.
     """
-    criterion = "stability" if start["across"] is None else "across"
-    if epoch == 0:
-        return StateJudged(
-            0, means, changes, criterion, mixed=True, better=False, worse=False
-        )
-    _, low, high = changes[criterion]
-    least = MARGIN * start["stability"] if criterion == "stability" else 0
-    mixed = "mixing" not in changes or changes["mixing"][1] > 0
-    better = mixed and low > least
-    return StateJudged(epoch, means, changes, criterion, mixed, better, worse=high < 0)
+    unknown = (0.0, 0.0, 0.0)  # the start itself, or no known cameras
+    mixed = changes.get("mixing", unknown)[1] > 0
+    _, low, high = changes.get("across", unknown)
+    return StateJudged(epoch, means, changes, mixed, better=mixed and low > 0, worse=high < 0)
 
 
 def hopeless(states: Sequence[StateJudged]) -> bool:
@@ -121,32 +114,28 @@ def hopeless(states: Sequence[StateJudged]) -> bool:
 
 def verdict(states: Sequence[StateJudged]) -> Verdict:
     """The state to keep: where one is surely better than the start, the last one whose
-    criterion lies within the interval of the best of these, else the start.
+    `across` lies within the interval of the best of these, else the start.
     """
-    if len(states) == 1:
+    start, epochs = states[0].means, states[-1].epoch
+    if epochs == 0:
         return Verdict(0, "Kept the start: nothing was trained.", tuple(states))
-    start, name = states[0], states[0].criterion
+    if start["across"] is None:
+        return Verdict(0, f"Kept the start: {WITHOUT_CAMERAS}.", tuple(states))
     better = [state for state in states if state.better]
-    best = max(better or states[1:], key=lambda state: state.means[name])
+    best = max(better or states[1:], key=lambda state: state.means["across"])
     # of states that cannot be told apart the last one: the rate has fallen the furthest
-    level = start.means[name] + best.changes[name][1]
+    level = start["across"] + best.changes["across"][1]
     for state in states[1:] if better else ():
-        if state.mixed and state.means[name] >= level:
+        if state.mixed and state.means["across"] >= level:
             best = state
     rises = " and ".join(
-        f"{criterion} goes from {start.means[criterion]:.3f} to {best.means[criterion]:.3f} "
-        f"(change {best.changes[criterion][1]:+.3f} to {best.changes[criterion][2]:+.3f})"
-        for criterion in (("stability",) if name == "stability" else ("across", "mixing"))
+        f"{name} goes from {start[name]:.3f} to {best.means[name]:.3f} (change "
+        f"{best.changes[name][1]:+.3f} to {best.changes[name][2]:+.3f})"
+        for name in ("across", "mixing")
     )
     if better:
-        sentence = (
-            f"Kept the encoder after epoch {best.epoch} of {states[-1].epoch}: on pictures "
-            f"held out of the training {rises}."
-        )
-        return Verdict(best.epoch, sentence, tuple(states))
-    asked = f"more stable by {MARGIN:.0%}" if name == "stability" else "better across cameras"
-    sentence = (
-        f"Kept the start: no epoch of {states[-1].epoch} is surely {asked}; on pictures held out "
-        f"of the training, in epoch {best.epoch}, {rises}."
-    )
+        said = f"Kept the encoder after epoch {best.epoch} of {epochs}: on pictures held out of the"
+        return Verdict(best.epoch, f"{said} training {rises}.", tuple(states))
+    said = f"Kept the start: no epoch of {epochs} is surely better across cameras; on pictures held"
+    sentence = f"{said} out of the training, in epoch {best.epoch}, {rises}."
     return Verdict(0, sentence, tuple(states))

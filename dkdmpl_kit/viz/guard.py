@@ -25,28 +25,24 @@ def guard_curve(
     low: Any,
     high: Any,
     *,
-    margin: float,
     chosen: int,
-    criterion: str = "stability",
+    criterion: str = "across",
     title: str = "",
 ) -> Figure:
     """A criterion's values (E + 1,) of the start and after each epoch, on pictures held out
     of the training.
 
     low, high: the ends (E + 1,) of the 95 % interval of its change against the start, 0 for
-    the start itself. margin: the share of the start's value by which a state must surely
-    rise to be kept. chosen: the epoch that is kept, 0: the start.
+    the start itself. chosen: the epoch that is kept, 0: the start.
     """
     same_length(values=values, low=low, high=high)
     values, low, high = (np.asarray(array, float) for array in (values, low, high))
     kept = "the start is kept" if chosen == 0 else f"epoch {chosen} is kept"
-    line = "dashed" if margin else "grey"
     figure = new_figure(
         7.5,
         3.6,
         title=title or f"Pictures held out judge: {kept}",
-        note="Band: 95% interval of the change against the start. It must lie above the "
-        f"{line} line.",
+        note="Band: 95% interval of the change against the start. It must lie above the line.",
     )
     ax = figure.subplots()
     if len(values) < 2:
@@ -57,13 +53,6 @@ def guard_curve(
     ax.fill_between(epochs, *ends, color=PALETTE["blue"], alpha=0.2, lw=0)
     ax.plot(epochs, values, color=PALETTE["blue"], marker="o", label=criterion)
     ax.axhline(values[0], color=PALETTE["grey"], label="the start")
-    if margin:
-        ax.axhline(
-            values[0] * (1 + margin),
-            color=PALETTE["black"],
-            linestyle="--",
-            label=f"{margin:.0%} above the start",
-        )
     ax.plot(
         chosen,
         values[chosen],

@@ -47,15 +47,15 @@ def config(tiny_dataset, tmp_path):
 
 @pytest.fixture
 def guarded(monkeypatch):
-    """Hand the guard made-up evidence: a list of (mixing, stability), a state each."""
+    """Hand the guard made-up evidence: a list of (mixing, across), a state each."""
 
     def by(*states):
         left = list(states)
 
         def made(features, camids, groups):
-            mixing, stability = left.pop(0)
+            mixing, across = left.pop(0)
             spread = np.linspace(-0.1, 0.1, 200)
-            return Evidence(mixing + spread, stability + spread, None, 0.5 + spread)
+            return Evidence(mixing + spread, 0.5 + spread, across + spread, 0.5 + spread)
 
         monkeypatch.setattr(adaptation, "evidence", made)
 
@@ -108,6 +108,16 @@ def test_training_ends_where_it_makes_things_worse(config, tiny_dataset, guarded
     found = adapt(longer, tiny_dataset, given={*GIVEN}, progress=False, tell=told.append)
     assert found.verdict.epoch == 0 and len(found.verdict.judged) == 4
     assert any("stopped" in line for line in told)
+
+
+def test_without_cameras_the_start_is_kept_and_told_before_the_training(config, tiny_dataset):
+    unknown = tuple(dataclasses.replace(image, camid=-1) for image in tiny_dataset.train)
+    told = []
+    blind = dataclasses.replace(tiny_dataset, train=unknown)
+    found = adapt(config, blind, given=GIVEN, progress=False, tell=told.append)
+    assert found.verdict.epoch == 0 and "cameras are known" in found.verdict.sentence
+    before = told[: next(i for i, line in enumerate(told) if line.startswith("before:"))]
+    assert any("will keep the start" in line and "--pattern" in line for line in before)
 
 
 def test_an_interrupted_adaptation_goes_on_to_the_same_end(

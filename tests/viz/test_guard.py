@@ -9,11 +9,11 @@ from dkdmpl_kit import viz
 
 def test_the_kept_state_is_ringed_and_the_margin_stands_above_the_start():
     figure = viz.guard_curve(
-        [0.4, 0.5, 0.6], [0, 0.05, 0.1], [0, 0.15, 0.3], margin=0.25, chosen=2
+        [0.4, 0.5, 0.6], [0, 0.05, 0.1], [0, 0.15, 0.3], chosen=2
     )
     (ax,) = figure.axes
     lines = {line.get_label(): line for line in ax.lines}
-    assert lines["25% above the start"].get_ydata()[0] == 0.5
+    assert list(lines["across"].get_ydata()) == [0.4, 0.5, 0.6]
     assert lines["the start"].get_ydata()[0] == 0.4
     ring = lines["kept"]
     assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (2, 0.6)
@@ -23,18 +23,15 @@ def test_the_kept_state_is_ringed_and_the_margin_stands_above_the_start():
     )
 
 
-def test_without_a_margin_the_start_is_the_line_and_the_criterion_has_its_name():
-    figure = viz.guard_curve(
-        [0.4, 0.5], [0, 0.05], [0, 0.15], margin=0, chosen=1, criterion="across"
-    )
+def test_another_criterion_has_its_name():
+    figure = viz.guard_curve([0.4, 0.5], [0, 0.05], [0, 0.15], chosen=1, criterion="mutual")
     (ax,) = figure.axes
-    assert [line.get_label() for line in ax.lines] == ["across", "the start", "kept"]
-    assert "above the grey line" in figure.get_supxlabel()
-    assert ax.get_ylabel().startswith("across")
+    assert [line.get_label() for line in ax.lines] == ["mutual", "the start", "kept"]
+    assert ax.get_ylabel().startswith("mutual")
 
 
 def test_a_start_alone_is_a_sentence():
-    figure = viz.guard_curve([0.4], [0], [0], margin=0.15, chosen=0)
+    figure = viz.guard_curve([0.4], [0], [0], chosen=0)
     assert "Nothing was trained" in figure.axes[0].texts[0].get_text()
 
 

@@ -10,7 +10,6 @@ import torch
 
 from dkdmpl_kit.lessons.checks.own_crops import checks
 from dkdmpl_kit.training.corrections import Correction
-from dkdmpl_kit.training.guard import MARGIN
 
 NAMES = ["a.jpg", "b.jpg", "sub/c.jpg", "d.jpg"]
 
@@ -21,8 +20,8 @@ def check(tmp_path, monkeypatch):
     return checks(NAMES)
 
 
-def risen(stability, low):
-    return [e for e in range(1, len(low)) if low[e] > MARGIN * stability[0]]
+def risen(across, mixing):
+    return [e for e in range(len(across)) if across[e] > 0 and mixing[e] > 0]
 
 
 def said(action: str, *pictures: str) -> Correction:
@@ -40,35 +39,28 @@ def others(similarities, own):
 
 WRONG = {
     1: {
-        "the rise is above zero": lambda s, low: [e for e in range(1, len(s)) if low[e] > 0],
-        "the mean": lambda s, low: [
-            e for e in range(1, len(s)) if s[e] > s[0] * (1 + MARGIN)
+        "across alone": lambda a, m: [e for e in range(len(a)) if a[e] > 0],
+        "mixing alone": lambda a, m: [e for e in range(len(a)) if m[e] > 0],
+        "one of the two": lambda a, m: [e for e in range(len(a)) if a[e] > 0 or m[e] > 0],
+        "their sum": lambda a, m: [e for e in range(len(a)) if a[e] + m[e] > 0],
+        "their product": lambda a, m: [e for e in range(len(a)) if a[e] * m[e] > 0],
+        "not fallen": lambda a, m: [e for e in range(1, len(a)) if a[e] >= 0 and m[e] >= 0],
+        "0 is enough of mixing": lambda a, m: [
+            e for e in range(1, len(a)) if a[e] > 0 and m[e] >= 0
         ],
-        "the margin itself": lambda s, low: [e for e in range(1, len(s)) if low[e] > MARGIN],
-        "the stability's end": lambda s, low: [
-            e for e in range(1, len(s)) if s[0] + low[e] > MARGIN
-        ],
-        "margin of each": lambda s, low: [
-            e for e in range(1, len(s)) if low[e] > MARGIN * s[e]
-        ],
-        "against 15 % above the start": lambda s, low: [
-            e for e in range(1, len(s)) if low[e] > (1 + MARGIN) * s[0]
-        ],
-        "half of the margin": lambda s, low: [
-            e for e in range(1, len(s)) if low[e] > MARGIN / 2 * s[0]
-        ],
-        "the start among them": lambda s, low: [0, *risen(s, low)],
-        "counted from 0": lambda s, low: [e - 1 for e in risen(s, low)],
-        "a mask": lambda s, low: np.array(low) > MARGIN * s[0],
-        "the last alone": lambda s, low: risen(s, low)[-1:],
-        "the first alone": lambda s, low: risen(s, low)[:1],
-        "the most stable": lambda s, low: [int(np.argmax(s))],
-        "every epoch": lambda s, low: list(range(1, len(s))),
-        "no epoch": lambda s, low: [],
-        "how many": lambda s, low: len(risen(s, low)),
-        "the stabilities": lambda s, low: [s[e] for e in risen(s, low)],
-        "against the epoch before": lambda s, low: [
-            e for e in range(1, len(s)) if s[e] > s[e - 1]
+        "by a margin": lambda a, m: [e for e in range(len(a)) if min(a[e], m[e]) > 0.01],
+        "the start among them": lambda a, m: [0, *risen(a, m)],
+        "counted from 0": lambda a, m: [e - 1 for e in risen(a, m)],
+        "a mask": lambda a, m: (np.array(a) > 0) & (np.array(m) > 0),
+        "the last alone": lambda a, m: risen(a, m)[-1:],
+        "the first alone": lambda a, m: risen(a, m)[:1],
+        "the highest": lambda a, m: [int(np.argmax(a))],
+        "every epoch": lambda a, m: list(range(1, len(a))),
+        "no epoch": lambda a, m: [],
+        "how many": lambda a, m: len(risen(a, m)),
+        "the values": lambda a, m: [a[e] for e in risen(a, m)],
+        "against the epoch before": lambda a, m: [
+            e for e in range(1, len(a)) if a[e] > a[e - 1]
         ],
         "a list, not a function": [1, 2],
     },
@@ -123,11 +115,12 @@ WRONG = {
 RIGHT = {
     1: {
         "list": risen,
-        "array": lambda s, low: np.array(risen(s, low), int),
-        "flatnonzero": lambda s, low: np.flatnonzero(np.array(low) > MARGIN * s[0]),
-        "backwards": lambda s, low: risen(s, low)[::-1],
-        "tensor": lambda s, low: torch.tensor(risen(s, low)),
-        "tuple": lambda s, low: tuple(risen(s, low)),
+        "array": lambda a, m: np.array(risen(a, m), int),
+        "flatnonzero": lambda a, m: np.flatnonzero((np.array(a) > 0) & (np.array(m) > 0)),
+        "the smaller one": lambda a, m: np.flatnonzero(np.minimum(a, m) > 0),
+        "backwards": lambda a, m: risen(a, m)[::-1],
+        "tensor": lambda a, m: torch.tensor(risen(a, m)),
+        "tuple": lambda a, m: tuple(risen(a, m)),
     },
     2: {
         "list": [MERGED, OTHER],
@@ -169,7 +162,7 @@ def test_a_right_answer_passes_in_any_form(check, number, name):
     [
         (1, "a mask", "numbers of the epochs"),
         (1, "the start among them", "epoch 0 is the start"),
-        (1, "the mean", "low end must lie above"),
+        (1, "across alone", "both low ends must lie above 0"),
         (2, "merge alone", "somebody else"),
         (2, "all three merged", "no others"),
         (2, "a contradiction", "contradict each other"),

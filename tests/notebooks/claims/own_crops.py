@@ -6,15 +6,15 @@ import re
 
 
 def guard(c: dict) -> bool:
-    kept, values, low = c["kept"], c["values"], c["low"]
-    if len(values) < 2:
-        return kept == 0 and "nothing was trained" in c["sentence"]
-    risen = [e for e in range(1, len(low)) if low[e] > c["margin"] * values[0]]
-    sure = [e for e in risen if c["mixed"][e]]
+    kept, trained, sentence = c["kept"], c["trained"], c["sentence"]
+    if trained == 0:
+        return kept == 0 and "nothing was trained" in sentence
+    if not c["cameras"]:
+        return kept == 0 and "fewer than two cameras are known" in sentence
     if kept == 0:
-        return not sure and c["sentence"].startswith("Kept the start")
-    told = f"after epoch {kept} of {len(low) - 1}" in c["sentence"]
-    return bool(sure) and c["mixed"][kept] and told
+        return not c["sure"] and sentence.startswith("Kept the start: no epoch")
+    told = f"after epoch {kept} of {trained}" in sentence
+    return bool(c["sure"]) and c["mixed"][kept] and told
 
 
 def labels(c: dict) -> bool:
