@@ -5,11 +5,12 @@ STAMP := .venv/.installed
 SIZE ?= small
 PRESET ?= smoke
 
-.PHONY: help demo test check test-browser lab bench cameras soak reproduce market1501 ablation rivals robustness course site dist figures notebooks lint clean
+.PHONY: help demo test test-all check test-browser lab bench cameras soak reproduce market1501 ablation rivals robustness course site dist figures notebooks lint clean
 
 help:
 	@echo "make demo       run all notebooks on the embedded pictures, write runs/demo/report.html"
 	@echo "make test       run every test (about ten minutes)"
+	@echo "make test-all   run the tests, and the notebooks on every set of photographs"
 	@echo "make check      run the fast tests (a minute and a half)"
 	@echo "make test-browser  run the notebooks in JupyterLab and move their widgets in Chromium (minutes;"
 	@echo "                SCREENSHOTS=folder keeps pictures of the widgets, PRESET=demo OUT=runs/demo makes them nicer)"
@@ -39,6 +40,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
+
+# with each notebook on both sets of photographs, where they lie beside the checkout
+test-all: $(STAMP)
+	DKDMPL_LONG=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
