@@ -9,7 +9,7 @@ PRESET ?= smoke
 
 help:
 	@echo "make demo       run all notebooks on the embedded pictures, write runs/demo/report.html"
-	@echo "make test       run every test (about ten minutes)"
+	@echo "make test       run every test (ten to twenty minutes on two cores)"
 	@echo "make test-all   run the tests, and the notebooks on every set of photographs"
 	@echo "make check      run the fast tests (a minute and a half)"
 	@echo "make test-browser  run the notebooks in JupyterLab and move their widgets in Chromium (minutes;"
