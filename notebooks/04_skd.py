@@ -290,7 +290,7 @@ stage.show(viz.loss_lab(case.hard, case.views, case.losses, case.total, case.gra
 # [SKD](course/glossary.md#self-knowledge-distillation) with `kl` is $q-a$. They can
 # oppose each other (negative cosine) although the anchor is *surer* of the label:
 # $q=(.5,.3,.1,.1)$, $a=(.51,.49,0,0)$ and $y=0$ have the cosine $-0.22$. So look at all
-# the bars. **Predict:** how often do they oppose each other in our batch?
+# the bars. **Predict:** for how many pictures of our batch do they oppose each other?
 
 # %%
 def cosine_with_hard(divergence):

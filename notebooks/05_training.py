@@ -169,7 +169,8 @@ stage.say("first_epoch", f"Guessing evenly among {pseudo.n_clusters} clusters co
 #
 # - `cluster_contrast`: the [baseline](course/glossary.md#baseline), with
 #   [hard labels](course/glossary.md#hard-label) only;
-# - `dkdmpl`: the same with both [distillations](course/glossary.md#distillation);
+# - `dkdmpl`: the same with both [distillations](course/glossary.md#distillation), whose
+#   weights grow at first (so its loss may rise);
 # - `supervised`, where identities are known: trained *on* them, for **half the epochs**.
 
 # %%

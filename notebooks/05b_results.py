@@ -157,9 +157,9 @@ if kinds:
 # %% [markdown]
 # ## 3. Do the distillations add something?
 #
-# The upper panels compare gradients: at 1 a term pulls exactly where cluster contrast
-# pulls already. GKD adds something only where its teacher doubts the hard label
-# (`settings="gkd_teacher=vote"` doubts more).
+# The upper panels compare gradients, of whole batches: at 1 a term pulls exactly where
+# cluster contrast pulls already. GKD adds something only where its teacher doubts the
+# hard label (`settings="gkd_teacher=vote"` doubts more).
 
 # %%
 end = histories["dkdmpl"][-1]

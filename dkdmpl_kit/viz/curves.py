@@ -51,7 +51,7 @@ METRICS: dict[str, tuple[str, str]] = {
         "mass e[y] (0 to 1)",
         "The teacher on the hard label: 1 is no doubt",
     ),
-    "teacher_truth": ("mass on the truth (0 to 1)", "The teacher on its identity's clusters"),
+    "teacher_truth": ("mass on the truth (0 to 1)", "The teacher on clusters of the same identity"),
     "teacher_sibling_lift": (
         "lift (1 = chance)",
         "Its doubt on clusters of the same identity",
