@@ -247,7 +247,7 @@ for _, one, two in pairs.values():
 text = " before training, ".join("unknown" if share is None else f"{share:.0%}" for share in order) + " after"
 fig = viz.query_distances({METHOD_LABELS[name]: (found, [], []) for name, found in pairs.items()},
                           title=f"How often is the same person (green) nearer than another (red)? {text}")
-stage.show(fig, "06_distances", f"Of all pairs of pairs, under two cameras: {text} (50 % by luck).")
+stage.show(fig, "06_distances", "Compared are all pairs of one identity with all of two, under two cameras; luck gives 50 %.")
 if None not in order:
     stage.say("apart", f"Training moved the two curves {'apart' if order[1] > order[0] else 'no further apart'}.",
               before=order[0], after=order[1])

@@ -62,8 +62,7 @@ class Followed:
         if self.true == self.hard:
             return said + f"Its true cluster is {self.true}, so the label is right."
         return said + (
-            f"Its true cluster, where most of its identity is, is {self.true}, so the label "
-            "is wrong."
+            f"Its true cluster, its identity's own, is {self.true}, so the label is wrong."
         )
 
 
